@@ -1,0 +1,1 @@
+"""gRPC services and their generated stubs; ``scripts/generate`` makes the stubs anew."""

@@ -1,0 +1,69 @@
+"""A worker's entry in the membership: all that a router needs to know of it."""
+
+import enum
+
+import msgspec
+
+from twofold_cluster.identity import Incarnation, Role, WorkerId
+
+
+class WorkerState(enum.StrEnum):
+    """Only a ready worker takes new requests; a draining one finishes what it has."""
+
+    READY = "ready"
+    DRAINING = "draining"
+
+
+class Engine(msgspec.Struct, frozen=True):
+    """The engine behind a worker. Two workers pair only if ``compatibility`` is equal."""
+
+    version: str
+    compatibility: str
+    tensor_parallel: int = 1
+
+
+class Topology(msgspec.Struct, frozen=True):
+    node: str = ""
+    zone: str = ""
+
+
+class Load(msgspec.Struct, frozen=True):
+    """What a worker is busy with now.
+
+    ``kv_used_fraction`` is of ``Worker.kv_capacity_tokens``. ``seconds_per_prefill_token`` is the
+    median over the last prefills, None until there was one.
+    """
+
+    running_count: int = 0
+    waiting_count: int = 0
+    unprefilled_count: int = 0
+    kv_used_fraction: float = 0.0
+    seconds_per_prefill_token: float | None = None
+
+
+class Worker(msgspec.Struct, frozen=True, kw_only=True, tag="worker"):
+    """One worker as it announces itself; replaced as a whole at every change."""
+
+    worker_id: WorkerId
+    incarnation: Incarnation
+    service: str
+    role: Role
+    revision: str
+    address: str
+    """Base URL of the engine's HTTP API, without a slash at the end."""
+    model: str
+    """The name that clients send."""
+    engine: Engine
+    kv_capacity_tokens: int
+    kv_block_tokens: int
+    max_model_tokens: int
+    topology: Topology = Topology()
+    state: WorkerState = WorkerState.READY
+    load: Load = Load()
+
+
+class Gone(msgspec.Struct, frozen=True, kw_only=True, tag="gone"):
+    """Said of a worker that has left, or that was seen to be dead."""
+
+    worker_id: WorkerId
+    incarnation: Incarnation

@@ -1,0 +1,1 @@
+"""One vLLM engine as a supervised Ray actor, and pools of them."""

@@ -1,0 +1,1 @@
+"""Which workers serve a request. Pure: the clock is an argument, and nothing here does I/O."""
