@@ -123,18 +123,21 @@ def _message_of(body: bytes) -> tuple[str, str | None]:
         return error, None
     if not isinstance(error, dict):
         return "", None
-    message = error.get("message", error.get("detail", ""))
+    message = error.get("message") or error.get("detail") or ""
     param = error.get("param")
     return str(message), param if isinstance(param, str) else None
 
 
 def _fault_of(status: int, message: str) -> Fault:
-    if status == 400 and "context length" in message:
+    if status == 400 and any(phrase in message for phrase in _CONTEXT_PHRASES):
         return Fault.CONTEXT_TOO_LONG
     return _FAULT_BY_STATUS.get(
         status, Fault.INVALID_REQUEST if 400 <= status < 500 else Fault.ENGINE_FAILED
     )
 
+
+# vLLM's renderer says the first, its engine the second.
+_CONTEXT_PHRASES = ("context length", "maximum model length")
 
 _FAULT_BY_STATUS = {
     401: Fault.INVALID_API_KEY,

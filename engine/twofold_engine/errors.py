@@ -1,0 +1,27 @@
+"""What goes wrong with an engine, by what its owner does about it."""
+
+from twofold_cluster.errors import TwofoldError
+
+
+class EngineError(TwofoldError):
+    """The root of this component's errors."""
+
+
+class EngineStartError(EngineError):
+    """The engine did not become ready: it is started again after a delay."""
+
+
+class EngineDiedError(EngineError):
+    """A process of the engine has ended: nothing it held is there any more."""
+
+
+class UnknownRoleError(EngineError):
+    """No installed package offers this role."""
+
+
+class InvalidPoolError(EngineError):
+    """The caller wants pools that cannot be; what was wanted before stays."""
+
+
+class UnknownWorkerError(EngineError):
+    """There is no worker of this id."""

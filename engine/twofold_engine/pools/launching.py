@@ -1,0 +1,107 @@
+"""Where workers run: the port that the manager uses, and its edge to Ray."""
+
+from typing import Any, Protocol
+
+import ray
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from twofold_cluster.identity import Role
+
+from twofold_engine.actor import EngineActor
+from twofold_engine.errors import EngineError
+from twofold_engine.pools.wanting import EngineSpec
+from twofold_engine.settings import WorkerSettings
+from twofold_engine.supervising import ProcessState
+
+STOP_MARGIN_SECONDS = 5.0
+"""What a call to an actor may take beyond the limit that it was given."""
+
+
+class LostWorkerError(EngineError):
+    """The worker has gone with its actor or its node; nothing of it is left to stop."""
+
+
+class Handle(Protocol):
+    """One worker that was launched. All but ``state`` may take as long as they are allowed."""
+
+    async def start(self) -> None: ...
+
+    async def state(self) -> ProcessState: ...
+
+    async def change_role(self, role: Role) -> None: ...
+
+    async def drain(self, limit_seconds: float) -> None: ...
+
+    async def stop(self, limit_seconds: float) -> None: ...
+
+
+class Launcher(Protocol):
+    def launch(self, settings: WorkerSettings, engine: EngineSpec) -> Handle:
+        """Ask for a place for a worker. It waits for one, and starts, in ``Handle.start``."""
+        ...
+
+
+class RayLauncher:
+    """Launches workers as actors in placement groups of one bundle each.
+
+    On a machine of its own (*one_machine*) an engine may share cores: there it asks Ray for GPUs
+    only, and listens on loopback.
+    """
+
+    def __init__(self, log_dir: str, *, one_machine: bool) -> None:
+        self._log_dir = log_dir
+        self._one_machine = one_machine
+
+    def launch(self, settings: WorkerSettings, engine: EngineSpec) -> Handle:
+        bundle = {"CPU": 0.0 if self._one_machine else engine.cpus, "GPU": engine.gpus}
+        bundle = {resource: amount for resource, amount in bundle.items() if amount}
+        group = placement_group([bundle], strategy="STRICT_PACK") if bundle else None
+        options: dict[str, Any] = {
+            "name": f"{settings.service}/{settings.worker_id}/{settings.incarnation}",
+            "num_cpus": bundle.get("CPU", 0),
+            "num_gpus": bundle.get("GPU", 0),
+            "max_restarts": 0,
+        }
+        if group is not None:
+            options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(group)
+        host = "127.0.0.1" if self._one_machine else None
+        actor = ray.remote(EngineActor).options(**options).remote(settings, self._log_dir, host)
+        return _RayHandle(actor, group)
+
+
+class _RayHandle:
+    def __init__(self, actor: Any, group: PlacementGroup | None) -> None:
+        self._actor = actor
+        self._group = group
+
+    async def start(self) -> None:
+        await _result(self._actor.start.remote())
+
+    async def state(self) -> ProcessState:
+        state: ProcessState = await _result(self._actor.state.remote())
+        return state
+
+    async def change_role(self, role: Role) -> None:
+        await _result(self._actor.change_role.remote(role))
+
+    async def drain(self, limit_seconds: float) -> None:
+        await _result(self._actor.drain.remote(limit_seconds))
+
+    async def stop(self, limit_seconds: float) -> None:
+        try:
+            await _result(self._actor.stop.remote(limit_seconds))
+        except LostWorkerError:
+            pass
+        finally:
+            ray.kill(self._actor)
+            if self._group is not None:
+                remove_placement_group(self._group)
+
+
+async def _result(reference: Any) -> Any:
+    try:
+        return await reference
+    except ray.exceptions.RayActorError as error:
+        raise LostWorkerError(str(error).splitlines()[0]) from error
+    except ray.exceptions.RayTaskError as error:
+        raise EngineError(str(error.cause)) from error

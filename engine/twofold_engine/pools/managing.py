@@ -1,0 +1,243 @@
+"""The pool manager: looks at the workers, plans, and acts, over and over."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from redis.asyncio import Redis
+from twofold_cluster.identity import WorkerId, new_incarnation
+from twofold_cluster.membership import withdraw
+from twofold_cluster.worker import Gone
+
+from twofold_engine.errors import EngineError, InvalidPoolError, UnknownWorkerError
+from twofold_engine.pools.launching import Launcher, LostWorkerError
+from twofold_engine.pools.member import Member
+from twofold_engine.pools.planning import Action, ChangeRole, Drain, Phase, Remove, Start, plan
+from twofold_engine.pools.wanting import Pool, validate
+from twofold_engine.settings import WorkerSettings
+
+INTERVAL_SECONDS = 0.5
+OBSERVE_TIMEOUT_SECONDS = 2.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ManagerSettings:
+    service: str
+    redis: str
+    drain_limit_seconds: float = 60.0
+    """Longer than the lease of blocks, so that none is taken away from a decode worker."""
+    stop_limit_seconds: float = 15.0
+    silence_limit_seconds: float = 60.0
+    """A worker whose actor does not answer for this long is taken for dead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Copies: what a caller holds does not change under it."""
+
+    generation: int
+    wanted: tuple[Pool, ...]
+    members: tuple[Member, ...]
+
+
+class PoolManager:
+    """Owns the workers of one service. Level-based: each round starts from what is there."""
+
+    def __init__(
+        self,
+        settings: ManagerSettings,
+        launcher: Launcher,
+        redis: "Redis",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings = settings
+        self._launcher = launcher
+        self._redis = redis
+        self._clock = clock
+        self._wanted: tuple[Pool, ...] = ()
+        self._generation = 0
+        self._members: dict[WorkerId, Member] = {}
+        self._woken = asyncio.Event()
+
+    def apply(self, generation: int, pools: Sequence[Pool]) -> None:
+        """Want *pools* from now on.
+
+        Raises:
+            InvalidPoolError: they cannot be; what was wanted before stays.
+        """
+        if generation < self._generation:
+            raise InvalidPoolError(f"generation {generation} is older than {self._generation}")
+        validate(pools, self._wanted)
+        self._generation = generation
+        self._wanted = tuple(pools)
+        self._woken.set()
+
+    def drain(self, worker_id: WorkerId, limit_seconds: float) -> None:
+        """End one worker when it has finished what it has; the plan replaces it.
+
+        Raises:
+            UnknownWorkerError: there is none of this id.
+        """
+        member = self._members.get(worker_id)
+        if member is None:
+            raise UnknownWorkerError(f"no worker {worker_id}")
+        if member.busy is None:
+            self._begin(member, self._drain(member, limit_seconds))
+
+    def snapshot(self) -> Snapshot:
+        members = sorted(self._members.values(), key=lambda member: member.worker_id)
+        return Snapshot(self._generation, self._wanted, tuple(replace(m) for m in members))
+
+    async def run(self) -> None:
+        """Manage until cancelled, then end all workers."""
+        try:
+            while True:
+                self._woken.clear()
+                await self._observe()
+                for action in self._plan():
+                    self._act(action)
+                try:
+                    async with asyncio.timeout(INTERVAL_SECONDS):
+                        await self._woken.wait()
+                except TimeoutError:
+                    pass
+        finally:
+            await self._end_all()
+
+    async def _observe(self) -> None:
+        launched = [member for member in self._members.values() if member.handle is not None]
+        await asyncio.gather(*(self._look_at(member) for member in launched))
+
+    async def _look_at(self, member: Member) -> None:
+        handle = member.handle
+        if handle is None or member.phase is Phase.PENDING or member.process.ended:
+            return
+        try:
+            async with asyncio.timeout(OBSERVE_TIMEOUT_SECONDS):
+                state = await handle.state()
+        except TimeoutError:
+            if self._clock() - member.answered_at > self._settings.silence_limit_seconds:
+                await self._bury(member, "its actor does not answer")
+            return
+        except LostWorkerError as error:
+            await self._bury(member, str(error))
+            return
+        was = member.phase
+        member.see(state, self._clock())
+        if member.phase is not was:
+            _log.info("%s is %s: %s", member.worker_id, member.phase, member.message)
+            if member.phase is Phase.DEAD:
+                await self._bury(member, member.message)
+
+    async def _bury(self, member: Member, message: str) -> None:
+        """Fence a dead worker: its entry goes before a new incarnation comes."""
+        if member.phase is not Phase.DEAD:
+            _log.warning("%s is dead: %s", member.worker_id, message)
+            member.die(message, self._clock())
+        farewell = Gone(worker_id=member.worker_id, incarnation=member.incarnation)
+        await withdraw(self._redis, self._settings.service, farewell)
+        if member.busy is None:
+            self._begin(member, self._stop(member))
+
+    def _plan(self) -> list[Action]:
+        observed = [member.observed() for member in self._members.values()]
+        return plan(self._wanted, observed, self._settings.service, self._clock())
+
+    def _act(self, action: Action) -> None:
+        member = self._members.get(action.worker_id)
+        if member is not None and member.busy is not None:
+            return
+        match action:
+            case Start():
+                self._start(action, member)
+            case ChangeRole(pool=pool) if member is not None:
+                self._begin(member, self._change_role(member, pool))
+            case Drain() if member is not None:
+                self._begin(member, self._drain(member, self._settings.drain_limit_seconds))
+            case Remove() if member is not None:
+                self._begin(member, self._remove(member))
+
+    def _start(self, action: Start, dead: Member | None) -> None:
+        now = self._clock()
+        member = Member(action.worker_id, action.pool, new_incarnation(), since=now)
+        if dead is not None:
+            member.failure_count = dead.failure_count
+            member.restart_count = dead.restart_count + 1
+        self._members[action.worker_id] = member
+        member.handle = self._launcher.launch(self._worker_settings(member), action.pool.engine)
+        self._begin(member, self._wait_for_place(member))
+
+    async def _wait_for_place(self, member: Member) -> None:
+        assert member.handle is not None
+        try:
+            await member.handle.start()
+        except EngineError as error:
+            member.die(str(error), self._clock())
+            await member.handle.stop(self._settings.stop_limit_seconds)
+            return
+        member.answered_at = self._clock()
+        member.enter(Phase.STARTING, "starting", self._clock())
+
+    async def _change_role(self, member: Member, pool: Pool) -> None:
+        assert member.handle is not None
+        await member.handle.change_role(pool.role)
+        member.pool = pool
+
+    async def _drain(self, member: Member, limit_seconds: float) -> None:
+        member.enter(Phase.DRAINING, "finishing what it has", self._clock())
+        if member.handle is not None:
+            await member.handle.drain(limit_seconds)
+        await self._remove(member)
+
+    async def _remove(self, member: Member) -> None:
+        await self._stop(member)
+        if self._members.get(member.worker_id) is member:
+            del self._members[member.worker_id]
+
+    async def _stop(self, member: Member) -> None:
+        handle, member.handle = member.handle, None
+        if handle is not None:
+            await handle.stop(self._settings.stop_limit_seconds)
+
+    def _begin(self, member: Member, action: Coroutine[Any, Any, None]) -> None:
+        """Run one action on a worker; the loop goes on, and takes it up again afterwards."""
+        task = asyncio.create_task(action)
+        member.busy = task
+
+        def finished(task: asyncio.Task[None]) -> None:
+            member.busy = None
+            self._woken.set()
+            if not task.cancelled() and (error := task.exception()) is not None:
+                _log.error("%s: action failed", member.worker_id, exc_info=error)
+
+        task.add_done_callback(finished)
+
+    async def _end_all(self) -> None:
+        members = list(self._members.values())
+        for member in members:
+            if member.busy is not None:
+                member.busy.cancel()
+        await asyncio.gather(*(self._stop(member) for member in members), return_exceptions=True)
+
+    def _worker_settings(self, member: Member) -> WorkerSettings:
+        engine = member.pool.engine
+        return WorkerSettings(
+            service=self._settings.service,
+            worker_id=member.worker_id,
+            role=member.role,
+            revision=member.pool.revision,
+            incarnation=member.incarnation,
+            model=engine.model,
+            served_name=engine.served_name,
+            redis=self._settings.redis,
+            tensor_parallel=engine.tensor_parallel,
+            threads=max(1, int(engine.cpus)),
+            kv_cache_gib=engine.kv_cache_gib,
+            max_unprefilled=engine.max_unprefilled,
+            engine_args=engine.engine_args,
+        )

@@ -1,0 +1,72 @@
+"""One worker of a pool, over all its incarnations."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from twofold_cluster.identity import Incarnation, Role, WorkerId
+
+from twofold_engine.events import Step
+from twofold_engine.pools.launching import Handle
+from twofold_engine.pools.planning import Observed, Phase, restart_delay_seconds
+from twofold_engine.pools.wanting import Pool
+from twofold_engine.supervising import ProcessState
+
+STABLE_AFTER_SECONDS = 300.0
+"""One that was ready for this long starts again without the delay of earlier failures."""
+
+
+@dataclass(slots=True)
+class Member:
+    """Mutable; only the pool manager's loop changes it. While ``busy`` is set, an action on the
+    worker is under way and the plan leaves it alone."""
+
+    worker_id: WorkerId
+    pool: Pool
+    incarnation: Incarnation
+    since: float
+    phase: Phase = Phase.PENDING
+    message: str = "waiting for a place"
+    handle: Handle | None = None
+    process: ProcessState = field(default_factory=ProcessState)
+    failure_count: int = 0
+    restart_count: int = 0
+    restart_at: float = 0.0
+    answered_at: float = 0.0
+    busy: asyncio.Task[None] | None = None
+
+    @property
+    def role(self) -> Role:
+        return self.pool.role
+
+    def observed(self) -> Observed:
+        return Observed(
+            self.worker_id, self.role, self.pool.revision, self.phase, restart_at=self.restart_at
+        )
+
+    def enter(self, phase: Phase, message: str, now: float) -> None:
+        if phase is not self.phase:
+            self.phase = phase
+            self.since = now
+        self.message = message
+
+    def see(self, process: ProcessState, now: float) -> None:
+        """Take in what the worker's process says of itself."""
+        self.process = process
+        self.answered_at = now
+        if self.phase is Phase.DRAINING:
+            return
+        if process.ended:
+            self.die(process.message, now)
+        elif process.step is Step.READY:
+            self.enter(Phase.READY, "ready", now)
+        else:
+            self.enter(Phase.STARTING, process.message, now)
+
+    def die(self, message: str, now: float) -> None:
+        """Plan the next incarnation: later after each failure in a row."""
+        if self.phase is Phase.READY and now - self.since > STABLE_AFTER_SECONDS:
+            self.failure_count = 0
+        self.failure_count += 1
+        self.restart_at = now + restart_delay_seconds(self.failure_count)
+        self.process = ProcessState(ended=True)
+        self.enter(Phase.DEAD, message, now)

@@ -1,0 +1,222 @@
+"""vLLM's engine and its OpenAI API in this process, announced once it has generated a token.
+
+Imports vLLM, which takes seconds and reads the environment: import it last.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+from argparse import Namespace
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import uvicorn
+from twofold_cluster.worker import Engine, Topology, Worker
+from vllm import __version__ as vllm_version
+from vllm.config import VllmConfig
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.entrypoints.launchers.api_server.app_state import init_app_state
+from vllm.entrypoints.launchers.app import build_app
+from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+from vllm.usage.usage_lib import UsageContext
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.metrics.loggers import StatLoggerBase
+
+from twofold_engine.announcing import AnnouncedWorker
+from twofold_engine.control import control_routes
+from twofold_engine.errors import EngineDiedError
+from twofold_engine.events import Event, Reporter, Step
+from twofold_engine.gate import Gate
+from twofold_engine.load import LoadMeter
+from twofold_engine.probing import generate_one_token
+from twofold_engine.settings import WorkerSettings
+from twofold_engine.vllm_arguments import vllm_arguments
+
+EXIT_ENGINE_DIED = 70
+
+_log = logging.getLogger(__name__)
+
+
+async def serve(settings: WorkerSettings, reporter: Reporter) -> None:
+    """Serve until SIGTERM.
+
+    Raises:
+        EngineStartError: the first token did not come.
+        FencedError: a newer incarnation has taken the worker's id.
+    """
+    meter = LoadMeter()
+    announced = AnnouncedWorker(settings, meter)
+    arguments = _parse(vllm_arguments(settings))
+    reporter.report(Event(Step.STARTING))
+    async with _engine(arguments, meter, announced.refresh) as (engine, config):
+        app = build_app(arguments, await engine.get_supported_tasks(), engine.model_config)
+        await init_app_state(engine, app.state, arguments, await engine.get_supported_tasks())
+        app.include_router(control_routes(announced))
+        gate = Gate(app, announced.admit, announced.refresh)
+        with _listening(settings) as listener:
+            server = uvicorn.Server(uvicorn.Config(gate, log_level="warning", access_log=False))
+            app.state.server = server  # where vLLM's handler of a dead engine looks for it
+            await _run(server, listener, announced, gate, settings, config, reporter)
+
+
+async def _run(
+    server: uvicorn.Server,
+    listener: socket.socket,
+    announced: AnnouncedWorker,
+    gate: Gate,
+    settings: WorkerSettings,
+    config: VllmConfig,
+    reporter: Reporter,
+) -> None:
+    stopping = _stop_signal()
+    address = f"http://{settings.host}:{listener.getsockname()[1]}"
+    async with asyncio.TaskGroup() as tasks:
+        watching = tasks.create_task(_watch_engine())
+        serving = tasks.create_task(_serve_http(server, listener))
+        reporter.report(Event(Step.PROBING))
+        await generate_one_token(address, settings.served_name)
+        worker = _describe(settings, config, address)
+        announcing = tasks.create_task(announced.run(worker, gate))
+        reporter.report(Event(Step.READY, address=address, role=settings.role))
+        await stopping.wait()
+        announcing.cancel()
+        await asyncio.wait([announcing])
+        server.should_exit = True
+        await asyncio.wait([serving])
+        watching.cancel()
+
+
+@contextlib.asynccontextmanager
+async def _engine(
+    arguments: Namespace, meter: LoadMeter, on_change: Callable[[], None]
+) -> AsyncIterator[tuple[AsyncLLM, VllmConfig]]:
+    config = AsyncEngineArgs.from_cli_args(arguments).create_engine_config(
+        usage_context=UsageContext.OPENAI_API_SERVER
+    )
+    engine = AsyncLLM.from_vllm_config(
+        vllm_config=config,
+        usage_context=UsageContext.OPENAI_API_SERVER,
+        stat_loggers=[_stat_logger(meter, on_change)],
+    )
+    try:
+        yield engine, config
+    finally:
+        engine.shutdown()
+
+
+def _stat_logger(meter: LoadMeter, on_change: Callable[[], None]) -> Any:
+    class MeterLogger(StatLoggerBase):  # type: ignore[misc]
+        """Passes on what vLLM says of its steps."""
+
+        def __init__(self, vllm_config: VllmConfig, engine_index: int = 0) -> None: ...
+
+        def record(
+            self, scheduler_stats: Any, iteration_stats: Any, *_: object, **__: object
+        ) -> None:
+            if scheduler_stats is not None:
+                meter.step(
+                    scheduler_stats.num_running_reqs,
+                    scheduler_stats.num_waiting_reqs + scheduler_stats.num_skipped_waiting_reqs,
+                    scheduler_stats.kv_cache_usage,
+                )
+            for finished in iteration_stats.finished_requests if iteration_stats else ():
+                computed = finished.num_prompt_tokens - finished.num_cached_tokens
+                meter.prefilled(finished.prefill_time, computed)
+            on_change()
+
+        def log_engine_initialized(self) -> None: ...
+
+    return MeterLogger
+
+
+async def _watch_engine() -> None:
+    """Wait for the death of an engine process, then end this one at once.
+
+    vLLM notices only with the next request. Nothing can be saved: an orderly end would wait for
+    answers that never come, and closing the connections is what tells the routers.
+    """
+    died = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    processes = multiprocessing.active_children()
+    assert processes, "vLLM started no engine process"
+    for process in processes:
+        loop.add_reader(process.sentinel, died.set)
+    try:
+        await died.wait()
+    finally:
+        for process in processes:
+            loop.remove_reader(process.sentinel)
+    _log.error("%s", EngineDiedError("an engine process has ended"))
+    os._exit(EXIT_ENGINE_DIED)
+
+
+async def _serve_http(server: uvicorn.Server, listener: socket.socket) -> None:
+    # uvicorn would take the signals for itself, and raise them again at its end.
+    server.capture_signals = contextlib.nullcontext
+    await server.serve(sockets=[listener])
+
+
+def _stop_signal() -> asyncio.Event:
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    return stopping
+
+
+@contextlib.contextmanager
+def _listening(settings: WorkerSettings) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.create_server((settings.host, settings.port), family=family, backlog=1024) as sock:
+        yield sock
+
+
+def _parse(argv: list[str]) -> Namespace:
+    arguments: Namespace = make_arg_parser(FlexibleArgumentParser()).parse_args(argv)
+    validate_parsed_serve_args(arguments)
+    return arguments
+
+
+def _describe(settings: WorkerSettings, config: VllmConfig, address: str) -> Worker:
+    cache = config.cache_config
+    return Worker(
+        worker_id=settings.worker_id,
+        incarnation=settings.incarnation,
+        service=settings.service,
+        role=settings.role,
+        revision=settings.revision,
+        address=address,
+        model=settings.served_name,
+        engine=Engine(
+            version=vllm_version,
+            compatibility=_compatibility(config),
+            tensor_parallel=settings.tensor_parallel,
+        ),
+        kv_capacity_tokens=(cache.num_gpu_blocks or 0) * cache.block_size,
+        kv_block_tokens=cache.block_size,
+        max_model_tokens=config.model_config.max_model_len,
+        topology=Topology(node=settings.node, zone=settings.zone),
+    )
+
+
+def _compatibility(config: VllmConfig) -> str:
+    """Hash what both sides of a transfer must agree on, tensor parallelism apart."""
+    model = config.model_config
+    facts = [
+        vllm_version,
+        config.kv_transfer_config.kv_connector,
+        model.model,
+        str(model.dtype),
+        str(config.cache_config.cache_dtype),
+        config.cache_config.block_size,
+        model.get_num_layers(config.parallel_config),
+        model.get_total_num_kv_heads(),
+        model.get_head_size(),
+    ]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]

@@ -1,0 +1,119 @@
+"""How one worker is started; the same on a command line and between processes."""
+
+import argparse
+import dataclasses
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from twofold_cluster.identity import Incarnation, Role, WorkerId, new_incarnation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSettings:
+    """Each field is a command line option of the same name."""
+
+    service: str
+    worker_id: WorkerId
+    role: Role
+    model: str
+    """A directory or a hub's name, as vLLM takes it."""
+    served_name: str
+    """What clients send as ``model``."""
+    revision: str = "1"
+    incarnation: Incarnation = dataclasses.field(default_factory=new_incarnation)
+    redis: str | None = None
+    """URL of the Redis to announce in; None: serve without being announced."""
+    host: str = "127.0.0.1"
+    """Where to listen, and the address that others are told: a pod's own, not a wildcard."""
+    port: int = 0
+    """0: one that is free."""
+    tensor_parallel: int = 1
+    threads: int = 1
+    """OpenMP threads of a CPU engine. One each lets two engines share two cores."""
+    kv_cache_gib: float = 1.0
+    """KV cache of a CPU engine, where vLLM would claim nearly all memory for itself. On a GPU
+    vLLM takes what is free."""
+    max_unprefilled: int = 4
+    """Requests in a prefill worker that have no first token yet. More would wait in the engine,
+    out of the router's reach; fewer would let the engine idle for the router."""
+    max_in_flight: int = 256
+    """Requests in a decode worker; vLLM's own default for sequences in a batch."""
+    lease_seconds: int = 30
+    """How long a prefill worker keeps blocks that nobody fetches."""
+    node: str = dataclasses.field(default_factory=socket.gethostname)
+    zone: str = ""
+    events_fd: int | None = None
+    """Where to write progress for a supervisor; None: nobody listens."""
+    engine_args: tuple[str, ...] = ()
+    """vLLM's own command line arguments, after ours, so that they win."""
+
+    def __post_init__(self) -> None:
+        for name in ("tensor_parallel", "threads", "max_unprefilled", "max_in_flight"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.lease_seconds < 6:
+            raise ValueError("lease_seconds must be at least 6: a heartbeat is a sixth of it")
+        if self.kv_cache_gib <= 0:
+            raise ValueError(f"kv_cache_gib must be more than 0, not {self.kv_cache_gib}")
+
+
+def to_argv(settings: WorkerSettings) -> list[str]:
+    """Return the options that :func:`from_argv` reads back as *settings*."""
+    argv: list[str] = []
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if field.name != "engine_args" and value is not None:
+            argv += [_option(field.name), str(value)]
+    return [*argv, "--", *settings.engine_args]
+
+
+def from_argv(argv: Sequence[str], *, module: str, role: Role) -> WorkerSettings:
+    """Read a worker's options; *role* is what it is unless they say otherwise.
+
+    Raises:
+        SystemExit: an option is missing or wrong; argparse has said which.
+    """
+    parser = _parser(module, role)
+    options = vars(parser.parse_args(argv))
+    options["served_name"] = options["served_name"] or options["model"]
+    options["engine_args"] = tuple(options["engine_args"])
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        return WorkerSettings(**given)
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def _parser(module: str, role: Role) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {module}",
+        description=f"Serve one vLLM engine as a {role} worker.",
+        epilog="Arguments after -- go to vLLM as they are.",
+    )
+    parser.add_argument("--service", default="local", help="the service it belongs to")
+    parser.add_argument("--worker-id", type=WorkerId, default=f"{role}-{os.getpid()}")
+    parser.add_argument("--role", type=Role, default=role, choices=list(Role))
+    parser.add_argument("--model", required=True, help="a directory or a hub's name")
+    parser.add_argument("--served-name", help="what clients send as model; default: --model")
+    parser.add_argument("--revision")
+    parser.add_argument("--incarnation", type=Incarnation, help=argparse.SUPPRESS)
+    parser.add_argument("--redis", help="URL; without one the worker is not announced")
+    parser.add_argument("--host", help="the address to listen on and to be reached at")
+    parser.add_argument("--port", type=int, help="default: one that is free")
+    parser.add_argument("--tensor-parallel", type=int)
+    parser.add_argument("--threads", type=int, help="OpenMP threads of a CPU engine")
+    parser.add_argument("--kv-cache-gib", type=float, help="KV cache of a CPU engine")
+    parser.add_argument("--max-unprefilled", type=int, help="a prefill worker refuses beyond this")
+    parser.add_argument("--max-in-flight", type=int, help="a decode worker refuses beyond this")
+    parser.add_argument("--lease-seconds", type=int, help="how long unfetched blocks are kept")
+    parser.add_argument("--node", help="default: the host's name")
+    parser.add_argument("--zone")
+    parser.add_argument("--events-fd", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("engine_args", nargs="*", metavar="VLLM_ARG")
+    return parser
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -1,0 +1,231 @@
+"""One worker's process: started, watched, stopped.
+
+The process is vLLM's API server, which starts the engine's own. Why it is not the Ray actor
+itself: docs/decisions/002-engine-in-a-child-process.md.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import re
+import signal
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import aiohttp
+import msgspec
+from twofold_cluster.identity import Role
+
+from twofold_engine.control import PREFIX
+from twofold_engine.errors import EngineError
+from twofold_engine.events import Event, Step
+from twofold_engine.settings import WorkerSettings, to_argv
+
+LOG_TAIL_LINES = 200
+ORPHAN_GRACE_SECONDS = 5.0
+"""How long the kernel may take to end the engine's processes after their server; meanwhile
+Python's resource tracker, which is one of them, removes their shared memory."""
+
+CONTROL_TIMEOUT_SECONDS = 5.0
+DRAIN_POLL_SECONDS = 0.2
+
+_log = logging.getLogger(__name__)
+
+# vLLM's lines that mean something to who waits for an engine.
+_MILESTONES = {
+    "Starting to load model": "loading weights",
+    "Loading weights took": "weights loaded",
+    "KV cache size": "allocating the KV cache",
+}
+_CAUSE = re.compile(r"(?:^|\s)(\w*(?:Error|Exception): .+)")
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessState:
+    """``message`` is for a person: what the process does now, or why it ended. ``ended`` is True
+    once nothing of it is left."""
+
+    message: str = "starting"
+    step: Step | None = None
+    address: str = ""
+    role: Role | None = None
+    pid: int = 0
+    ended: bool = False
+
+
+class WorkerProcess:
+    """Owns one worker's process from :meth:`start` until :meth:`stop`."""
+
+    def __init__(self, settings: WorkerSettings, module: str, log_dir: Path) -> None:
+        self._settings = settings
+        self._module = module
+        self._log_path = log_dir / f"{settings.worker_id}.log"
+        self._state = ProcessState()
+        self._tail: deque[str] = deque(maxlen=LOG_TAIL_LINES)
+        self._process: asyncio.subprocess.Process | None = None
+        self._watching: asyncio.Task[None] | None = None
+
+    @property
+    def state(self) -> ProcessState:
+        return self._state
+
+    async def start(self) -> None:
+        """Start the process; its way to readiness shows in :attr:`state`."""
+        read_fd, write_fd = os.pipe()
+        settings = replace(self._settings, events_fd=write_fd)
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            self._module,
+            *to_argv(settings),
+            pass_fds=(write_fd,),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            limit=2**20,
+            start_new_session=True,
+        )
+        os.close(write_fd)
+        self._state = replace(self._state, pid=self._process.pid)
+        self._watching = asyncio.create_task(self._watch(self._process, read_fd))
+
+    async def drain(self, limit_seconds: float) -> None:
+        """Have the process refuse new requests, and wait until it has none, or for the limit.
+
+        Blocks that decode workers may still fetch count as requests: they keep the KV cache used.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_seconds):
+                await self._control("drain")
+                while await self._is_busy():  # noqa: ASYNC110 another process's state
+                    await asyncio.sleep(DRAIN_POLL_SECONDS)
+
+    async def change_role(self, role: Role) -> None:
+        """Have the process take new requests in *role*, its engine untouched.
+
+        Raises:
+            EngineError: it does not answer, or does not offer the role.
+        """
+        await self._control("role", {"role": role})
+        self._settings = replace(self._settings, role=role)
+        self._state = replace(self._state, role=role)
+
+    async def stop(self, limit_seconds: float) -> None:
+        """End the process: asked, then forced when it has not ended within the limit."""
+        if self._process is None or self._watching is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGTERM)
+        done, _ = await asyncio.wait([self._watching], timeout=limit_seconds)
+        if not done:
+            _log.warning("forced to end", extra={"worker": self._settings.worker_id})
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            await self._watching
+
+    async def _watch(self, process: asyncio.subprocess.Process, events_fd: int) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._read_log(process))
+            tasks.create_task(self._read_events(events_fd))
+            status = await process.wait()
+            await _end_session(process.pid)
+        self._state = replace(self._state, message=self._cause(status), pid=0, ended=True)
+
+    async def _read_log(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout is not None
+        with self._log_path.open("a", buffering=1) as log:
+            while raw := await _read_line(process.stdout):
+                line = raw.decode(errors="replace")
+                log.write(line)
+                self._tail.append(line.rstrip())
+                self._notice(line)
+
+    async def _read_events(self, events_fd: int) -> None:
+        reader = asyncio.StreamReader()
+        with open(events_fd, "rb", buffering=0) as pipe:  # noqa: ASYNC230 a pipe's end, not a file
+            transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+                lambda: asyncio.StreamReaderProtocol(reader), pipe
+            )
+            try:
+                while line := await reader.readline():
+                    self._take(msgspec.json.decode(line, type=Event))
+            finally:
+                transport.close()
+
+    def _take(self, event: Event) -> None:
+        self._state = replace(
+            self._state,
+            message=str(event.step),
+            step=event.step,
+            address=event.address or self._state.address,
+            role=event.role or self._state.role,
+        )
+
+    def _notice(self, line: str) -> None:
+        if self._state.step is not Step.STARTING:
+            return
+        for mark, message in _MILESTONES.items():
+            if mark in line:
+                self._state = replace(self._state, message=message)
+
+    def _cause(self, status: int) -> str:
+        """Say why the process ended: the first error in its log, which the others follow from."""
+        how = f"ended with signal {-status}" if status < 0 else f"ended with status {status}"
+        if status > 0:
+            for line in self._tail:
+                if found := _CAUSE.search(line):
+                    return f"{how}: {found.group(1)[:500]}"
+        return how
+
+    async def _is_busy(self) -> bool:
+        worker = await self._control("worker")
+        load = worker["load"]
+        return bool(load["running_count"] or load["waiting_count"] or load["kv_used_fraction"])
+
+    async def _control(
+        self, verb: str, body: dict[str, str] | None = None
+    ) -> dict[str, dict[str, float]]:
+        url = f"{self._state.address}{PREFIX}/{verb}"
+        method = "GET" if verb == "worker" else "POST"
+        try:
+            async with (
+                asyncio.timeout(CONTROL_TIMEOUT_SECONDS),
+                aiohttp.ClientSession() as session,
+                session.request(method, url, json=body) as response,
+            ):
+                if response.status != 200:
+                    raise EngineError(f"{verb}: {response.status} {await response.text()}")
+                answer: dict[str, dict[str, float]] = await response.json()
+                return answer
+        except (aiohttp.ClientError, ValueError) as error:
+            raise EngineError(f"{verb}: {error!r}") from error
+
+
+async def _read_line(stream: asyncio.StreamReader) -> bytes:
+    """Read a line, or as much of one as the buffer holds."""
+    try:
+        return await stream.readline()
+    except ValueError:
+        return await stream.read(2**16)
+
+
+async def _end_session(session_id: int) -> None:
+    """Wait until all processes of a session have ended, whose leader has; force what stays."""
+    deadline = time.monotonic() + ORPHAN_GRACE_SECONDS
+    # Processes that are not our children have no end to wait for.
+    while _session_lives(session_id) and time.monotonic() < deadline:  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(session_id, signal.SIGKILL)
+
+
+def _session_lives(session_id: int) -> bool:
+    try:
+        os.killpg(session_id, 0)
+    except ProcessLookupError:
+        return False
+    return True
