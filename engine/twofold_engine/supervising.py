@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections import deque
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from twofold_engine.events import Event, Step
 from twofold_engine.settings import WorkerSettings, to_argv
 
 LOG_TAIL_LINES = 200
+MAX_LINE_BYTES = 2**20
 ORPHAN_GRACE_SECONDS = 5.0
 """How long the kernel may take to end the engine's processes after their server; meanwhile
 Python's resource tracker, which is one of them, removes their shared memory."""
@@ -75,23 +77,28 @@ class WorkerProcess:
 
     async def start(self) -> None:
         """Start the process; its way to readiness shows in :attr:`state`."""
-        read_fd, write_fd = os.pipe()
-        settings = replace(self._settings, events_fd=write_fd)
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            self._module,
-            *to_argv(settings),
-            pass_fds=(write_fd,),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            limit=2**20,
-            start_new_session=True,
-        )
-        os.close(write_fd)
+        events_fd, events_end = os.pipe()
+        log_fd, log_end = os.pipe()
+        settings = replace(self._settings, events_fd=events_end)
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                self._module,
+                *to_argv(settings),
+                pass_fds=(events_end,),
+                stdin=asyncio.subprocess.DEVNULL,
+                # Not asyncio's own pipe: with that, the end of the process would not be seen
+                # before the end of all that inherited it.
+                stdout=log_end,
+                stderr=log_end,
+                start_new_session=True,
+            )
+        finally:
+            os.close(events_end)
+            os.close(log_end)
         self._state = replace(self._state, pid=self._process.pid)
-        self._watching = asyncio.create_task(self._watch(self._process, read_fd))
+        self._watching = asyncio.create_task(self._watch(self._process, events_fd, log_fd))
 
     async def drain(self, limit_seconds: float) -> None:
         """Have the process refuse new requests, and wait until it has none, or for the limit.
@@ -127,34 +134,29 @@ class WorkerProcess:
                 self._process.kill()
             await self._watching
 
-    async def _watch(self, process: asyncio.subprocess.Process, events_fd: int) -> None:
+    async def _watch(
+        self, process: asyncio.subprocess.Process, events_fd: int, log_fd: int
+    ) -> None:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._read_log(process))
+            tasks.create_task(self._read_log(log_fd))
             tasks.create_task(self._read_events(events_fd))
             status = await process.wait()
             await _end_session(process.pid)
         self._state = replace(self._state, message=self._cause(status), pid=0, ended=True)
 
-    async def _read_log(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stdout is not None
+    async def _read_log(self, log_fd: int) -> None:
         with self._log_path.open("a", buffering=1) as log:
-            while raw := await _read_line(process.stdout):
-                line = raw.decode(errors="replace")
-                log.write(line)
-                self._tail.append(line.rstrip())
-                self._notice(line)
+            async with _reading(log_fd) as reader:
+                while raw := await _read_line(reader):
+                    line = raw.decode(errors="replace")
+                    log.write(line)
+                    self._tail.append(line.rstrip())
+                    self._notice(line)
 
     async def _read_events(self, events_fd: int) -> None:
-        reader = asyncio.StreamReader()
-        with open(events_fd, "rb", buffering=0) as pipe:  # noqa: ASYNC230 a pipe's end, not a file
-            transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-                lambda: asyncio.StreamReaderProtocol(reader), pipe
-            )
-            try:
-                while line := await reader.readline():
-                    self._take(msgspec.json.decode(line, type=Event))
-            finally:
-                transport.close()
+        async with _reading(events_fd) as reader:
+            while line := await reader.readline():
+                self._take(msgspec.json.decode(line, type=Event))
 
     def _take(self, event: Event) -> None:
         self._state = replace(
@@ -203,6 +205,19 @@ class WorkerProcess:
                 return answer
         except (aiohttp.ClientError, ValueError) as error:
             raise EngineError(f"{verb}: {error!r}") from error
+
+
+@contextlib.asynccontextmanager
+async def _reading(fd: int) -> AsyncIterator[asyncio.StreamReader]:
+    """Read the pipe *fd*, and close it in the end."""
+    reader = asyncio.StreamReader(limit=MAX_LINE_BYTES)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(fd, "rb", buffering=0)
+    )
+    try:
+        yield reader
+    finally:
+        transport.close()
 
 
 async def _read_line(stream: asyncio.StreamReader) -> bytes:

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import sys
 import time
@@ -46,11 +47,11 @@ async def _serve(options: argparse.Namespace) -> int:
     from twofold_engine.pools.launching import RayLauncher
     from twofold_engine.pools.serving import PoolsService
 
-    stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     one_machine = options.ray == "local"
+    # Ray starts its workers at niceness 15: an engine is not background work.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     _start_ray(ray, options.ray)
+    stopping = _stop_signal()
     server = grpc.aio.server()
     try:
         async with connect(options.redis) as redis:
@@ -72,6 +73,14 @@ async def _serve(options: argparse.Namespace) -> int:
     finally:
         ray.shutdown()
     return 0
+
+
+def _stop_signal() -> asyncio.Event:
+    """Listen for the signals to end. After ray.init, which takes them for itself."""
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    return stopping
 
 
 def _start_ray(ray: object, address: str) -> None:

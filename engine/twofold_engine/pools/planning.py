@@ -109,10 +109,15 @@ def _is_in(worker: Observed, pools: Iterable[Pool]) -> bool:
 
 
 def _surplus(members: list[Observed], replicas: int) -> list[Observed]:
-    """Choose who leaves: those that serve nothing first, then the youngest names."""
-    order = [Phase.DEAD, Phase.PENDING, Phase.STARTING, Phase.READY]
-    by_worth = sorted(members, key=lambda o: (-order.index(o.phase), _index_of(o.worker_id)))
-    return by_worth[replicas:]
+    """Choose who leaves: those that serve nothing first, then those that came from another role,
+    then the youngest names."""
+    order = [Phase.READY, Phase.STARTING, Phase.PENDING, Phase.DEAD]
+
+    def worth(worker: Observed) -> tuple[int, bool, int]:
+        name, _, index = worker.worker_id.rpartition("-")
+        return order.index(worker.phase), not name.endswith(f"-{worker.role}"), int(index)
+
+    return sorted(members, key=worth)[replicas:]
 
 
 def _movable(
@@ -146,7 +151,3 @@ def _free_names(
     taken = {worker.worker_id for worker in observed} | {action.worker_id for action in actions}
     names = (WorkerId(f"{service}-{role}-{index}") for index in itertools.count())
     return (name for name in names if name not in taken)
-
-
-def _index_of(worker_id: WorkerId) -> int:
-    return int(worker_id.rpartition("-")[2])

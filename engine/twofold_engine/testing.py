@@ -1,0 +1,66 @@
+"""Doubles for what stands at the edges of this package."""
+
+from dataclasses import dataclass, field, replace
+
+from twofold_cluster.identity import Role, WorkerId
+
+from twofold_engine.events import Step
+from twofold_engine.pools.launching import Handle, LostWorkerError
+from twofold_engine.pools.wanting import EngineSpec
+from twofold_engine.settings import WorkerSettings
+from twofold_engine.supervising import ProcessState
+
+
+@dataclass
+class FakeHandle:
+    """A worker without a process. A test moves it on: ``become_ready``, ``crash``, ``lose``."""
+
+    settings: WorkerSettings
+    process: ProcessState = field(default_factory=ProcessState)
+    lost: bool = False
+    drained: bool = False
+    stopped: bool = False
+
+    def become_ready(self) -> None:
+        self.process = ProcessState(
+            message="ready", step=Step.READY, address="http://127.0.0.1:1", pid=1
+        )
+
+    def crash(self, message: str = "ended with signal 9") -> None:
+        self.process = ProcessState(message=message, ended=True)
+
+    def lose(self) -> None:
+        self.lost = True
+
+    async def start(self) -> None:
+        if self.lost:
+            raise LostWorkerError("no place for it")
+
+    async def state(self) -> ProcessState:
+        if self.lost:
+            raise LostWorkerError("its node has gone")
+        return self.process
+
+    async def change_role(self, role: Role) -> None:
+        self.settings = replace(self.settings, role=role)
+
+    async def drain(self, limit_seconds: float) -> None:
+        self.drained = True
+
+    async def stop(self, limit_seconds: float) -> None:
+        self.stopped = True
+
+
+class FakeLauncher:
+    """Launches nothing, and remembers every handle it gave, the last of each worker on top."""
+
+    def __init__(self) -> None:
+        self.handles: list[FakeHandle] = []
+
+    def launch(self, settings: WorkerSettings, engine: EngineSpec) -> Handle:
+        handle = FakeHandle(settings)
+        self.handles.append(handle)
+        return handle
+
+    def latest(self, worker_id: WorkerId) -> FakeHandle:
+        return next(h for h in reversed(self.handles) if h.settings.worker_id == worker_id)

@@ -1,0 +1,212 @@
+"""The pool manager with workers that have no process, and a real Valkey."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+from twofold_cluster.identity import Role, WorkerId
+from twofold_cluster.membership import connect
+from twofold_cluster.rpc import pools_pb2 as pb
+from twofold_cluster.rpc.pools_pb2_grpc import PoolsStub, add_PoolsServicer_to_server
+
+if TYPE_CHECKING:
+    from twofold_cluster.rpc.pools_pb2_grpc import PoolsAsyncStub
+from twofold_engine.pools.managing import ManagerSettings, PoolManager
+from twofold_engine.pools.planning import Phase
+from twofold_engine.pools.serving import PoolsService
+from twofold_engine.pools.wanting import EngineSpec, Pool
+from twofold_engine.testing import FakeHandle, FakeLauncher
+
+ENGINE = EngineSpec(model="m", served_name="m")
+PREFILL_0 = WorkerId("s-prefill-0")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Managed:
+    """A manager that runs, on a clock that a test moves."""
+
+    def __init__(self, manager: PoolManager, launcher: FakeLauncher, clock: Clock) -> None:
+        self.manager = manager
+        self.launcher = launcher
+        self.clock = clock
+
+    def want(self, generation: int, prefill: int, decode: int) -> None:
+        self.manager.apply(
+            generation,
+            [Pool(Role.PREFILL, "1", prefill, ENGINE), Pool(Role.DECODE, "1", decode, ENGINE)],
+        )
+
+    def phases(self) -> dict[str, Phase]:
+        return {m.worker_id: m.phase for m in self.manager.snapshot().members}
+
+    async def handle(self, worker_id: WorkerId, count: int = 1) -> FakeHandle:
+        """Wait until the worker was launched *count* times; return the last."""
+
+        def launched() -> bool:
+            return sum(h.settings.worker_id == worker_id for h in self.launcher.handles) >= count
+
+        await until(launched)
+        return self.launcher.latest(worker_id)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def managed(valkey: object) -> AsyncIterator[Managed]:
+    launcher, clock = FakeLauncher(), Clock()
+    url: str = valkey.url  # type: ignore[attr-defined]
+    async with connect(url) as redis:
+        manager = PoolManager(ManagerSettings("s", url), launcher, redis, clock)
+        task = asyncio.create_task(manager.run())
+        yield Managed(manager, launcher, clock)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_wanted_workers_are_launched_and_become_ready(managed: Managed) -> None:
+    managed.want(1, prefill=1, decode=1)
+    (await managed.handle(PREFILL_0)).become_ready()
+    (await managed.handle(WorkerId("s-decode-0"))).become_ready()
+
+    await until(lambda: set(managed.phases().values()) == {Phase.READY})
+
+
+async def test_a_dead_worker_comes_back_as_a_new_incarnation_later_after_each_failure(
+    managed: Managed,
+) -> None:
+    managed.want(1, prefill=1, decode=0)
+    first = await managed.handle(PREFILL_0)
+    first.crash()
+    await until(lambda: managed.phases()[PREFILL_0] is Phase.DEAD)
+    assert len(managed.launcher.handles) == 1
+
+    managed.clock.now = 1.0
+    second = await managed.handle(PREFILL_0, count=2)
+    second.crash()
+    await until(lambda: managed.phases()[PREFILL_0] is Phase.DEAD)
+    managed.clock.now = 2.5  # the second delay is two seconds
+    await asyncio.sleep(0.6)
+
+    assert len(managed.launcher.handles) == 2
+    managed.clock.now = 3.0
+    third = await managed.handle(PREFILL_0, count=3)
+    assert first.settings.incarnation < second.settings.incarnation < third.settings.incarnation
+    assert first.stopped
+    assert second.stopped
+
+
+async def test_a_worker_whose_node_goes_is_replaced(managed: Managed) -> None:
+    managed.want(1, prefill=1, decode=0)
+    (await managed.handle(PREFILL_0)).lose()
+    await until(lambda: managed.phases()[PREFILL_0] is Phase.DEAD)
+
+    managed.clock.now = 1.0
+
+    assert not (await managed.handle(PREFILL_0, count=2)).lost
+
+
+async def test_a_worker_too_many_finishes_before_it_ends(managed: Managed) -> None:
+    managed.want(1, prefill=2, decode=0)
+    second = await managed.handle(WorkerId("s-prefill-1"))
+    second.become_ready()
+    (await managed.handle(PREFILL_0)).become_ready()
+    await until(lambda: set(managed.phases().values()) == {Phase.READY})
+
+    managed.want(2, prefill=1, decode=0)
+    await until(lambda: list(managed.phases()) == [PREFILL_0])
+
+    assert second.drained
+    assert second.stopped
+
+
+async def test_a_change_of_role_counts_launches_nothing(managed: Managed) -> None:
+    managed.want(1, prefill=2, decode=0)
+    for name in ("s-prefill-0", "s-prefill-1"):
+        (await managed.handle(WorkerId(name))).become_ready()
+    await until(lambda: set(managed.phases().values()) == {Phase.READY})
+
+    managed.want(2, prefill=1, decode=1)
+    await until(lambda: managed.launcher.handles[1].settings.role is Role.DECODE)
+
+    assert len(managed.launcher.handles) == 2
+    assert not any(handle.stopped for handle in managed.launcher.handles)
+
+
+@contextlib.asynccontextmanager
+async def stub(managed: Managed) -> "AsyncIterator[PoolsAsyncStub]":
+    server = grpc.aio.server()
+    add_PoolsServicer_to_server(PoolsService(managed.manager, managed.clock), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield PoolsStub(channel)
+    await server.stop(grace=None)
+
+
+def a_request(generation: int, replicas: int = 1, model: str = "m") -> pb.ApplyRequest:
+    engine = pb.EngineSpec(model=model, served_name="m")
+    pool = pb.Pool(role=pb.ROLE_PREFILL, revision="1", replicas=replicas, engine=engine)
+    return pb.ApplyRequest(generation=generation, pools=[pool])
+
+
+async def test_what_is_applied_over_grpc_is_watched_until_it_is_ready(managed: Managed) -> None:
+    async with stub(managed) as pools:
+        await pools.Apply(a_request(7))
+        (await managed.handle(PREFILL_0)).become_ready()
+
+        async with asyncio.timeout(10):
+            async for state in pools.Watch(pb.WatchRequest()):
+                if state.pools and state.pools[0].ready == 1:
+                    break
+
+    assert state.observed_generation == 7
+    assert state.workers[0].phase == pb.PHASE_READY
+    assert state.workers[0].incarnation == managed.launcher.handles[0].settings.incarnation
+
+
+@pytest.mark.parametrize(
+    "bad", [a_request(1), a_request(9, replicas=9999), a_request(9, model="another")]
+)
+async def test_a_bad_apply_is_refused_and_changes_nothing(
+    managed: Managed, bad: pb.ApplyRequest
+) -> None:
+    async with stub(managed) as pools:
+        await pools.Apply(a_request(2))
+
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await pools.Apply(bad)
+
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert (await pools.Get(pb.GetRequest())).observed_generation == 2
+
+
+async def test_a_worker_is_drained_by_name_and_replaced(managed: Managed) -> None:
+    async with stub(managed) as pools:
+        await pools.Apply(a_request(1))
+        first = await managed.handle(PREFILL_0)
+        first.become_ready()
+        await until(lambda: managed.phases()[PREFILL_0] is Phase.READY)
+
+        await pools.Drain(pb.DrainRequest(worker_id=PREFILL_0))
+        await until(lambda: first.stopped)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await pools.Drain(pb.DrainRequest(worker_id="nobody"))
+
+    assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+    assert first.drained
+    await until(lambda: len(managed.launcher.handles) == 2)

@@ -1,0 +1,53 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twofold_cluster.identity import Incarnation, Role, WorkerId
+from twofold_engine.settings import WorkerSettings, from_argv, to_argv
+
+words = st.text("abcdefghijklmnopqrstuvwxyz0123456789/.:_", min_size=1)
+
+
+@given(
+    st.builds(
+        WorkerSettings,
+        service=words,
+        worker_id=words.map(WorkerId),
+        role=st.sampled_from(Role),
+        model=words,
+        served_name=words,
+        incarnation=words.map(Incarnation),
+        redis=st.none() | words,
+        tensor_parallel=st.integers(1, 8),
+        kv_cache_gib=st.floats(0.25, 512),
+        events_fd=st.none() | st.integers(3, 99),
+        node=words,
+        engine_args=st.lists(words.map("--".__add__) | words).map(tuple),
+    )
+)
+def test_settings_survive_the_command_line(settings: WorkerSettings) -> None:
+    assert from_argv(to_argv(settings), module="m", role=Role.BOTH) == settings
+
+
+def test_the_served_name_is_the_model_unless_it_is_said() -> None:
+    settings = from_argv(["--model", "org/name"], module="m", role=Role.PREFILL)
+
+    assert settings.served_name == "org/name"
+    assert settings.role is Role.PREFILL
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--max-unprefilled", "0"),
+        ("--lease-seconds", "2"),
+        ("--kv-cache-gib", "0"),
+        ("--role", "x"),
+    ],
+)
+def test_a_bad_value_stops_the_start_and_names_itself(
+    option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        from_argv(["--model", "m", option, value], module="m", role=Role.PREFILL)
+
+    assert option.strip("-").replace("-", "_") in capsys.readouterr().err.replace("-", "_")
