@@ -1,0 +1,153 @@
+"""Turn the arguments of ``up`` into settings, or into one line that says what is wrong."""
+
+import errno
+import math
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from rich.console import Console
+
+from twofold_cli.errors import BadArgumentError, CannotStartError
+from twofold_cli.installation import INSTALL_CPU, find_valkey, gpu_count, installed_device
+from twofold_cli.memory import GIB, check_memory, needed_gib
+from twofold_cli.models import smollm2
+from twofold_cli.models.resolving import Model, resolve
+from twofold_cli.settings import Settings
+
+DEFAULT_KV_CACHE_GIB = 1.0
+MAX_WORKERS = 256
+"""Of each role: more is a slip of the finger."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """What the user typed."""
+
+    model: str = smollm2.NAME
+    prefill: int = 1
+    decode: int = 1
+    host: str = "127.0.0.1"
+    port: int = 8000
+    kv_cache_gib: float | None = None
+    engine_args: tuple[str, ...] = ()
+
+
+def prepare(arguments: Arguments, cache: Path, console: Console) -> Settings:
+    """Check *arguments* against this machine, then convert the built-in model if it must be.
+
+    Raises:
+        BadArgumentError: this can never be.
+        CannotStartError: this machine cannot do it now.
+    """
+    check_arguments(arguments)
+    check_port(arguments.host, arguments.port)
+    model = resolve(arguments.model)
+    device = installed_device()
+    valkey = find_valkey()
+    if valkey is None:
+        raise CannotStartError(f"the Valkey server is missing; install it with: {INSTALL_CPU}")
+    kv_cache_gib = arguments.kv_cache_gib or DEFAULT_KV_CACHE_GIB
+    worker_count = arguments.prefill + arguments.decode
+    if device == "cpu":
+        _check_memory(worker_count, kv_cache_gib, model)
+    else:
+        check_gpus(worker_count, gpu_count())
+    return Settings(
+        model=_loadable(model, cache, console),
+        served_name=model.served_name,
+        device=device,
+        valkey_command=(str(valkey),),
+        prefill=arguments.prefill,
+        decode=arguments.decode,
+        host=arguments.host,
+        port=arguments.port,
+        kv_cache_gib=kv_cache_gib,
+        engine_args=engine_args(model, arguments.engine_args),
+    )
+
+
+def check_arguments(arguments: Arguments) -> None:
+    """Check what needs no machine.
+
+    Raises:
+        BadArgumentError: a value is out of its range.
+    """
+    if not 0 <= arguments.prefill <= MAX_WORKERS:
+        raise BadArgumentError(f"--prefill must be 0 to {MAX_WORKERS}, not {arguments.prefill}")
+    if not 1 <= arguments.decode <= MAX_WORKERS:
+        raise BadArgumentError(
+            f"--decode must be 1 to {MAX_WORKERS}, not {arguments.decode}: "
+            "without a decode worker nothing is generated"
+        )
+    if not 1 <= arguments.port <= 65535:
+        raise BadArgumentError(f"--port must be 1 to 65535, not {arguments.port}")
+    kv_cache_gib = arguments.kv_cache_gib
+    if kv_cache_gib is not None and not (math.isfinite(kv_cache_gib) and kv_cache_gib > 0):
+        raise BadArgumentError(f"--kv-cache-gib must be more than 0, not {kv_cache_gib}")
+
+
+def check_port(host: str, port: int) -> None:
+    """Try to listen where the router will.
+
+    Raises:
+        CannotStartError: somebody else does.
+        BadArgumentError: this machine has no such address.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise CannotStartError(f"port {port} is in use; choose another with --port") from error
+        if error.errno == errno.EACCES:
+            raise CannotStartError(
+                f"port {port} may not be opened by this user; choose one above 1023 with --port"
+            ) from error
+        raise BadArgumentError(f"cannot listen on {host}: {error.strerror}") from error
+
+
+def check_gpus(worker_count: int, count: int) -> None:
+    """Compare one GPU for each worker with *count*.
+
+    Raises:
+        CannotStartError: there are fewer; Ray would wait for the others for ever.
+    """
+    if worker_count > count:
+        raise CannotStartError(
+            f"{worker_count} workers need as many NVIDIA GPUs, and this machine has {count}; "
+            f"ask for fewer workers, or use its processor: pip uninstall vllm; {INSTALL_CPU}"
+        )
+
+
+def engine_args(model: Model, given: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the model's own engine arguments unless *given* sets the same, then *given*."""
+    names = {argument.split("=")[0] for argument in given}
+    own = () if names & set(model.engine_args) else model.engine_args
+    return (*own, *given)
+
+
+def _check_memory(worker_count: int, kv_cache_gib: float, model: Model) -> None:
+    needed = needed_gib(
+        worker_count=worker_count, kv_cache_gib=kv_cache_gib, weights_bytes=model.weights_bytes
+    )
+    available = psutil.virtual_memory().available / GIB
+    check_memory(needed=needed, available=available, worker_count=worker_count)
+
+
+def _loadable(model: Model, cache: Path, console: Console) -> str:
+    if not model.needs_conversion:
+        return model.source
+    file = Path(model.source)
+    target = smollm2.converted_directory(file, cache)
+    if not target.is_dir():
+        if not console.is_terminal:
+            console.print(f"converting {model.served_name}, once; about 20 s")
+        with console.status(f"converting {model.served_name}, once; about 20 s"):
+            smollm2.convert(file, target)
+    return str(target)

@@ -1,0 +1,41 @@
+from pathlib import Path
+
+import msgspec
+
+from twofold_cli.commands import pools, router, valkey
+from twofold_cli.settings import Settings
+
+SETTINGS = Settings(
+    model="m",
+    served_name="m",
+    device="cpu",
+    port=9000,
+    valkey_command=("valkey-server",),
+    pools_command=("pools",),
+    router_command=("router",),
+)
+
+
+def test_valkey_keeps_nothing_on_disk_and_listens_on_loopback() -> None:
+    command = " ".join(valkey(SETTINGS, 7000, Path("/state")))
+
+    assert command == (
+        "valkey-server --port 7000 --bind 127.0.0.1 --save  --appendonly no "
+        "--dir /state --daemonize no"
+    )
+
+
+def test_the_pool_manager_is_told_where_everything_is() -> None:
+    command = " ".join(pools(SETTINGS, "redis://h:1", "h:2", Path("/logs")))
+
+    assert command == (
+        "pools --service local --redis redis://h:1 --listen h:2 --ray local --log-dir /logs"
+    )
+
+
+def test_the_router_is_told_when_there_is_no_prefill() -> None:
+    alone = msgspec.structs.replace(SETTINGS, prefill=0)
+    expected = "router --service local --redis redis://h:1 --host 127.0.0.1 --port 9000"
+
+    assert " ".join(router(SETTINGS, "redis://h:1")) == expected
+    assert " ".join(router(alone, "redis://h:1")) == f"{expected} --no-disaggregation"

@@ -1,0 +1,71 @@
+import socket
+
+import pytest
+
+from twofold_cli.errors import BadArgumentError, CannotStartError
+from twofold_cli.models.resolving import Model
+from twofold_cli.preparing import (
+    Arguments,
+    check_arguments,
+    check_gpus,
+    check_port,
+    engine_args,
+)
+
+MODEL = Model("/m", "m", 0, engine_args=("--max-model-len", "2048"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (Arguments(prefill=-1), "--prefill"),
+        (Arguments(prefill=1000), "--prefill"),
+        (Arguments(decode=0), "--decode"),
+        (Arguments(decode=-2), "--decode"),
+        (Arguments(port=0), "--port"),
+        (Arguments(port=70000), "--port"),
+        (Arguments(kv_cache_gib=0.0), "--kv-cache-gib"),
+        (Arguments(kv_cache_gib=float("nan")), "--kv-cache-gib"),
+        (Arguments(kv_cache_gib=float("inf")), "--kv-cache-gib"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_name(arguments: Arguments, named: str) -> None:
+    with pytest.raises(BadArgumentError, match=named):
+        check_arguments(arguments)
+
+
+def test_no_prefill_worker_is_a_choice() -> None:
+    check_arguments(Arguments(prefill=0, kv_cache_gib=0.5))
+
+
+def test_a_port_in_use_is_told_with_the_way_out() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+
+        with pytest.raises(CannotStartError, match=f"port {port} is in use; choose .* --port"):
+            check_port("127.0.0.1", port)
+
+    check_port("127.0.0.1", port)
+
+
+def test_an_address_of_another_machine_is_a_bad_argument() -> None:
+    with pytest.raises(BadArgumentError, match=r"cannot listen on 192\.0\.2\.1"):
+        check_port("192.0.2.1", 8000)
+
+
+def test_a_worker_without_a_gpu_of_its_own_is_refused() -> None:
+    check_gpus(worker_count=2, count=2)
+
+    with pytest.raises(CannotStartError, match=r"3 workers need .* this machine has 2"):
+        check_gpus(worker_count=3, count=2)
+
+
+@pytest.mark.parametrize("given", [("--max-model-len", "512"), ("--max-model-len=512",)])
+def test_the_users_engine_argument_replaces_the_models(given: tuple[str, ...]) -> None:
+    assert engine_args(MODEL, given) == given
+
+
+def test_other_engine_arguments_are_added_to_the_models() -> None:
+    assert engine_args(MODEL, ("--seed=1",)) == ("--max-model-len", "2048", "--seed=1")
