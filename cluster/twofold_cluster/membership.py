@@ -13,7 +13,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any, cast
 
 import msgspec
@@ -60,9 +60,11 @@ redis.call('PUBLISH', KEYS[3], ARGV[3])
 return 1
 """
 
+_REDIS_IS_AWAY = (RedisError, OSError, TimeoutError)
+
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Worker | Gone).decode
+_decoder: msgspec.json.Decoder[Worker | Gone] = msgspec.json.Decoder(Worker | Gone)
 
 
 class FencedError(TwofoldError):
@@ -70,10 +72,14 @@ class FencedError(TwofoldError):
 
 
 def connect(url: str) -> "Redis":
-    """Open a client for *url* that gives up on a silent server after two seconds."""
+    """Open a client for *url*. What awaits it bounds the wait itself.
+
+    With a ``socket_timeout`` the client sends by ``asyncio.wait_for``, which in Python 3.11 loses
+    a cancellation that arrives as the bytes leave: a task that is cancelled then lives on.
+    """
     return Redis.from_url(
         url,
-        socket_timeout=REDIS_TIMEOUT_SECONDS,
+        socket_timeout=None,
         socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
         health_check_interval=5,
     )
@@ -132,7 +138,7 @@ class Announcer:
                 _encode(worker),
                 str(int(self._ttl_seconds * 1000)),
             )
-        except (RedisError, OSError, TimeoutError) as error:
+        except _REDIS_IS_AWAY as error:
             if self._reachable:
                 _log.warning("cannot announce", extra={"error": repr(error)})
             self._reachable = False
@@ -150,7 +156,7 @@ async def withdraw(redis: "Redis", service: str, gone: Gone) -> None:
     the entry then ends by its time limit."""
     try:
         await _run_script(redis, _WITHDRAW, service, gone, _encode(gone))
-    except (RedisError, OSError, TimeoutError) as error:
+    except _REDIS_IS_AWAY as error:
         _log.warning("cannot withdraw", extra={"error": repr(error)})
 
 
@@ -167,7 +173,7 @@ async def read_workers(redis: "Redis", service: str) -> list[Worker]:
     pipeline = redis.pipeline(transaction=False)
     for name in names:
         pipeline.hget(_entry_key(service, WorkerId(name)), "entry")
-    entries: list[bytes | None] = await pipeline.execute()
+    entries: list[bytes | None] = await _awaited(pipeline.execute())
     forgotten = [name for name, entry in zip(names, entries, strict=True) if entry is None]
     if forgotten:
         # One that announces itself meanwhile is back in the set within a second.
@@ -214,18 +220,34 @@ class Roster:
     async def run(self) -> None:
         """Follow until cancelled, through any number of reconnections."""
         while True:
-            try:
-                async with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:
-                    await pubsub.subscribe(_channel(self._service))
-                    async with asyncio.TaskGroup() as tasks:
-                        tasks.create_task(self._read_regularly())
-                        tasks.create_task(self._listen(pubsub))
-            except* (RedisError, OSError, TimeoutError) as errors:
-                if not self._stale:
-                    _log.warning("membership is stale", extra={"error": repr(errors.exceptions[0])})
-                self._stale = True
+            error = await self._follow()
+            if not self._stale:
+                _log.warning("membership is stale", extra={"error": repr(error)})
+            self._stale = True
             self._grace_until = self._clock() + RETRY_SECONDS + self._ttl_seconds
             await asyncio.sleep(RETRY_SECONDS)
+
+    async def _follow(self) -> Exception:
+        """Follow over one connection, and return what broke it.
+
+        The tasks do not raise what breaks them: in Python 3.11 a TaskGroup that is cancelled as a
+        task of it fails raises the failure alone, and the cancellation is lost.
+        """
+        broken: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+        try:
+            async with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:
+                await _awaited(pubsub.subscribe(_channel(self._service)))
+                async with asyncio.TaskGroup() as group:
+                    tasks = [
+                        group.create_task(_until_broken(self._read_regularly(), broken)),
+                        group.create_task(_until_broken(self._listen(pubsub), broken)),
+                    ]
+                    error = await broken
+                    for task in tasks:
+                        task.cancel()
+        except _REDIS_IS_AWAY as failure:
+            return failure
+        return error
 
     async def _read_regularly(self) -> None:
         while True:
@@ -277,6 +299,16 @@ class Roster:
             self._on_change()
 
 
+async def _until_broken(
+    following: Coroutine[Any, Any, None], broken: asyncio.Future[Exception]
+) -> None:
+    try:
+        await following
+    except _REDIS_IS_AWAY as error:
+        if not broken.done():
+            broken.set_result(error)
+
+
 def _entry_key(service: str, worker_id: WorkerId) -> str:
     return f"twofold:{{{service}}}:worker:{worker_id}"
 
@@ -292,7 +324,7 @@ def _channel(service: str) -> str:
 def _decode_message(message: bytes) -> Worker | Gone | None:
     """Return None for what this version cannot read: one such worker must not blind a follower."""
     try:
-        return _decode(message)
+        return _decoder.decode(message)
     except msgspec.DecodeError as error:
         _log.warning("cannot read a worker's announcement", extra={"error": repr(error)})
         return None
@@ -310,4 +342,5 @@ async def _run_script(
 
 async def _awaited(reply: object) -> Any:
     # redis-py types its commands for the synchronous and the asynchronous client at once.
-    return await cast(Awaitable[Any], reply)
+    async with asyncio.timeout(REDIS_TIMEOUT_SECONDS):
+        return await cast(Awaitable[Any], reply)

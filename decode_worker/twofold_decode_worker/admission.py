@@ -1,10 +1,9 @@
 """What a decode worker accepts, and what it does beside its engine."""
 
 from twofold_cluster.errors import Fault
+from twofold_decode_worker.pairing import keep_pairs_warm
 from twofold_engine.roles import InFlight, RolePolicy
 from twofold_engine.settings import WorkerSettings
-
-from twofold_decode_worker.pairing import keep_pairs_warm
 
 
 def refuse_when_full(in_flight: InFlight, settings: WorkerSettings) -> Fault | None:

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 
 import aiohttp
+
 from twofold_cluster.identity import Incarnation
 from twofold_cluster.legs import (
     Api,

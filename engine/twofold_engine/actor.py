@@ -4,7 +4,6 @@ import dataclasses
 from pathlib import Path
 
 from twofold_cluster.identity import Role
-
 from twofold_engine.settings import WorkerSettings
 from twofold_engine.supervising import ProcessState, WorkerProcess
 

@@ -5,11 +5,11 @@ import contextlib
 import logging
 
 import msgspec
+
 from twofold_cluster.errors import Fault
 from twofold_cluster.identity import Role
 from twofold_cluster.membership import Announcer, connect
 from twofold_cluster.worker import Worker, WorkerState
-
 from twofold_engine.gate import Gate
 from twofold_engine.load import LoadMeter
 from twofold_engine.roles import InFlight, RolePolicy, load_policy

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Body, HTTPException, Response
-from twofold_cluster.identity import Role
 
+from twofold_cluster.identity import Role
 from twofold_engine.announcing import AnnouncedWorker
 
 PREFIX = "/twofold/v1"

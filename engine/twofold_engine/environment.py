@@ -5,9 +5,8 @@ import socket
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from twofold_kvtransfer.vllm_plugin import PARENT_ENV
-
 from twofold_engine.settings import WorkerSettings
+from twofold_kvtransfer.vllm_plugin import PARENT_ENV
 
 
 def runs_on_cpu() -> bool:

@@ -4,6 +4,7 @@ import enum
 import os
 
 import msgspec
+
 from twofold_cluster.identity import Role
 
 

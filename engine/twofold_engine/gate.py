@@ -6,7 +6,6 @@ from typing import Any
 
 from twofold_cluster.errors import Fault, RequestError
 from twofold_cluster.legs import Api
-
 from twofold_engine.roles import InFlight
 
 Message = MutableMapping[str, Any]

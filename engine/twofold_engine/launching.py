@@ -9,12 +9,11 @@ from collections.abc import Sequence
 
 from twofold_cluster.identity import Role
 from twofold_cluster.membership import FencedError
-from twofold_kvtransfer.vllm_plugin import end_with_parent
-
 from twofold_engine.environment import engine_environment
 from twofold_engine.errors import EngineError
 from twofold_engine.events import Event, Reporter, Step
 from twofold_engine.settings import WorkerSettings, from_argv
+from twofold_kvtransfer.vllm_plugin import end_with_parent
 
 EXIT_FAILED = 1
 

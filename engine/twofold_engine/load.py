@@ -4,7 +4,6 @@ import statistics
 from collections import deque
 
 from twofold_cluster.worker import Load
-
 from twofold_engine.roles import InFlight
 
 SAMPLE_COUNT = 32

@@ -3,8 +3,8 @@
 import asyncio
 
 import aiohttp
-from twofold_cluster.legs import Api
 
+from twofold_cluster.legs import Api
 from twofold_engine.errors import EngineStartError
 
 PROBE_TIMEOUT_SECONDS = 120.0

@@ -8,7 +8,6 @@ from typing import Any
 from twofold_cluster.errors import Fault
 from twofold_cluster.identity import Role
 from twofold_cluster.worker import Worker
-
 from twofold_engine.errors import UnknownRoleError
 from twofold_engine.settings import WorkerSettings
 

@@ -17,7 +17,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import uvicorn
-from twofold_cluster.worker import Engine, Topology, Worker
 from vllm import __version__ as vllm_version
 from vllm.config import VllmConfig
 from vllm.engine.arg_utils import AsyncEngineArgs
@@ -29,6 +28,7 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.metrics.loggers import StatLoggerBase
 
+from twofold_cluster.worker import Engine, Topology, Worker
 from twofold_engine.announcing import AnnouncedWorker
 from twofold_engine.control import control_routes
 from twofold_engine.errors import EngineDiedError

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import aiohttp
 import msgspec
-from twofold_cluster.identity import Role
 
+from twofold_cluster.identity import Role
 from twofold_engine.control import PREFIX
 from twofold_engine.errors import EngineError
 from twofold_engine.events import Event, Step

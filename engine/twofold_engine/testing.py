@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field, replace
 
 from twofold_cluster.identity import Role, WorkerId
-
 from twofold_engine.events import Step
 from twofold_engine.pools.launching import Handle, LostWorkerError
 from twofold_engine.pools.wanting import EngineSpec

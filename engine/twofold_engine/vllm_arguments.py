@@ -2,10 +2,9 @@
 
 import json
 
-from twofold_kvtransfer import TransferSettings, connector_config
-
 from twofold_engine.environment import runs_on_cpu
 from twofold_engine.settings import WorkerSettings
+from twofold_kvtransfer import TransferSettings, connector_config
 
 # vLLM turns "uni" into "mp" on a CPU, for the sake of pinning threads. Unpinned threads need no
 # process of their own: this saves 0.7 GiB and 20 s a worker, and the shared memory queue between
@@ -38,7 +37,10 @@ def vllm_arguments(settings: WorkerSettings) -> list[str]:
     ]
     if cpu:
         kv_cache_bytes = int(settings.kv_cache_gib * 2**30)
-        arguments += ["--dtype", "bfloat16", "--enforce-eager"]
+        # Two workers must generate what one generates. In bfloat16 they would not always: the
+        # decode worker computes the prompt's last token alone, one engine all of them at once,
+        # and the rounding of the two differs (docs/decisions/004-float32-on-a-cpu.md).
+        arguments += ["--dtype", "float32", "--enforce-eager"]
         arguments += ["--kv-cache-memory-bytes", str(kv_cache_bytes)]
         if settings.tensor_parallel == 1:
             arguments += ["--distributed-executor-backend", _IN_PROCESS_EXECUTOR]

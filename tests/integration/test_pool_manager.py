@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 import pytest
+
 from twofold_cluster.identity import Role, WorkerId
 from twofold_cluster.membership import connect
 from twofold_cluster.rpc import pools_pb2 as pb

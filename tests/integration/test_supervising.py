@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from twofold_cluster.identity import Role, WorkerId
 from twofold_engine.events import Step
 from twofold_engine.settings import WorkerSettings

@@ -10,7 +10,6 @@ import sys
 import time
 
 from twofold_cluster.membership import connect
-
 from twofold_engine.pools.managing import ManagerSettings, PoolManager
 
 
@@ -42,8 +41,8 @@ async def _serve(options: argparse.Namespace) -> int:
     # Here and not above: Ray takes a second to import, which --help need not wait for.
     import grpc
     import ray
-    from twofold_cluster.rpc.pools_pb2_grpc import add_PoolsServicer_to_server
 
+    from twofold_cluster.rpc.pools_pb2_grpc import add_PoolsServicer_to_server
     from twofold_engine.pools.launching import RayLauncher
     from twofold_engine.pools.serving import PoolsService
 

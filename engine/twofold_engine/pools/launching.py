@@ -5,8 +5,8 @@ from typing import Any, Protocol
 import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-from twofold_cluster.identity import Role
 
+from twofold_cluster.identity import Role
 from twofold_engine.actor import EngineActor
 from twofold_engine.errors import EngineError
 from twofold_engine.pools.wanting import EngineSpec

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from redis.asyncio import Redis
+
 from twofold_cluster.identity import WorkerId, new_incarnation
 from twofold_cluster.membership import withdraw
 from twofold_cluster.worker import Gone
-
 from twofold_engine.errors import EngineError, InvalidPoolError, UnknownWorkerError
 from twofold_engine.pools.launching import Launcher, LostWorkerError
 from twofold_engine.pools.member import Member

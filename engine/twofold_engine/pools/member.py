@@ -4,7 +4,6 @@ import asyncio
 from dataclasses import dataclass, field
 
 from twofold_cluster.identity import Incarnation, Role, WorkerId
-
 from twofold_engine.events import Step
 from twofold_engine.pools.launching import Handle
 from twofold_engine.pools.planning import Observed, Phase, restart_delay_seconds

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from twofold_cluster.identity import Role, WorkerId
-
 from twofold_engine.pools.wanting import Pool
 
 MAX_RESTART_DELAY_SECONDS = 60.0

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
+
 from twofold_cluster.identity import Role, WorkerId
 from twofold_cluster.rpc import pools_pb2 as pb
 from twofold_cluster.rpc import pools_pb2_grpc as rpc
-
 from twofold_engine.errors import InvalidPoolError, UnknownWorkerError
 from twofold_engine.pools.managing import PoolManager, Snapshot
 from twofold_engine.pools.member import Member

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from twofold_cluster.identity import Role
-
 from twofold_engine.errors import InvalidPoolError
 
 MAX_REPLICAS = 4096

@@ -1,4 +1,5 @@
 import pytest
+
 from twofold_cluster.errors import Fault
 from twofold_cluster.identity import Role, WorkerId
 from twofold_engine.roles import InFlight, load_policy

@@ -3,6 +3,7 @@ from typing import Any
 
 import msgspec
 import pytest
+
 from twofold_cluster.errors import Fault
 from twofold_engine.gate import Gate, Receive, Send
 from twofold_engine.roles import InFlight

@@ -3,6 +3,7 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from twofold_cluster.identity import Role, WorkerId
 from twofold_engine.pools.planning import (
     Action,

@@ -1,6 +1,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from twofold_cluster.identity import Incarnation, Role, WorkerId
 from twofold_engine.settings import WorkerSettings, from_argv, to_argv
 

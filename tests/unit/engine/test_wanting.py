@@ -1,6 +1,7 @@
 import dataclasses
 
 import pytest
+
 from twofold_cluster.identity import Role
 from twofold_engine.errors import InvalidPoolError
 from twofold_engine.pools.wanting import EngineSpec, Pool, validate
