@@ -1,0 +1,165 @@
+"""One real cluster for all tests of this folder: real engines, real transfers, one real model."""
+
+import dataclasses
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+START_LIMIT_SECONDS = 240
+LEASE_SECONDS = 30
+
+_SAMPLE = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)$")
+
+
+@dataclasses.dataclass
+class Cluster:
+    """A running cluster, seen from outside: HTTP, ``twofold status --json`` and process ids."""
+
+    url: str
+    env: dict[str, str]
+    _addresses: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def twofold(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "twofold_cli", *arguments],
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=check,
+            timeout=START_LIMIT_SECONDS,
+        )
+
+    def status(self) -> dict[str, Any]:
+        status: dict[str, Any] = json.loads(self.twofold("status", "--json", check=False).stdout)
+        return status
+
+    def worker(self, role: str) -> dict[str, Any]:
+        (worker,) = (w for w in self.status()["workers"] if w["role"] == role)
+        assert isinstance(worker, dict)
+        return worker
+
+    def address(self, role: str) -> str:
+        """Return where the worker of *role* listens; asked once, until ``forget_addresses``."""
+        if role not in self._addresses:
+            self._addresses[role] = str(self.worker(role)["address"])
+        return self._addresses[role]
+
+    def forget_addresses(self) -> None:
+        """To be called when a worker may have been replaced."""
+        self._addresses.clear()
+
+    def metrics(self, address: str | None = None) -> dict[str, float]:
+        """Return the samples of the router, or of the worker at *address*, summed over labels
+        other than those in the key: ``name`` and ``name{label="value"}``."""
+        samples: dict[str, float] = {}
+        for line in httpx.get(f"{address or self.url}/metrics", timeout=10).text.splitlines():
+            if found := _SAMPLE.match(line):
+                name, labels, value = found.group(1), found.group(2) or "", float(found.group(3))
+                samples[name] = samples.get(name, 0.0) + value
+                for label in filter(None, labels.split(",")):
+                    samples[f"{name}{{{label}}}"] = samples.get(f"{name}{{{label}}}", 0.0) + value
+        return samples
+
+    def until(self, condition: Callable[[], bool], *, seconds: float, what: str) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+            time.sleep(0.25)
+
+    def until_idle(self) -> None:
+        """Wait until nothing is in flight and no block is held; leases bound that."""
+
+        def kv_used(role: str) -> float:
+            return self.metrics(self.address(role))["vllm:kv_cache_usage_perc"]
+
+        for role in ("prefill", "decode"):
+            self.until(
+                lambda role=role: kv_used(role) == 0.0,  # type: ignore[misc]
+                seconds=2 * LEASE_SECONDS,
+                what=f"the {role} worker's blocks are free",
+            )
+        self.until(
+            lambda: self.metrics()["twofold_router_in_flight"] == 0,
+            seconds=10,
+            what="the router's counts are zero",
+        )
+
+    def until_disaggregated(self, *, seconds: float) -> None:
+        """Wait until a request is served by two workers again."""
+
+        def served() -> bool:
+            try:
+                response = self.complete("Hello", max_tokens=1)
+            except httpx.HTTPError:
+                return False
+            mode: str | None = response.headers.get("x-twofold-mode")
+            return mode == "disaggregated"
+
+        self.until(served, seconds=seconds, what="a request is disaggregated")
+
+    def complete(self, prompt: str | list[int], **fields: Any) -> httpx.Response:
+        body = {"model": "smollm2", "prompt": prompt, "temperature": 0, **fields}
+        return httpx.post(f"{self.url}/v1/completions", json=body, timeout=60)
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Start one prefill and one decode worker with the command that a user types."""
+    port = _free_port()
+    state = tmp_path_factory.mktemp("state")
+    env = os.environ | {"TWOFOLD_STATE_DIR": str(state)}
+    cluster = Cluster(f"http://127.0.0.1:{port}", env)
+    shared_memory = _shared_memory()
+    started = cluster.twofold("up", "--detach", "--port", str(port), check=False)
+    assert started.returncode == 0, started.stdout + started.stderr
+    processes = _descendants(int(cluster.status()["supervisor"]["pid"]))
+    yield cluster
+    processes |= _descendants(int(cluster.status()["supervisor"]["pid"]))
+    cluster.twofold("down")
+    left = [process for process in processes if _alive(process)]
+    assert not left, left
+    assert _shared_memory() <= shared_memory
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+
+
+def child_named(pid: int, name: str) -> int:
+    """Return the descendant of *pid* whose title holds *name*."""
+    for process in psutil.Process(pid).children(recursive=True):
+        if name in " ".join(process.cmdline()):
+            return process.pid
+    raise AssertionError(f"no {name} below {pid}")
+
+
+def _descendants(pid: int) -> set[psutil.Process]:
+    supervisor = psutil.Process(pid)
+    return {supervisor, *supervisor.children(recursive=True)}
+
+
+def _alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def _shared_memory() -> set[str]:
+    return {path.name for path in Path("/dev/shm").iterdir()}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
