@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping
 
@@ -46,7 +47,7 @@ def wanted_pools(settings: Settings) -> list[pools_pb2.Pool]:
         model=settings.model,
         served_name=settings.served_name,
         tensor_parallel=1,
-        cpus=1,
+        cpus=cores_each(os.cpu_count() or 1, settings.prefill + settings.decode),
         gpus=1 if on_gpu else 0,
         kv_cache_gib=0 if on_gpu else settings.kv_cache_gib,
         engine_args=settings.engine_args,
@@ -60,6 +61,11 @@ def wanted_pools(settings: Settings) -> list[pools_pb2.Pool]:
         for role, count in counts
         if count
     ]
+
+
+def cores_each(core_count: int, worker_count: int) -> int:
+    """Share the cores out: an engine computes on as many as it gets, and none goes without."""
+    return max(1, core_count // worker_count)
 
 
 class PoolsFollower:

@@ -1,5 +1,7 @@
 """What is wrong with a request is said as OpenAI says it, and the next request works."""
 
+from typing import Any
+
 import httpx
 import pytest
 
@@ -12,9 +14,11 @@ CHAT = "/v1/chat/completions"
 MESSAGES = '"messages": [{"role": "user", "content": "hi"}]'
 
 
-def post(
-    content: str | bytes, headers: dict[str, str] = JSON
-) -> tuple[str, str, dict[str, object]]:
+Request = tuple[str, str, dict[str, Any]]
+"""Method, path and the rest of httpx's arguments."""
+
+
+def post(content: str | bytes, headers: dict[str, str] = JSON) -> Request:
     return "POST", CHAT, {"content": content, "headers": headers}
 
 
@@ -42,7 +46,7 @@ def test_bad_input_gets_its_openai_error_and_then_a_good_request_works(
 ) -> None:
     method, path, content = request_
 
-    response = httpx.request(method, cluster.url + path, timeout=30, **content)  # type: ignore[arg-type]
+    response = httpx.request(method, cluster.url + path, timeout=30, **content)
 
     assert response.status_code == status, response.text
     error = response.json()["error"]

@@ -1,6 +1,6 @@
 import msgspec
 
-from twofold_cli.following import wanted_pools, worker_state
+from twofold_cli.following import cores_each, wanted_pools, worker_state
 from twofold_cli.settings import Settings
 from twofold_cli.state import Phase
 from twofold_cluster.identity import Role
@@ -24,9 +24,15 @@ def test_each_role_gets_a_pool_with_the_same_engine() -> None:
     assert (prefill.role, prefill.replicas) == (pools_pb2.ROLE_PREFILL, 2)
     assert (decode.role, decode.replicas) == (pools_pb2.ROLE_DECODE, 3)
     assert prefill.engine == decode.engine
-    assert (prefill.engine.cpus, prefill.engine.gpus) == (1, 0)
+    assert prefill.engine.cpus >= 1
+    assert prefill.engine.gpus == 0
     assert prefill.engine.kv_cache_gib == 0.5
     assert list(prefill.engine.engine_args) == ["--seed=1"]
+
+
+def test_the_cores_are_shared_out_and_no_engine_goes_without() -> None:
+    assert cores_each(8, worker_count=2) == 4
+    assert cores_each(2, worker_count=5) == 1
 
 
 def test_on_a_gpu_each_worker_has_one_and_vllm_sizes_its_cache() -> None:
