@@ -1,0 +1,153 @@
+"""The side of a router: the workers of a service, as far as they are known."""
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from redis.asyncio import Redis
+
+from twofold_cluster.identity import Incarnation, WorkerId
+from twofold_cluster.membership.announcing import RETRY_SECONDS, TTL_SECONDS
+from twofold_cluster.membership.entries import (
+    REDIS_IS_AWAY,
+    awaited,
+    channel,
+    decode_message,
+    read_workers,
+)
+from twofold_cluster.worker import Gone, Worker
+
+SNAPSHOT_INTERVAL_SECONDS = 0.5
+"""How often a follower reads everything again: a published message may be lost, a read is not."""
+
+_log = logging.getLogger(__name__)
+
+
+class Roster:
+    """The workers of one service, as a follower knows them.
+
+    Invariant: at most one incarnation of a worker is in it, the newest that was ever seen.
+    """
+
+    def __init__(
+        self,
+        redis: "Redis",
+        service: str,
+        *,
+        on_change: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+        ttl_seconds: float = TTL_SECONDS,
+    ) -> None:
+        self._redis = redis
+        self._service = service
+        self._on_change = on_change
+        self._clock = clock
+        self._ttl_seconds = ttl_seconds
+        self._workers: dict[WorkerId, Worker] = {}
+        self._newest: dict[WorkerId, Incarnation] = {}
+        self._heard_at: dict[WorkerId, float] = {}
+        self._grace_until = 0.0
+        self._stale = True
+
+    @property
+    def workers(self) -> Mapping[WorkerId, Worker]:
+        return self._workers
+
+    @property
+    def stale(self) -> bool:
+        """True while Redis cannot be read: what is known may be old."""
+        return self._stale
+
+    async def run(self) -> None:
+        """Follow until cancelled, through any number of reconnections."""
+        while True:
+            error = await self._follow()
+            if not self._stale:
+                _log.warning("membership is stale", extra={"error": repr(error)})
+            self._stale = True
+            self._grace_until = self._clock() + RETRY_SECONDS + self._ttl_seconds
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _follow(self) -> Exception:
+        """Follow over one connection, and return what broke it.
+
+        The tasks do not raise what breaks them: in Python 3.11 a TaskGroup that is cancelled as a
+        task of it fails raises the failure alone, and the cancellation is lost.
+        """
+        broken: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+        try:
+            async with self._redis.pubsub(ignore_subscribe_messages=True) as pubsub:
+                await awaited(pubsub.subscribe(channel(self._service)))
+                async with asyncio.TaskGroup() as group:
+                    tasks = [
+                        group.create_task(_until_broken(self._read_regularly(), broken)),
+                        group.create_task(_until_broken(self._listen(pubsub), broken)),
+                    ]
+                    error = await broken
+                    for task in tasks:
+                        task.cancel()
+        except REDIS_IS_AWAY as failure:
+            return failure
+        return error
+
+    async def _read_regularly(self) -> None:
+        while True:
+            began_at = self._clock()
+            workers = await read_workers(self._redis, self._service)
+            if self._stale:
+                _log.info("membership is fresh", extra={"workers": len(workers)})
+            self._stale = False
+            self._replace(workers, began_at)
+            await asyncio.sleep(SNAPSHOT_INTERVAL_SECONDS)
+
+    async def _listen(self, pubsub: Any) -> None:
+        while True:
+            # The timeout only bounds one wait; a quiet channel is normal.
+            message = await pubsub.get_message(timeout=1.0)
+            known = None if message is None else decode_message(message["data"])
+            if known is not None:
+                self._hear(known)
+
+    def _hear(self, message: Worker | Gone) -> None:
+        known = self._newest.get(message.worker_id)
+        if known is not None and known > message.incarnation:
+            return
+        self._newest[message.worker_id] = message.incarnation
+        self._heard_at[message.worker_id] = self._clock()
+        if isinstance(message, Worker):
+            changed = self._workers.get(message.worker_id) != message
+            self._workers[message.worker_id] = message
+        else:
+            changed = self._workers.pop(message.worker_id, None) is not None
+        if changed:
+            self._on_change()
+
+    def _replace(self, workers: list[Worker], began_at: float) -> None:
+        for worker in workers:
+            # What was heard while the entries were read is newer than they are.
+            if self._heard_at.get(worker.worker_id, -math.inf) < began_at:
+                self._hear(worker)
+        if self._clock() < self._grace_until:
+            return
+        gone = [
+            worker_id
+            for worker_id in self._workers.keys() - {worker.worker_id for worker in workers}
+            if self._heard_at[worker_id] < began_at  # else it joined while the others were read
+        ]
+        for worker_id in gone:
+            del self._workers[worker_id]
+        if gone:
+            self._on_change()
+
+
+async def _until_broken(
+    following: Coroutine[Any, Any, None], broken: asyncio.Future[Exception]
+) -> None:
+    try:
+        await following
+    except REDIS_IS_AWAY as error:
+        if not broken.done():
+            broken.set_result(error)
