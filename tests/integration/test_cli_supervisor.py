@@ -130,7 +130,9 @@ web.run_app(app, host=arguments.host, port=int(arguments.port), print=None)
 """
 
 UP = """
+import signal
 import sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # as a terminal has it, a background job not
 from pathlib import Path
 import msgspec
 from rich.console import Console
@@ -171,24 +173,26 @@ class Local:
         lines = (self.path / "applied").read_text().splitlines()
         return [json.loads(line) for line in lines]
 
-    def up(self, *, detach: bool = True) -> "subprocess.Popen[str]":
+    @contextlib.contextmanager
+    def up(self, *, detach: bool = True) -> "Iterator[subprocess.Popen[str]]":
         """Begin what ``twofold up`` does, with these settings."""
         encoded = msgspec.json.encode(self.settings).decode()
         mode = "detach" if detach else "stay"
-        return subprocess.Popen(
+        with subprocess.Popen(
             [sys.executable, "-c", UP, str(self.path / "state"), encoded, mode],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
             text=True,
-        )
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()  # the block waits for its end; nothing if that was
 
     def run_up(self) -> "subprocess.CompletedProcess[str]":
         with self.up() as process:
-            try:
-                out, err = process.communicate(timeout=60)
-            finally:
-                process.kill()  # the block waits for its end; nothing if that was
+            out, err = process.communicate(timeout=60)
         return subprocess.CompletedProcess([], process.returncode, out, err)
 
     def twofold(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
