@@ -1,9 +1,13 @@
 """What a newcomer does: ask the model something, over HTTP, with OpenAI's client, with chat."""
 
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
 import openai
 import pytest
 
 from .conftest import Cluster
+from .test_exactness import tokens_of
 
 pytestmark = pytest.mark.engine
 
@@ -47,6 +51,26 @@ def test_several_samples_are_served_by_one_worker_and_said_to_be(cluster: Cluste
     assert len(response.json()["choices"]) == 2
     assert response.headers["x-twofold-mode"] == "aggregated"
     assert "x-twofold-prefill" not in response.headers
+
+
+def test_a_prefill_worker_refuses_at_once_when_it_has_its_bound(cluster: Cluster) -> None:
+    url = f"{cluster.address('prefill')}/v1/completions"
+
+    def ask(number: int) -> httpx.Response:
+        body = {"model": "smollm2", "prompt": tokens_of(800 + number), "max_tokens": 1}
+        return httpx.post(url, json=body, timeout=120)
+
+    with ThreadPoolExecutor(8) as clients:
+        responses = list(clients.map(ask, range(8)))
+
+    refused = [response for response in responses if response.status_code == 429]
+    served = [response for response in responses if response.status_code == 200]
+    assert refused
+    assert len(served) >= 4
+    for response in refused:
+        assert response.json()["error"]["code"] == "prefill_busy"
+        assert response.headers["x-llm-d-request-dropped-reason"] == "prefill-busy"
+        assert response.elapsed < min(answer.elapsed for answer in served)
 
 
 def test_chat_prints_the_answer_and_who_gave_it(cluster: Cluster) -> None:

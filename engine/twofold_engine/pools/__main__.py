@@ -49,6 +49,7 @@ async def _serve(options: argparse.Namespace) -> int:
     one_machine = options.ray == "local"
     # Ray starts its workers at niceness 15: an engine is not background work.
     os.environ.setdefault("RAY_worker_niceness", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     _start_ray(ray, options.ray)
     stopping = _stop_signal()
     server = grpc.aio.server()
