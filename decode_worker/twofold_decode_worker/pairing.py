@@ -7,10 +7,13 @@ is also the only honest check that the two can work together.
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 
 import aiohttp
+import msgspec
 
+from twofold_cluster.errors import TwofoldError
 from twofold_cluster.identity import Incarnation
 from twofold_cluster.legs import (
     Api,
@@ -24,14 +27,41 @@ from twofold_cluster.worker import Worker, WorkerState
 from twofold_engine.settings import WorkerSettings
 
 WARM_UP_TIMEOUT_SECONDS = 60.0
-RETRY_SECONDS = 2.0
-MAX_TRIES = 5
+RETRY_SECONDS = 5.0
 
 _log = logging.getLogger(__name__)
 
 
-class PairError(Exception):
+class PairError(TwofoldError):
     """The two engines could not serve a request together."""
+
+
+class Pairs:
+    """What is known of the pairs with each incarnation of a prefill worker. Forgets those that
+    have gone."""
+
+    def __init__(self) -> None:
+        self._warm: set[Incarnation] = set()
+        self._not_before: dict[Incarnation, float] = {}
+
+    def cold(self, workers: list[Worker], own: Worker, now: float) -> list[Worker]:
+        """Return the workers of *workers* that *own* can pair with and should try to, now."""
+        known = {worker.incarnation for worker in workers}
+        self._warm &= known
+        self._not_before = {i: at for i, at in self._not_before.items() if i in known}
+        return [
+            peer
+            for peer in workers
+            if _can_pair(peer, own)
+            and peer.incarnation not in self._warm
+            and self._not_before.get(peer.incarnation, now) <= now
+        ]
+
+    def succeeded(self, peer: Worker) -> None:
+        self._warm.add(peer.incarnation)
+
+    def failed(self, peer: Worker, now: float) -> None:
+        self._not_before[peer.incarnation] = now + RETRY_SECONDS
 
 
 async def keep_pairs_warm(settings: WorkerSettings, own: Callable[[], Worker]) -> None:
@@ -39,7 +69,7 @@ async def keep_pairs_warm(settings: WorkerSettings, own: Callable[[], Worker]) -
     if settings.redis is None:
         return
     changed = asyncio.Event()
-    tried: dict[Incarnation, int] = {}
+    pairs = Pairs()
     async with (
         connect(settings.redis) as redis,
         aiohttp.ClientSession() as session,
@@ -49,41 +79,39 @@ async def keep_pairs_warm(settings: WorkerSettings, own: Callable[[], Worker]) -
         tasks.create_task(roster.run())
         while True:
             changed.clear()
-            for peer in _cold_peers(roster, own(), tried):
-                await _try_pair(session, peer, own(), tried)
+            cold = pairs.cold(list(roster.workers.values()), own(), time.monotonic())
+            await asyncio.gather(*(_try_pair(session, pairs, peer, own()) for peer in cold))
             await _wait(changed, RETRY_SECONDS)
 
 
-def _cold_peers(roster: Roster, own: Worker, tried: dict[Incarnation, int]) -> list[Worker]:
-    return [
-        peer
-        for peer in roster.workers.values()
-        if peer.role.prefills
+def _can_pair(peer: Worker, own: Worker) -> bool:
+    return (
+        peer.role.prefills
         and peer.state is WorkerState.READY
         and peer.worker_id != own.worker_id
         and peer.revision == own.revision
         and peer.engine.compatibility == own.engine.compatibility
-        and tried.get(peer.incarnation, 0) < MAX_TRIES
-    ]
+    )
 
 
 async def _try_pair(
-    session: aiohttp.ClientSession, peer: Worker, own: Worker, tried: dict[Incarnation, int]
+    session: aiohttp.ClientSession, pairs: Pairs, peer: Worker, own: Worker
 ) -> None:
-    tried[peer.incarnation] = tried.get(peer.incarnation, 0) + 1
     try:
         async with asyncio.timeout(WARM_UP_TIMEOUT_SECONDS):
             await _serve_one_token(session, peer, own)
     except (aiohttp.ClientError, TimeoutError, PairError, InvalidTransferParamsError) as error:
-        _log.warning("pair is cold", extra={"peer": peer.worker_id, "error": repr(error)})
+        _log.warning("the pair with %s is cold: %r", peer.worker_id, error)
+        pairs.failed(peer, time.monotonic())
         return
-    tried[peer.incarnation] = MAX_TRIES
-    _log.info("pair is warm with %s", peer.worker_id)
+    pairs.succeeded(peer)
+    _log.info("the pair with %s is warm", peer.worker_id)
 
 
 async def _serve_one_token(session: aiohttp.ClientSession, peer: Worker, own: Worker) -> None:
     body = {"model": own.model, "prompt": "Hello", "max_tokens": 1}
     answer = await _post(session, peer, prefill_leg(Api.COMPLETIONS, body))
+    # Blocks that this leg does not fetch, because it fails, end with their lease: one block.
     await _post(session, own, decode_leg(body, transfer_params(answer)))
 
 
@@ -91,9 +119,15 @@ async def _post(
     session: aiohttp.ClientSession, worker: Worker, body: dict[str, object]
 ) -> dict[str, object]:
     async with session.post(worker.address + Api.COMPLETIONS, json=body) as response:
-        answer: object = await response.json(content_type=None)
-    if response.status != 200 or not isinstance(answer, dict):
-        raise PairError(f"{worker.worker_id} answered {response.status}: {answer}")
+        text = await response.text(errors="replace")
+    if response.status != 200:
+        raise PairError(f"{worker.worker_id} answered {response.status}: {text[:500]}")
+    try:
+        answer = msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise PairError(f"{worker.worker_id} answered no JSON") from error
+    if not isinstance(answer, dict):
+        raise PairError(f"{worker.worker_id} answered no JSON object")
     return answer
 
 

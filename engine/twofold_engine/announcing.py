@@ -39,6 +39,16 @@ class AnnouncedWorker:
         assert self._worker is not None, "the engine is not up yet"
         return self._worker
 
+    @property
+    def is_up(self) -> bool:
+        """True once the engine has generated its first token."""
+        return self._worker is not None
+
+    def is_busy(self) -> bool:
+        """Tell whether a request is here, or a block that somebody may still fetch."""
+        assert self._gate is not None
+        return self._gate.in_flight.request_count > 0 or self._meter.is_busy
+
     def admit(self, in_flight: InFlight) -> Fault | None:
         return self._policy.admit(in_flight, self._settings)
 

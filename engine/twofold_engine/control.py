@@ -19,15 +19,23 @@ def control_routes(announced: AnnouncedWorker) -> APIRouter:
     async def worker() -> Response:
         return _as_json(announced)
 
+    @routes.get("/busy")
+    async def busy() -> Response:
+        return Response(
+            msgspec.json.encode({"busy": announced.is_busy()}), media_type="application/json"
+        )
+
     @routes.post("/drain")
     async def drain() -> Response:
-        announced.drain()
+        if announced.is_up:
+            announced.drain()
         return _as_json(announced)
 
     @routes.post("/role")
     async def role(role: Annotated[str, Body(embed=True)]) -> Response:
         try:
-            announced.become(Role(role))
+            if announced.is_up:
+                announced.become(Role(role))
         except ValueError as error:
             raise HTTPException(400, f"role must be one of {', '.join(Role)}") from error
         return _as_json(announced)
@@ -36,4 +44,6 @@ def control_routes(announced: AnnouncedWorker) -> APIRouter:
 
 
 def _as_json(announced: AnnouncedWorker) -> Response:
+    if not announced.is_up:
+        raise HTTPException(503, "the worker has not generated its first token yet")
     return Response(msgspec.json.encode(announced.worker), media_type="application/json")

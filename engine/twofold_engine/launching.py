@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from twofold_cluster.identity import Role
+from twofold_cluster.logs import log_json
 from twofold_cluster.membership import FencedError
 from twofold_engine.environment import engine_environment
 from twofold_engine.errors import EngineError
@@ -32,8 +33,8 @@ def main(argv: Sequence[str], *, module: str, role: Role) -> int:
     """Serve one worker until SIGTERM; return the exit status."""
     settings = from_argv(argv, module=module, role=role)
     _log_to_stderr()
-    if settings.events_fd is not None:
-        end_with_parent()
+    if settings.parent_pid is not None:
+        end_with_parent(settings.parent_pid)
     os.environ |= engine_environment(settings)
     reporter = Reporter(settings.events_fd)
     reporter.report(Event(Step.IMPORTING))
@@ -48,7 +49,7 @@ def main(argv: Sequence[str], *, module: str, role: Role) -> int:
 
 
 def _log_to_stderr() -> None:
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    log_json("info")
     # On our own loggers: what vLLM imports sets the root's level to ERROR.
     for package in _OUR_PACKAGES:
         logging.getLogger(package).setLevel(logging.INFO)

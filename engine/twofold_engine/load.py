@@ -28,6 +28,11 @@ class LoadMeter:
         self._waiting = waiting_count
         self._kv_used = kv_used_fraction
 
+    @property
+    def is_busy(self) -> bool:
+        """True while the engine has a request or holds a block, be it one of millions."""
+        return self._running > 0 or self._waiting > 0 or self._kv_used > 0
+
     def prefilled(self, seconds: float, computed_tokens: int) -> None:
         """Take in one finished prefill that computed *computed_tokens* itself."""
         if computed_tokens >= MIN_SAMPLE_TOKENS and seconds > 0:

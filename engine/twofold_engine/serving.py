@@ -41,6 +41,9 @@ from twofold_engine.vllm_arguments import vllm_arguments
 
 EXIT_ENGINE_DIED = 70
 
+SHUTDOWN_LIMIT_SECONDS = 10
+"""For answers under way when the worker is told to end; a drain comes before, if time is given."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -61,7 +64,14 @@ async def serve(settings: WorkerSettings, reporter: Reporter) -> None:
         app.include_router(control_routes(announced))
         gate = Gate(app, announced.admit, announced.refresh)
         with _listening(settings) as listener:
-            server = uvicorn.Server(uvicorn.Config(gate, log_level="warning", access_log=False))
+            server = uvicorn.Server(
+                uvicorn.Config(
+                    gate,
+                    log_level="warning",
+                    access_log=False,
+                    timeout_graceful_shutdown=SHUTDOWN_LIMIT_SECONDS,
+                )
+            )
             app.state.server = server  # where vLLM's handler of a dead engine looks for it
             await _run(server, listener, announced, gate, settings, config, reporter)
 

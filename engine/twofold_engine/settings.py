@@ -46,6 +46,8 @@ class WorkerSettings:
     zone: str = ""
     events_fd: int | None = None
     """Where to write progress for a supervisor; None: nobody listens."""
+    parent_pid: int | None = None
+    """The process to end with; None: outlive whoever started it."""
     engine_args: tuple[str, ...] = ()
     """vLLM's own command line arguments, after ours, so that they win."""
 
@@ -111,6 +113,7 @@ def _parser(module: str, role: Role) -> argparse.ArgumentParser:
     parser.add_argument("--node", help="default: the host's name")
     parser.add_argument("--zone")
     parser.add_argument("--events-fd", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--parent-pid", type=int, help=argparse.SUPPRESS)
     parser.add_argument("engine_args", nargs="*", metavar="VLLM_ARG")
     return parser
 

@@ -32,6 +32,9 @@ ORPHAN_GRACE_SECONDS = 5.0
 """How long the kernel may take to end the engine's processes after their server; meanwhile
 Python's resource tracker, which is one of them, removes their shared memory."""
 
+LAST_WORDS_SECONDS = 2.0
+"""How long the pipes of a process that has ended are still read."""
+
 CONTROL_TIMEOUT_SECONDS = 5.0
 DRAIN_POLL_SECONDS = 0.2
 
@@ -79,7 +82,7 @@ class WorkerProcess:
         """Start the process; its way to readiness shows in :attr:`state`."""
         events_fd, events_end = os.pipe()
         log_fd, log_end = os.pipe()
-        settings = replace(self._settings, events_fd=events_end)
+        settings = replace(self._settings, events_fd=events_end, parent_pid=os.getpid())
         try:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -94,6 +97,10 @@ class WorkerProcess:
                 stderr=log_end,
                 start_new_session=True,
             )
+        except BaseException:
+            os.close(events_fd)
+            os.close(log_fd)
+            raise
         finally:
             os.close(events_end)
             os.close(log_end)
@@ -104,6 +111,9 @@ class WorkerProcess:
         """Have the process refuse new requests, and wait until it has none, or for the limit.
 
         Blocks that decode workers may still fetch count as requests: they keep the KV cache used.
+
+        Raises:
+            EngineError: it does not answer.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit_seconds):
@@ -137,11 +147,18 @@ class WorkerProcess:
     async def _watch(
         self, process: asyncio.subprocess.Process, events_fd: int, log_fd: int
     ) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._read_log(log_fd))
-            tasks.create_task(self._read_events(events_fd))
-            status = await process.wait()
-            await _end_session(process.pid)
+        """See the process to its end. What goes wrong with its pipes does not hide that end."""
+        readers = [
+            asyncio.create_task(self._read_log(log_fd)),
+            asyncio.create_task(self._read_events(events_fd)),
+        ]
+        status = await process.wait()
+        await _end_group(process.pid)
+        # Whoever else may hold the pipes is none of ours.
+        _, unfinished = await asyncio.wait(readers, timeout=LAST_WORDS_SECONDS)
+        for reader in unfinished:
+            reader.cancel()
+        await asyncio.gather(*readers, return_exceptions=True)
         self._state = replace(self._state, message=self._cause(status), pid=0, ended=True)
 
     async def _read_log(self, log_fd: int) -> None:
@@ -149,14 +166,18 @@ class WorkerProcess:
             async with _reading(log_fd) as reader:
                 while raw := await _read_line(reader):
                     line = raw.decode(errors="replace")
-                    log.write(line)
                     self._tail.append(line.rstrip())
                     self._notice(line)
+                    with contextlib.suppress(OSError):  # a full disk: the pipe must flow on
+                        log.write(line)
 
     async def _read_events(self, events_fd: int) -> None:
         async with _reading(events_fd) as reader:
             while line := await reader.readline():
-                self._take(msgspec.json.decode(line, type=Event))
+                try:
+                    self._take(msgspec.json.decode(line, type=Event))
+                except msgspec.DecodeError as error:
+                    _log.warning("cannot read an event: %s", error)
 
     def _take(self, event: Event) -> None:
         self._state = replace(
@@ -184,15 +205,11 @@ class WorkerProcess:
         return how
 
     async def _is_busy(self) -> bool:
-        worker = await self._control("worker")
-        load = worker["load"]
-        return bool(load["running_count"] or load["waiting_count"] or load["kv_used_fraction"])
+        return bool((await self._control("busy"))["busy"])
 
-    async def _control(
-        self, verb: str, body: dict[str, str] | None = None
-    ) -> dict[str, dict[str, float]]:
+    async def _control(self, verb: str, body: dict[str, str] | None = None) -> dict[str, object]:
         url = f"{self._state.address}{PREFIX}/{verb}"
-        method = "GET" if verb == "worker" else "POST"
+        method = "GET" if verb == "busy" else "POST"
         try:
             async with (
                 asyncio.timeout(CONTROL_TIMEOUT_SECONDS),
@@ -201,9 +218,9 @@ class WorkerProcess:
             ):
                 if response.status != 200:
                     raise EngineError(f"{verb}: {response.status} {await response.text()}")
-                answer: dict[str, dict[str, float]] = await response.json()
+                answer: dict[str, object] = await response.json()
                 return answer
-        except (aiohttp.ClientError, ValueError) as error:
+        except (aiohttp.ClientError, ValueError, TimeoutError) as error:
             raise EngineError(f"{verb}: {error!r}") from error
 
 
@@ -221,26 +238,26 @@ async def _reading(fd: int) -> AsyncIterator[asyncio.StreamReader]:
 
 
 async def _read_line(stream: asyncio.StreamReader) -> bytes:
-    """Read a line, or as much of one as the buffer holds."""
+    """Read a line; of one that the buffer does not hold, only its end."""
     try:
         return await stream.readline()
     except ValueError:
         return await stream.read(2**16)
 
 
-async def _end_session(session_id: int) -> None:
-    """Wait until all processes of a session have ended, whose leader has; force what stays."""
+async def _end_group(group_id: int) -> None:
+    """Wait until all processes of a group have ended, whose leader has; force what stays."""
     deadline = time.monotonic() + ORPHAN_GRACE_SECONDS
     # Processes that are not our children have no end to wait for.
-    while _session_lives(session_id) and time.monotonic() < deadline:  # noqa: ASYNC110
+    while _group_lives(group_id) and time.monotonic() < deadline:  # noqa: ASYNC110
         await asyncio.sleep(0.05)
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(session_id, signal.SIGKILL)
+        os.killpg(group_id, signal.SIGKILL)
 
 
-def _session_lives(session_id: int) -> bool:
+def _group_lives(group_id: int) -> bool:
     try:
-        os.killpg(session_id, 0)
+        os.killpg(group_id, 0)
     except ProcessLookupError:
         return False
     return True

@@ -3,6 +3,7 @@
 import ctypes
 import importlib.abc
 import importlib.machinery
+import multiprocessing
 import os
 import signal
 import sys
@@ -25,18 +26,22 @@ def register() -> None:
     if server is None:
         return
     if server != str(os.getpid()):
-        end_with_parent()
+        parent = multiprocessing.parent_process()
+        pid = os.getppid() if parent is None else parent.pid
+        end_with_parent(pid or os.getppid())
     pace_nixl()
 
 
-def end_with_parent() -> None:
-    """Have the kernel kill this process when the one that started it dies.
+def end_with_parent(parent_pid: int) -> None:
+    """Have the kernel kill this process when the one that started it, *parent_pid*, dies.
 
     vLLM's engine process outlives a server that was killed, with its memory and its ports.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    if os.getppid() != parent_pid:
+        os._exit(1)  # it died before the kernel knew
 
 
 def pace_nixl() -> None:

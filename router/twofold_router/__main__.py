@@ -8,9 +8,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields
 
+from twofold_cluster.logs import log_json
 from twofold_cluster.membership import Roster, connect
 from twofold_router.gateway import CannotListenError, Dispatcher, listen, open_gateway
-from twofold_router.logs import log_json
 from twofold_router.placement import POLICIES
 from twofold_router.settings import MIB, InvalidSettingError, RouterSettings
 

@@ -3,6 +3,7 @@
 A program of its own, because it loads torch.
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -21,11 +22,16 @@ def convert(file: Path, target: Path) -> None:
     # What is written is not quantized any more, and vLLM believes what stands there.
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
-    # What the authors of SmolLM2 recommend, and a GGUF file does not hold. Without it a request
-    # that names no temperature gets vLLM's 1.0, at which so small a model talks nonsense.
-    model.generation_config.update(do_sample=True, temperature=0.2, top_p=0.9)
     model.save_pretrained(target)
+    _make_greedy(target / "generation_config.json")
     AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(target)
+
+
+def _make_greedy(generation_config: Path) -> None:
+    """Have requests that name no temperature answered greedily: a model this small and this
+    coarsely quantized talks nonsense otherwise."""
+    config = json.loads(generation_config.read_text())
+    generation_config.write_text(json.dumps({**config, "temperature": 0.0}, indent=2))
 
 
 if __name__ == "__main__":

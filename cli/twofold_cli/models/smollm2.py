@@ -24,7 +24,7 @@ MAX_MODEL_TOKENS = 2048
 WEIGHTS_BYTES = 270_000_000
 """Of the converted file: 135 million parameters in bfloat16."""
 
-CONVERTER_VERSION = 2
+CONVERTER_VERSION = 3
 """Raise it when what is converted comes out otherwise."""
 
 CONVERSION_LIMIT_SECONDS = 600

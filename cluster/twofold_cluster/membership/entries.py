@@ -14,6 +14,9 @@ from twofold_cluster.worker import Gone, Worker
 
 REDIS_TIMEOUT_SECONDS = 2.0
 
+FENCE_SECONDS = 600
+"""How long an incarnation that was withdrawn cannot come back."""
+
 REDIS_IS_AWAY = (RedisError, OSError, TimeoutError)
 """What any step here raises when Redis cannot be reached, or not in time."""
 
@@ -28,11 +31,15 @@ redis.call('PUBLISH', KEYS[3], ARGV[3])
 return 1
 """
 
-# KEYS: entry, names, channel. ARGV: worker id, incarnation, encoded farewell.
+# KEYS: entry, names, channel. ARGV: worker id, incarnation, encoded farewell, time limit in ms.
+# What stays for a while is greater than the incarnation that it fences, and smaller than the next:
+# a worker that was only thought dead must not announce itself again.
 _WITHDRAW = """
 local known = redis.call('HGET', KEYS[1], 'incarnation')
 if known and known > ARGV[2] then return 0 end
 redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1], 'incarnation', ARGV[2] .. '~')
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
 redis.call('SREM', KEYS[2], ARGV[1])
 redis.call('PUBLISH', KEYS[3], ARGV[3])
 return 1
@@ -74,7 +81,8 @@ async def withdraw(redis: "Redis", service: str, gone: Gone) -> None:
     """Remove a worker unless a newer incarnation stands there. Redis being away is no error:
     the entry then ends by its time limit."""
     try:
-        await _run_script(redis, _WITHDRAW, service, gone, _encode(gone))
+        fence_milliseconds = str(FENCE_SECONDS * 1000)
+        await _run_script(redis, _WITHDRAW, service, gone, _encode(gone), fence_milliseconds)
     except REDIS_IS_AWAY as error:
         _log.warning("cannot withdraw", extra={"error": repr(error)})
 

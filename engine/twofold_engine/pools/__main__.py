@@ -9,13 +9,14 @@ import signal
 import sys
 import time
 
+from twofold_cluster.logs import log_json
 from twofold_cluster.membership import connect
 from twofold_engine.pools.managing import ManagerSettings, PoolManager
 
 
 def main() -> int:
     options = _parser().parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    log_json("info")
     return asyncio.run(_serve(options))
 
 

@@ -1,5 +1,7 @@
 """Where workers run: the port that the manager uses, and its edge to Ray."""
 
+import asyncio
+import logging
 from typing import Any, Protocol
 
 import ray
@@ -15,6 +17,10 @@ from twofold_engine.supervising import ProcessState
 
 STOP_MARGIN_SECONDS = 5.0
 """What a call to an actor may take beyond the limit that it was given."""
+
+CHANGE_ROLE_LIMIT_SECONDS = 5.0
+
+_log = logging.getLogger(__name__)
 
 
 class LostWorkerError(EngineError):
@@ -82,26 +88,36 @@ class _RayHandle:
         return state
 
     async def change_role(self, role: Role) -> None:
-        await _result(self._actor.change_role.remote(role))
+        await _result(self._actor.change_role.remote(role), CHANGE_ROLE_LIMIT_SECONDS)
 
     async def drain(self, limit_seconds: float) -> None:
-        await _result(self._actor.drain.remote(limit_seconds))
+        await _result(self._actor.drain.remote(limit_seconds), limit_seconds)
 
     async def stop(self, limit_seconds: float) -> None:
         try:
-            await _result(self._actor.stop.remote(limit_seconds))
-        except LostWorkerError:
-            pass
+            await _result(self._actor.stop.remote(limit_seconds), limit_seconds)
+        except EngineError as error:
+            # Killing the actor ends its process too.
+            _log.warning("the actor is killed: %s", error)
         finally:
             ray.kill(self._actor)
             if self._group is not None:
                 remove_placement_group(self._group)
 
 
-async def _result(reference: Any) -> Any:
+async def _result(reference: Any, limit_seconds: float | None = None) -> Any:
+    """Await what an actor's method returns. Without a limit the caller bounds the wait."""
+    bound = None if limit_seconds is None else limit_seconds + STOP_MARGIN_SECONDS
     try:
-        return await reference
+        async with asyncio.timeout(bound):
+            return await reference
+    except TimeoutError as error:
+        if bound is None:
+            raise
+        raise EngineError(f"the actor did not answer within {bound:g} s") from error
     except ray.exceptions.RayActorError as error:
         raise LostWorkerError(str(error).splitlines()[0]) from error
     except ray.exceptions.RayTaskError as error:
         raise EngineError(str(error.cause)) from error
+    except ray.exceptions.RayError as error:
+        raise EngineError(str(error)) from error

@@ -86,7 +86,7 @@ class PoolManager:
         member = self._members.get(worker_id)
         if member is None:
             raise UnknownWorkerError(f"no worker {worker_id}")
-        if member.busy is None:
+        if member.phase is not Phase.DRAINING:
             self._begin(member, self._drain(member, limit_seconds))
 
     def snapshot(self) -> Snapshot:
@@ -127,6 +127,9 @@ class PoolManager:
         except LostWorkerError as error:
             await self._bury(member, str(error))
             return
+        except EngineError as error:
+            _log.warning("%s cannot be looked at: %s", member.worker_id, error)
+            return
         was = member.phase
         member.see(state, self._clock())
         if member.phase is not was:
@@ -150,7 +153,8 @@ class PoolManager:
 
     def _act(self, action: Action) -> None:
         member = self._members.get(action.worker_id)
-        if member is not None and member.busy is not None:
+        is_leaving = isinstance(action, Drain | Remove)
+        if member is not None and member.busy is not None and not is_leaving:
             return
         match action:
             case Start():
@@ -185,16 +189,28 @@ class PoolManager:
 
     async def _change_role(self, member: Member, pool: Pool) -> None:
         assert member.handle is not None
-        await member.handle.change_role(pool.role)
+        try:
+            await member.handle.change_role(pool.role)
+        except EngineError as error:
+            # One that cannot change is replaced: the plan starts the role anew.
+            _log.warning("%s does not change its role: %s", member.worker_id, error)
+            await self._drain(member, self._settings.drain_limit_seconds)
+            return
         member.pool = pool
 
     async def _drain(self, member: Member, limit_seconds: float) -> None:
+        was_ready = member.phase is Phase.READY
         member.enter(Phase.DRAINING, "finishing what it has", self._clock())
-        if member.handle is not None:
-            await member.handle.drain(limit_seconds)
-        await self._remove(member)
+        try:
+            if was_ready and member.handle is not None:
+                await member.handle.drain(limit_seconds)
+        except EngineError as error:
+            _log.warning("%s ends without draining: %s", member.worker_id, error)
+        finally:
+            await self._remove(member)
 
     async def _remove(self, member: Member) -> None:
+        member.enter(Phase.DRAINING, "ending", self._clock())
         await self._stop(member)
         if self._members.get(member.worker_id) is member:
             del self._members[member.worker_id]
@@ -205,12 +221,18 @@ class PoolManager:
             await handle.stop(self._settings.stop_limit_seconds)
 
     def _begin(self, member: Member, action: Coroutine[Any, Any, None]) -> None:
-        """Run one action on a worker; the loop goes on, and takes it up again afterwards."""
+        """Run one action on a worker; the loop goes on, and takes it up again afterwards.
+
+        An action that is under way is given up for it: only one that ends the worker comes then.
+        """
+        if member.busy is not None:
+            member.busy.cancel()
         task = asyncio.create_task(action)
         member.busy = task
 
         def finished(task: asyncio.Task[None]) -> None:
-            member.busy = None
+            if member.busy is task:
+                member.busy = None
             self._woken.set()
             if not task.cancelled() and (error := task.exception()) is not None:
                 _log.error("%s: action failed", member.worker_id, exc_info=error)

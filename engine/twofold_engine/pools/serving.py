@@ -104,7 +104,12 @@ def _state(snapshot: Snapshot, now: float | None) -> pb.State:
 
 
 def _pool_state(pool: Pool, members: tuple[Member, ...]) -> pb.PoolState:
-    ready = [m for m in members if m.pool == pool and m.phase is Phase.READY]
+    ready = [
+        member
+        for member in members
+        if (member.role, member.pool.revision) == (pool.role, pool.revision)
+        and member.phase is Phase.READY
+    ]
     return pb.PoolState(
         role=_ROLE_NUMBERS[pool.role],
         revision=pool.revision,

