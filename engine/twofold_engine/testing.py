@@ -1,8 +1,10 @@
 """Doubles for what stands at the edges of this package."""
 
+import asyncio
 from dataclasses import dataclass, field, replace
 
 from twofold_cluster.identity import Role, WorkerId
+from twofold_engine.errors import EngineError
 from twofold_engine.events import Step
 from twofold_engine.pools.launching import Handle, LostWorkerError
 from twofold_engine.pools.wanting import EngineSpec
@@ -17,6 +19,8 @@ class FakeHandle:
     settings: WorkerSettings
     process: ProcessState = field(default_factory=ProcessState)
     lost: bool = False
+    has_place: asyncio.Event = field(default_factory=asyncio.Event)
+    drain_fails: bool = False
     drained: bool = False
     stopped: bool = False
 
@@ -32,6 +36,7 @@ class FakeHandle:
         self.lost = True
 
     async def start(self) -> None:
+        await self.has_place.wait()
         if self.lost:
             raise LostWorkerError("no place for it")
 
@@ -44,6 +49,8 @@ class FakeHandle:
         self.settings = replace(self.settings, role=role)
 
     async def drain(self, limit_seconds: float) -> None:
+        if self.drain_fails:
+            raise EngineError("drain: the worker does not answer")
         self.drained = True
 
     async def stop(self, limit_seconds: float) -> None:
@@ -51,13 +58,17 @@ class FakeHandle:
 
 
 class FakeLauncher:
-    """Launches nothing, and remembers every handle it gave, the last of each worker on top."""
+    """Launches nothing, and remembers every handle it gave, the last of each worker on top.
+    ``is_full``: no place is left for those that are launched from then on."""
 
     def __init__(self) -> None:
         self.handles: list[FakeHandle] = []
+        self.is_full = False
 
     def launch(self, settings: WorkerSettings, engine: EngineSpec) -> Handle:
         handle = FakeHandle(settings)
+        if not self.is_full:
+            handle.has_place.set()
         self.handles.append(handle)
         return handle
 

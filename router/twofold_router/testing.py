@@ -73,6 +73,8 @@ class Behaviour:
     drops: bool = False
     """Close the connection without an answer."""
     omits_params: bool = False
+    fails_to_load: bool = False
+    """Tell of a failed transfer as vLLM does in a stream: status 200, the first event an error."""
     cut_after_chunks: int | None = None
     """Close the connection in the middle of a stream."""
     pause_after_chunks: int | None = None
@@ -137,7 +139,7 @@ class FakeEngine:
             return _json(body, status=behaviour.status)
         self._read_blocks(received)
         if received.body.get("stream"):
-            return await self._stream(request)
+            return await self._stream(request, received)
         return _json(msgspec.json.encode(self._result(received)))
 
     def _read_blocks(self, received: Received) -> None:
@@ -165,9 +167,14 @@ class FakeEngine:
             }
         return result
 
-    async def _stream(self, request: web.Request) -> web.StreamResponse:
+    async def _stream(self, request: web.Request, received: Received) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
         await response.prepare(request)
+        if self.behaviour.fails_to_load and received.params:
+            error = {"message": "KV load failure", "type": "InternalServerError", "code": 500}
+            await response.write(b"data: " + msgspec.json.encode({"error": error}) + b"\n\n")
+            await response.write(b"data: [DONE]\n\n")
+            return response
         for number in range(self.behaviour.token_count):
             if number == self.behaviour.cut_after_chunks:
                 return _drop(request)

@@ -459,6 +459,16 @@ async def test_a_stream_that_breaks_before_its_first_byte_is_begun_anew() -> Non
         assert seen.body.endswith(b"data: [DONE]\n\n")
 
 
+async def test_a_stream_that_begins_with_a_failed_transfer_is_computed_again() -> None:
+    async with open_cluster("p1 d1") as cluster:
+        cluster["d1"].behaviour.fails_to_load = True
+        seen = await cluster.ask(stream=True)
+
+        assert seen.served == ("fallback", None, "d1", "transfer-failed")
+        assert b"error" not in seen.body
+        assert seen.body.endswith(b"data: [DONE]\n\n")
+
+
 async def test_a_stream_that_breaks_later_ends_with_an_error_event() -> None:
     async with open_cluster("d1", disaggregate=False) as cluster:
         cluster["d1"].behaviour.cut_after_chunks = 2

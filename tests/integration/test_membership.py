@@ -239,6 +239,27 @@ async def test_the_withdrawal_of_an_old_incarnation_leaves_the_new_one(redis: Re
         assert roster.workers == {"worker-0": new}
 
 
+async def test_an_incarnation_that_was_withdrawn_cannot_come_back_but_its_successor_can(
+    redis: Redis,
+) -> None:
+    buried, next_life = a_worker(incarnation="1"), a_worker(incarnation="2")
+    gone = Gone(worker_id=buried.worker_id, incarnation=buried.incarnation)
+    async with running(Announcer(redis, buried).run()):
+        await until_announced(redis, buried)
+    await withdraw(redis, SERVICE, gone)
+
+    with pytest.raises(FencedError):
+        await Announcer(redis, buried).run()
+    async with running(Announcer(redis, next_life).run()):
+        await until_announced(redis, next_life)
+
+
+async def until_announced(redis: Redis, worker: Worker) -> None:
+    async with asyncio.timeout(5):
+        while await read_workers(redis, SERVICE) != [worker]:
+            await asyncio.sleep(0.01)
+
+
 async def test_a_follower_keeps_what_it_knows_while_valkey_is_away(
     valkey: "Valkey", redis: Redis
 ) -> None:

@@ -148,6 +148,31 @@ async def test_a_change_of_role_counts_launches_nothing(managed: Managed) -> Non
     assert not any(handle.stopped for handle in managed.launcher.handles)
 
 
+async def test_a_worker_that_cannot_drain_ends_all_the_same(managed: Managed) -> None:
+    managed.want(1, prefill=1, decode=0)
+    handle = await managed.handle(PREFILL_0)
+    handle.become_ready()
+    await until(lambda: managed.phases()[PREFILL_0] is Phase.READY)
+    handle.drain_fails = True
+
+    managed.want(2, prefill=0, decode=0)
+
+    await until(lambda: not managed.phases())
+    assert handle.stopped
+
+
+async def test_a_worker_that_waits_for_a_place_can_be_given_up(managed: Managed) -> None:
+    managed.launcher.is_full = True
+    managed.want(1, prefill=1, decode=0)
+    handle = await managed.handle(PREFILL_0)
+    assert managed.phases()[PREFILL_0] is Phase.PENDING
+
+    managed.want(2, prefill=0, decode=0)
+
+    await until(lambda: not managed.phases())
+    assert handle.stopped
+
+
 @contextlib.asynccontextmanager
 async def stub(managed: Managed) -> "AsyncIterator[PoolsAsyncStub]":
     server = grpc.aio.server()
@@ -194,6 +219,18 @@ async def test_a_bad_apply_is_refused_and_changes_nothing(
 
         assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert (await pools.Get(pb.GetRequest())).observed_generation == 2
+
+
+async def test_workers_from_before_a_scaling_still_count_as_ready(managed: Managed) -> None:
+    async with stub(managed) as pools:
+        await pools.Apply(a_request(1))
+        (await managed.handle(PREFILL_0)).become_ready()
+        await until(lambda: managed.phases()[PREFILL_0] is Phase.READY)
+
+        await pools.Apply(a_request(2, replicas=2))
+        state = await pools.Get(pb.GetRequest())
+
+    assert (state.pools[0].desired, state.pools[0].ready) == (2, 1)
 
 
 async def test_a_worker_is_drained_by_name_and_replaced(managed: Managed) -> None:

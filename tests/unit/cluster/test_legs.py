@@ -225,6 +225,8 @@ def test_one_prompt_with_one_sample_has_two_legs(api: Api, body: Body) -> None:
         (Api.CHAT, {"n": 2}, "n"),
         (Api.COMPLETIONS, {"prompt": "a", "best_of": 2}, "best_of"),
         (Api.COMPLETIONS, {"prompt": "a", "use_beam_search": True}, "use_beam_search"),
+        (Api.COMPLETIONS, {"prompt": "a", "echo": True}, "echo"),
+        (Api.CHAT, {"prompt_logprobs": 0}, "prompt_logprobs"),
         (Api.COMPLETIONS, {"prompt": ["a", "b"]}, "prompt"),
         (Api.COMPLETIONS, {"prompt": [[1, 2], [3]]}, "prompt"),
         (Api.RESPONSES, {"previous_response_id": "resp-1"}, "previous_response_id"),
