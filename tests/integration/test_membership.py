@@ -249,7 +249,8 @@ async def test_an_incarnation_that_was_withdrawn_cannot_come_back_but_its_succes
     await withdraw(redis, SERVICE, gone)
 
     with pytest.raises(FencedError):
-        await Announcer(redis, buried).run()
+        async with asyncio.timeout(5):
+            await Announcer(redis, buried).run()
     async with running(Announcer(redis, next_life).run()):
         await until_announced(redis, next_life)
 
