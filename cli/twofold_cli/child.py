@@ -5,21 +5,10 @@ A wrapper around exec and not a ``preexec_fn``, which is unsafe in a process wit
 death signal survives the exec.
 """
 
-import ctypes
 import os
-import signal
 import sys
 
-_PR_SET_PDEATHSIG = 1
-
-
-def end_with_parent(parent_pid: int) -> None:
-    """Have the kernel kill this process when the process *parent_pid* that started it dies."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
-    if os.getppid() != parent_pid:  # it died before the kernel knew
-        sys.exit(1)
+from twofold_kvtransfer.vllm_plugin import end_with_parent
 
 
 def main() -> None:

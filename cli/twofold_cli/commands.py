@@ -1,7 +1,6 @@
 """The command lines of the supervisor's children."""
 
 import os
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,14 +10,6 @@ LOOPBACK = "127.0.0.1"
 
 MARK_ENV = "TWOFOLD_CLUSTER"
 """Tells the processes of one cluster from all others; see ``ClusterState.mark``."""
-
-
-def free_port() -> int:
-    """Return a loopback port that nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind((LOOPBACK, 0))
-        port: int = listener.getsockname()[1]
-    return port
 
 
 def tied_to_this_process(command: Sequence[str]) -> list[str]:

@@ -25,6 +25,7 @@ from twofold_cli.state import (
     StateDirectory,
     WorkerState,
 )
+from twofold_engine.environment import free_port
 
 CENSUS_SECONDS = 1.0
 
@@ -58,8 +59,8 @@ class Supervisor:
         self._stop = asyncio.Event()
         self._was_ready = False
         self._census = Census()
-        redis_port = commands.free_port()
-        self._state = _first_state(settings, redis_port, commands.free_port())
+        redis_port = free_port(commands.LOOPBACK)
+        self._state = _first_state(settings, redis_port, free_port(commands.LOOPBACK))
         redis_url, grpc_address = self._state.redis_url, self._state.grpc_address
         self._valkey = self._child(
             "valkey", "valkey", commands.valkey(settings, redis_port, directory.path)

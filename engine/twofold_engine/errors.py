@@ -11,10 +11,6 @@ class EngineStartError(EngineError):
     """The engine did not become ready: it is started again after a delay."""
 
 
-class EngineDiedError(EngineError):
-    """A process of the engine has ended: nothing it held is there any more."""
-
-
 class UnknownRoleError(EngineError):
     """No installed package offers this role."""
 

@@ -31,7 +31,6 @@ from vllm.v1.metrics.loggers import StatLoggerBase
 from twofold_cluster.worker import Engine, Topology, Worker
 from twofold_engine.announcing import AnnouncedWorker
 from twofold_engine.control import control_routes
-from twofold_engine.errors import EngineDiedError
 from twofold_engine.events import Event, Reporter, Step
 from twofold_engine.gate import Gate
 from twofold_engine.load import LoadMeter
@@ -163,7 +162,7 @@ async def _watch_engine() -> None:
     finally:
         for process in processes:
             loop.remove_reader(process.sentinel)
-    _log.error("%s", EngineDiedError("an engine process has ended"))
+    _log.error("an engine process has ended")
     os._exit(EXIT_ENGINE_DIED)
 
 
