@@ -38,8 +38,14 @@ def up(
     kv_cache_gib: Annotated[
         float | None, typer.Option(help="KV cache of each CPU worker, in GiB.")
     ] = None,
+    kv_events: Annotated[
+        bool, typer.Option("--kv-events", help="Let the router follow what is cached.")
+    ] = False,
     engine_arg: Annotated[
         list[str] | None, typer.Option(help="An argument for vLLM; repeat it for more.")
+    ] = None,
+    router_arg: Annotated[
+        list[str] | None, typer.Option(help="An argument for the router; repeat it for more.")
     ] = None,
 ) -> None:
     """Start a cluster, and see it answer."""
@@ -53,7 +59,9 @@ def up(
         host=host,
         port=port,
         kv_cache_gib=kv_cache_gib,
+        kv_events=kv_events,
         engine_args=tuple(engine_arg or ()),
+        router_args=tuple(router_arg or ()),
     )
     cache = directories.cache_directory(os.environ)
     start(_directory(), lambda: prepare(arguments, cache, console), detach=detach, console=console)

@@ -49,4 +49,7 @@ def router(settings: Settings, redis_url: str) -> list[str]:
         *("--host", settings.host),
         *("--port", str(settings.port)),
         *(() if settings.prefill else ("--no-disaggregation",)),
+        # The models for a CPU have short contexts, and its engines blocks of 128 tokens.
+        *(("--block-tokens", "128") if settings.device == "cpu" else ()),
+        *settings.router_args,
     ]

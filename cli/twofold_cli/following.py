@@ -51,6 +51,7 @@ def wanted_pools(settings: Settings) -> list[pools_pb2.Pool]:
         gpus=1 if on_gpu else 0,
         kv_cache_gib=0 if on_gpu else settings.kv_cache_gib,
         engine_args=settings.engine_args,
+        kv_events=settings.kv_events,
     )
     counts = [
         (pools_pb2.ROLE_PREFILL, settings.prefill),

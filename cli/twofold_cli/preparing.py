@@ -15,6 +15,7 @@ from twofold_cli.memory import GIB, check_memory, needed_gib
 from twofold_cli.models import smollm2
 from twofold_cli.models.resolving import Model, resolve
 from twofold_cli.settings import Settings
+from twofold_router.access import is_loopback
 
 DEFAULT_KV_CACHE_GIB = 1.0
 MAX_WORKERS = 256
@@ -31,7 +32,9 @@ class Arguments:
     host: str = "127.0.0.1"
     port: int = 8000
     kv_cache_gib: float | None = None
+    kv_events: bool = False
     engine_args: tuple[str, ...] = ()
+    router_args: tuple[str, ...] = ()
 
 
 def prepare(arguments: Arguments, cache: Path, console: Console) -> Settings:
@@ -65,6 +68,8 @@ def prepare(arguments: Arguments, cache: Path, console: Console) -> Settings:
         port=arguments.port,
         kv_cache_gib=kv_cache_gib,
         engine_args=engine_args(model, arguments.engine_args),
+        router_args=arguments.router_args,
+        kv_events=arguments.kv_events,
     )
 
 
@@ -83,9 +88,24 @@ def check_arguments(arguments: Arguments) -> None:
         )
     if not 1 <= arguments.port <= 65535:
         raise BadArgumentError(f"--port must be 1 to 65535, not {arguments.port}")
+    check_access(arguments.host, arguments.router_args)
     kv_cache_gib = arguments.kv_cache_gib
     if kv_cache_gib is not None and not (math.isfinite(kv_cache_gib) and kv_cache_gib > 0):
         raise BadArgumentError(f"--kv-cache-gib must be more than 0, not {kv_cache_gib}")
+
+
+def check_access(host: str, router_args: tuple[str, ...]) -> None:
+    """Tell now what the router would refuse.
+
+    Raises:
+        BadArgumentError: other machines may reach *host*, and nobody has said who may ask.
+    """
+    names = {argument.partition("=")[0] for argument in router_args}
+    if {"--keys-file", "--insecure"}.isdisjoint(names) and not is_loopback(host):
+        raise BadArgumentError(
+            f"--host {host} lets other machines in: say who may ask with "
+            "--router-arg=--keys-file=FILE, or let everybody with --router-arg=--insecure"
+        )
 
 
 def check_port(host: str, port: int) -> None:

@@ -33,7 +33,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 8000
     kv_cache_gib: float = 1.0
     """Of each CPU worker. A GPU worker takes what vLLM finds free."""
+    kv_events: bool = False
+    """Have the router follow exactly what the engines have cached."""
     engine_args: tuple[str, ...] = ()
+    router_args: tuple[str, ...] = ()
     deaths_to_fail: int = 3
     """A pool manager or router that ends this often before the cluster was ever ready will not
     get better by itself."""

@@ -41,6 +41,7 @@ class Fault(enum.Enum):
     INTERNAL = _Row(500, "server_error", "internal_error")
     ENGINE_FAILED = _Row(502, "server_error", "engine_failed")
     NO_WORKER = _Row(503, "service_unavailable", "no_worker")
+    OVERLOADED = _Row(503, "service_unavailable", "overloaded")
     DRAINING = _Row(503, "service_unavailable", "draining")
     DEADLINE_EXCEEDED = _Row(504, "timeout", "deadline_exceeded")
 

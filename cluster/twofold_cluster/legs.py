@@ -4,125 +4,176 @@ The protocol is that of vLLM's NixlConnector in pull mode: leg 1 computes the pr
 with ``kv_transfer_params``; leg 2 is the client's request with those params, verbatim. What the
 decode worker cannot use it ignores and prefills by itself, with no more than a log line, so the
 params are checked here (llm-d#1189, llm-d-router#2427).
+
+A leg is put together from the client's own bytes, field by field, and copies each once.
 """
 
-import enum
-from collections.abc import Mapping
-from typing import Any
+import re
 
+import msgspec
+
+from twofold_cluster.apis import Api
 from twofold_cluster.errors import TwofoldError
-
-Body = Mapping[str, Any]
-"""A request or answer of OpenAI's API, decoded."""
-
-
-class Api(enum.StrEnum):
-    """The paths that have two legs."""
-
-    CHAT = "/v1/chat/completions"
-    COMPLETIONS = "/v1/completions"
-    RESPONSES = "/v1/responses"
+from twofold_cluster.fields import Fields, decode_field
 
 
 class InvalidTransferParamsError(TwofoldError):
     """The prefill worker's answer does not say where the blocks are."""
 
 
-_ASK_FOR_BLOCKS: Body = {
-    "do_remote_decode": True,
-    "do_remote_prefill": False,
-    "remote_engine_id": None,
-    "remote_block_ids": None,
-    "remote_host": None,
-    "remote_port": None,
-}
+_ASK_FOR_BLOCKS = msgspec.Raw(
+    b'{"do_remote_decode":true,"do_remote_prefill":false,"remote_engine_id":null,'
+    b'"remote_block_ids":null,"remote_host":null,"remote_port":null}'
+)
 
 _REQUIRED_PARAMS = ("remote_engine_id", "remote_request_id", "remote_host", "remote_port")
+
+_NULL, _ONE = msgspec.Raw(b"null"), msgspec.Raw(b"1")
+_FALSE, _TRUE = msgspec.Raw(b"false"), msgspec.Raw(b"true")
+_NOTHING = (_NULL, msgspec.Raw(b'""'), msgspec.Raw(b"0"))
+_NO_OBJECT = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+# They make an engine read another's memory, so a client must not choose them. vLLM takes them
+# from ``vllm_xargs`` too, and a text there instead of an object ends its engine.
+_PARAMS = "kv_transfer_params"
+_NOT_A_CLIENTS = (_PARAMS, "ec_transfer_params")
+_EXTRA_ARGUMENTS = "vllm_xargs"
 
 # Without meaning for a single token, or refused beside it.
 _NOT_IN_LEG_1 = ("stream_options", "min_tokens", "min_completion_tokens")
 
+# What a field may be in a request of two legs. An engine reads "2" and 2.0 as 2 as well: what is
+# not written as here need not be understood, one worker can serve it.
+_UNUSED = {
+    "n": (_NULL, _ONE),
+    "best_of": (_NULL, _ONE),
+    "use_beam_search": (_NULL, _FALSE),
+    "echo": (_NULL, _FALSE),
+    # vLLM then computes the whole prompt where it generates, and fetches nothing.
+    "prompt_logprobs": (_NULL,),
+    # vLLM's connector counts a prompt by its token ids (nixl/pull_scheduler.py): here there are
+    # none, so it fetches nothing and tells nobody.
+    "prompt_embeds": (_NULL,),
+}
+_UNUSED_IN_RESPONSES = _UNUSED | {
+    "previous_response_id": (_NULL, msgspec.Raw(b'""')),
+    "background": (_NULL, _FALSE),
+}
 
-def why_inseparable(api: Api, body: Body) -> str | None:
-    """Say why *body* must be served by one worker; None when it can have two legs.
+# A prompt is a text or a list of token ids; a list of texts or of such lists is several.
+_SEVERAL_PROMPTS = re.compile(rb"\[[ \t\r\n]*[^]0-9 \t\r\n]")
+
+_encode = msgspec.json.Encoder().encode
+_decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def why_inseparable(api: Api, fields: Fields) -> str | None:
+    """Say why a request must be served by one worker; None when it can have two legs.
 
     One set of params stands for the blocks of one prompt, and these are freed once they were
     read: several prompts, or several samples that would each read them, need one worker.
     So does what is asked about the prompt itself.
     """
-    for name in ("n", "best_of"):
-        if body.get(name, 1) not in (1, None):
+    unused = _UNUSED_IN_RESPONSES if api is Api.RESPONSES else _UNUSED
+    for name, values in unused.items():
+        if name in fields and fields[name] not in values:
             return name
-    for name in ("use_beam_search", "echo"):
-        if body.get(name):
-            return name
-    if body.get("prompt_logprobs") is not None:
-        # vLLM then computes the whole prompt where it generates, and fetches nothing.
-        return "prompt_logprobs"
-    if api is Api.COMPLETIONS and _holds_several_prompts(body.get("prompt")):
-        return "prompt"
-    if api is Api.RESPONSES and (body.get("previous_response_id") or body.get("background")):
-        return "previous_response_id" if body.get("previous_response_id") else "background"
-    return None
+    prompt = fields.get("prompt")
+    several = api is Api.COMPLETIONS and prompt and _SEVERAL_PROMPTS.match(memoryview(prompt))
+    return "prompt" if several else None
 
 
-def prefill_leg(api: Api, body: Body) -> dict[str, Any]:
-    """Make leg 1 of *body*: the same prompt, one token, not streamed, the blocks kept."""
-    leg = _one_token(api, body)
-    leg["kv_transfer_params"] = dict(_ASK_FOR_BLOCKS)
-    return leg
+def prefill_leg(api: Api, fields: Fields) -> bytes:
+    """Encode leg 1: the same prompt, one token, not streamed, the blocks kept.
+
+    Raises:
+        RequestError: a field is not valid JSON.
+    """
+    return _encode(_one_token(api, fields) | {_PARAMS: _ASK_FOR_BLOCKS})
 
 
-def decode_leg(body: Body, params: Body) -> dict[str, Any]:
-    """Make leg 2: *body* as the client sent it, with *params* as the prefill worker sent them."""
-    return {**body, "kv_transfer_params": params}
+def decode_leg(fields: Fields, params: msgspec.Raw) -> bytes:
+    """Encode leg 2: what the client sent, with *params* as the prefill worker sent them.
+
+    Raises:
+        RequestError: a field is not valid JSON.
+    """
+    return _encode(_clients_own(fields) | {_PARAMS: params})
 
 
-def release_leg(api: Api, body: Body, params: Body) -> dict[str, Any]:
-    """Make the leg that frees the blocks of a request that nobody waits for any more.
+def release_leg(api: Api, fields: Fields, params: msgspec.Raw) -> bytes:
+    """Encode the leg that frees the blocks of a request that nobody waits for any more.
 
     Its answer of one token is to be thrown away.
+
+    Raises:
+        RequestError: a field is not valid JSON.
     """
-    return decode_leg(_one_token(api, body), params)
+    return _encode(_one_token(api, fields) | {_PARAMS: params})
 
 
-def local_leg(body: Body) -> dict[str, Any]:
-    """Make the request for a worker that does both phases: no params of a client's own get in."""
-    return {name: value for name, value in body.items() if name != "kv_transfer_params"}
+def local_leg(fields: Fields) -> bytes:
+    """Encode the request for a worker that does both phases.
+
+    Raises:
+        RequestError: a field is not valid JSON.
+    """
+    return _encode(_clients_own(fields))
 
 
-def transfer_params(answer: Body) -> dict[str, Any]:
+def transfer_params(answer: bytes) -> msgspec.Raw:
     """Take the params out of the *answer* to leg 1.
 
     Raises:
         InvalidTransferParamsError: they are missing, or lack what the decode worker needs.
     """
-    params = answer.get("kv_transfer_params")
-    if not isinstance(params, dict):
-        raise InvalidTransferParamsError("the answer has no kv_transfer_params")
-    missing = [name for name in _REQUIRED_PARAMS if not params.get(name)]
+    try:
+        params = _decode_object(answer).get(_PARAMS, _NULL)
+    except _NO_OBJECT as error:
+        raise InvalidTransferParamsError("the answer is no JSON object") from error
+    try:
+        given = _decode_object(params)
+    except _NO_OBJECT as error:
+        raise InvalidTransferParamsError("the answer has no kv_transfer_params") from error
+    missing = [name for name in _REQUIRED_PARAMS if given.get(name, _NULL) in _NOTHING]
     if missing:
         raise InvalidTransferParamsError(f"kv_transfer_params lack {', '.join(missing)}")
-    if not params.get("do_remote_prefill"):
+    if given.get("do_remote_prefill") != _TRUE:
         raise InvalidTransferParamsError("kv_transfer_params do not offer a remote prefill")
     return params
 
 
-def _one_token(api: Api, body: Body) -> dict[str, Any]:
-    leg = {name: value for name, value in body.items() if name not in _NOT_IN_LEG_1}
-    leg["stream"] = False
+def _clients_own(fields: Fields) -> dict[str, msgspec.Raw]:
+    """Return the fields that are a client's to set."""
+    own = {name: raw for name, raw in fields.items() if name not in _NOT_A_CLIENTS}
+    if _EXTRA_ARGUMENTS in own:
+        arguments = decode_field(own, _EXTRA_ARGUMENTS)
+        if isinstance(arguments, dict) and not arguments.keys().isdisjoint(_NOT_A_CLIENTS):
+            allowed = {name: a for name, a in arguments.items() if name not in _NOT_A_CLIENTS}
+            own[_EXTRA_ARGUMENTS] = msgspec.Raw(_encode(allowed))
+    return own
+
+
+def _one_token(api: Api, fields: Fields) -> dict[str, msgspec.Raw]:
+    leg = _clients_own(fields)
+    for name in _NOT_IN_LEG_1:
+        leg.pop(name, None)
+    leg["stream"] = _FALSE
     if api is Api.RESPONSES:
-        leg["max_output_tokens"] = 1
+        leg["max_output_tokens"] = _ONE
         return leg
-    leg["max_tokens"] = 1
-    if body.get("max_completion_tokens") is not None:
-        leg["max_completion_tokens"] = 1
+    leg["max_tokens"] = _ONE
+    if leg.get("max_completion_tokens", _NULL) != _NULL:
+        leg["max_completion_tokens"] = _ONE
     for name in ("n", "best_of"):
         if name in leg:
-            leg[name] = 1
+            leg[name] = _ONE
+    if api is Api.MESSAGES and _thinks_in_a_budget(leg):
+        del leg["thinking"]
     return leg
 
 
-def _holds_several_prompts(prompt: object) -> bool:
-    """A prompt is a text or a list of token ids; a list of texts or of such lists is several."""
-    return isinstance(prompt, list) and bool(prompt) and not isinstance(prompt[0], int)
+def _thinks_in_a_budget(fields: Fields) -> bool:
+    """A budget of thinking must be less than ``max_tokens``, and does not change the prompt."""
+    thinking = decode_field(fields, "thinking")
+    return isinstance(thinking, dict) and thinking.get("type") == "enabled"

@@ -57,6 +57,10 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True, tag="worker"):
     kv_capacity_tokens: int
     kv_block_tokens: int
     max_model_tokens: int
+    kv_events: str = ""
+    """Endpoint where the engine publishes what its cache holds (ZMQ, PUB); empty: it does not."""
+    kv_events_replay: str = ""
+    """Endpoint that sends the last of these again (ZMQ, ROUTER); empty: there is none."""
     topology: Topology = Topology()
     state: WorkerState = WorkerState.READY
     load: Load = Load()

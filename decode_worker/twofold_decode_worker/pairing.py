@@ -13,10 +13,10 @@ from collections.abc import Callable
 import aiohttp
 import msgspec
 
+from twofold_cluster.apis import Api
 from twofold_cluster.errors import TwofoldError
 from twofold_cluster.identity import Incarnation
 from twofold_cluster.legs import (
-    Api,
     InvalidTransferParamsError,
     decode_leg,
     prefill_leg,
@@ -28,6 +28,8 @@ from twofold_engine.settings import WorkerSettings
 
 WARM_UP_TIMEOUT_SECONDS = 60.0
 RETRY_SECONDS = 5.0
+
+_JSON = {"content-type": "application/json"}
 
 _log = logging.getLogger(__name__)
 
@@ -75,7 +77,7 @@ async def keep_pairs_warm(settings: WorkerSettings, own: Callable[[], Worker]) -
         aiohttp.ClientSession() as session,
         asyncio.TaskGroup() as tasks,
     ):
-        roster = Roster(redis, settings.service, on_change=changed.set)
+        roster = Roster(redis, settings.service, on_change=lambda *_: changed.set())
         tasks.create_task(roster.run())
         while True:
             changed.clear()
@@ -109,25 +111,20 @@ async def _try_pair(
 
 
 async def _serve_one_token(session: aiohttp.ClientSession, peer: Worker, own: Worker) -> None:
-    body = {"model": own.model, "prompt": "Hello", "max_tokens": 1}
-    answer = await _post(session, peer, prefill_leg(Api.COMPLETIONS, body))
+    prompt = {"model": own.model, "prompt": "Hello", "max_tokens": 1}
+    fields = {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in prompt.items()}
+    answer = await _post(session, peer, prefill_leg(Api.COMPLETIONS, fields))
     # Blocks that this leg does not fetch, because it fails, end with their lease: one block.
-    await _post(session, own, decode_leg(body, transfer_params(answer)))
+    await _post(session, own, decode_leg(fields, transfer_params(answer)))
 
 
-async def _post(
-    session: aiohttp.ClientSession, worker: Worker, body: dict[str, object]
-) -> dict[str, object]:
-    async with session.post(worker.address + Api.COMPLETIONS, json=body) as response:
-        text = await response.text(errors="replace")
+async def _post(session: aiohttp.ClientSession, worker: Worker, body: bytes) -> bytes:
+    url = worker.address + Api.COMPLETIONS
+    async with session.post(url, data=body, headers=_JSON) as response:
+        answer = await response.read()
     if response.status != 200:
-        raise PairError(f"{worker.worker_id} answered {response.status}: {text[:500]}")
-    try:
-        answer = msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
-        raise PairError(f"{worker.worker_id} answered no JSON") from error
-    if not isinstance(answer, dict):
-        raise PairError(f"{worker.worker_id} answered no JSON object")
+        text = answer[:500].decode(errors="replace")
+        raise PairError(f"{worker.worker_id} answered {response.status}: {text}")
     return answer
 
 

@@ -27,6 +27,8 @@ def engine_environment(settings: WorkerSettings) -> dict[str, str]:
         "VLLM_NIXL_SIDE_CHANNEL_PORT": str(free_port(settings.host)),
         "VLLM_NO_USAGE_STATS": "1",
     }
+    if settings.kv_events:
+        variables["VLLM_HOST_IP"] = settings.host
     if Path(settings.model).is_dir():
         variables["HF_HUB_OFFLINE"] = "1"
     if runs_on_cpu():

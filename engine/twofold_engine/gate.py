@@ -4,8 +4,8 @@ import contextlib
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import Any
 
+from twofold_cluster.apis import Api
 from twofold_cluster.errors import Fault, RequestError
-from twofold_cluster.legs import Api
 from twofold_engine.roles import InFlight
 
 Message = MutableMapping[str, Any]
@@ -13,9 +13,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 AsgiApp = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
-_GENERATING_PATHS = frozenset(
-    [*Api, "/v1/messages", "/inference/v1/generate", "/v1/chat/completions/batch"]
-)
+_GENERATING_PATHS = frozenset([*Api, "/inference/v1/generate", "/v1/chat/completions/batch"])
 
 
 class Gate:

@@ -4,7 +4,7 @@ import asyncio
 
 import aiohttp
 
-from twofold_cluster.legs import Api
+from twofold_cluster.apis import Api
 from twofold_engine.errors import EngineStartError
 
 PROBE_TIMEOUT_SECONDS = 120.0

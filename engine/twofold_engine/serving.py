@@ -33,6 +33,7 @@ from twofold_engine.announcing import AnnouncedWorker
 from twofold_engine.control import control_routes
 from twofold_engine.events import Event, Reporter, Step
 from twofold_engine.gate import Gate
+from twofold_engine.kv_events import reachable
 from twofold_engine.load import LoadMeter
 from twofold_engine.probing import generate_one_token
 from twofold_engine.settings import WorkerSettings
@@ -57,7 +58,7 @@ async def serve(settings: WorkerSettings, reporter: Reporter) -> None:
     announced = AnnouncedWorker(settings, meter)
     arguments = _parse(vllm_arguments(settings))
     reporter.report(Event(Step.STARTING))
-    async with _engine(arguments, meter, announced.refresh) as (engine, config):
+    async with _engine(arguments, meter, announced.refresh) as engine:
         app = build_app(arguments, await engine.get_supported_tasks(), engine.model_config)
         await init_app_state(engine, app.state, arguments, await engine.get_supported_tasks())
         app.include_router(control_routes(announced))
@@ -72,7 +73,7 @@ async def serve(settings: WorkerSettings, reporter: Reporter) -> None:
                 )
             )
             app.state.server = server  # where vLLM's handler of a dead engine looks for it
-            await _run(server, listener, announced, gate, settings, config, reporter)
+            await _run(server, listener, announced, gate, settings, engine, reporter)
 
 
 async def _run(
@@ -81,7 +82,7 @@ async def _run(
     announced: AnnouncedWorker,
     gate: Gate,
     settings: WorkerSettings,
-    config: VllmConfig,
+    engine: AsyncLLM,
     reporter: Reporter,
 ) -> None:
     stopping = _stop_signal()
@@ -91,7 +92,7 @@ async def _run(
         serving = tasks.create_task(_serve_http(server, listener))
         reporter.report(Event(Step.PROBING))
         await generate_one_token(address, settings.served_name)
-        worker = _describe(settings, config, address)
+        worker = _describe(settings, engine, address)
         announcing = tasks.create_task(announced.run(worker, gate))
         reporter.report(Event(Step.READY, address=address, role=settings.role))
         await stopping.wait()
@@ -105,7 +106,7 @@ async def _run(
 @contextlib.asynccontextmanager
 async def _engine(
     arguments: Namespace, meter: LoadMeter, on_change: Callable[[], None]
-) -> AsyncIterator[tuple[AsyncLLM, VllmConfig]]:
+) -> AsyncIterator[AsyncLLM]:
     config = AsyncEngineArgs.from_cli_args(arguments).create_engine_config(
         usage_context=UsageContext.OPENAI_API_SERVER
     )
@@ -115,7 +116,7 @@ async def _engine(
         stat_loggers=[_stat_logger(meter, on_change)],
     )
     try:
-        yield engine, config
+        yield engine
     finally:
         engine.shutdown()
 
@@ -192,8 +193,12 @@ def _parse(argv: list[str]) -> Namespace:
     return arguments
 
 
-def _describe(settings: WorkerSettings, config: VllmConfig, address: str) -> Worker:
+def _describe(settings: WorkerSettings, engine: AsyncLLM, address: str) -> Worker:
+    config: VllmConfig = engine.vllm_config
     cache = config.cache_config
+    publisher = engine.get_kv_event_sources().get(0)  # of the only data parallel rank
+    endpoints = (publisher.endpoint, publisher.replay_endpoint) if publisher else (None, None)
+    kv_events, kv_events_replay = (reachable(endpoint, settings.host) for endpoint in endpoints)
     return Worker(
         worker_id=settings.worker_id,
         incarnation=settings.incarnation,
@@ -210,6 +215,8 @@ def _describe(settings: WorkerSettings, config: VllmConfig, address: str) -> Wor
         kv_capacity_tokens=(cache.num_gpu_blocks or 0) * cache.block_size,
         kv_block_tokens=cache.block_size,
         max_model_tokens=config.model_config.max_model_len,
+        kv_events=kv_events,
+        kv_events_replay=kv_events_replay,
         topology=Topology(node=settings.node, zone=settings.zone),
     )
 

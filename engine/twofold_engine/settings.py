@@ -35,13 +35,16 @@ class WorkerSettings:
     kv_cache_gib: float = 1.0
     """KV cache of a CPU engine, where vLLM would claim nearly all memory for itself. On a GPU
     vLLM takes what is free."""
-    max_unprefilled: int = 4
-    """Requests in a prefill worker that have no first token yet. More would wait in the engine,
-    out of the router's reach; fewer would let the engine idle for the router."""
+    max_unprefilled: int = 64
+    """Requests in a prefill worker that have no first token yet. A router bounds what it sends by
+    tokens; this is for several of them, and for those that do not."""
     max_in_flight: int = 256
     """Requests in a decode worker; vLLM's own default for sequences in a batch."""
     lease_seconds: int = 30
     """How long a prefill worker keeps blocks that nobody fetches."""
+    kv_events: bool = False
+    """Publish what the cache holds, so that the routers need not guess it. Costs the engine an
+    encoding of every token it stores, and shows these to all who reach its host."""
     node: str = dataclasses.field(default_factory=socket.gethostname)
     zone: str = ""
     events_fd: int | None = None
@@ -66,7 +69,9 @@ def to_argv(settings: WorkerSettings) -> list[str]:
     argv: list[str] = []
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
-        if field.name != "engine_args" and value is not None:
+        if isinstance(value, bool):
+            argv += [_option(field.name)] if value else []
+        elif field.name != "engine_args" and value is not None:
             argv += [_option(field.name), str(value)]
     return [*argv, "--", *settings.engine_args]
 
@@ -110,6 +115,7 @@ def _parser(module: str, role: Role) -> argparse.ArgumentParser:
     parser.add_argument("--max-unprefilled", type=int, help="a prefill worker refuses beyond this")
     parser.add_argument("--max-in-flight", type=int, help="a decode worker refuses beyond this")
     parser.add_argument("--lease-seconds", type=int, help="how long unfetched blocks are kept")
+    parser.add_argument("--kv-events", action="store_true", help="publish what the cache holds")
     parser.add_argument("--node", help="default: the host's name")
     parser.add_argument("--zone")
     parser.add_argument("--events-fd", type=int, help=argparse.SUPPRESS)

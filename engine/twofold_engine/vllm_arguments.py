@@ -3,6 +3,7 @@
 import json
 
 from twofold_engine.environment import runs_on_cpu
+from twofold_engine.kv_events import kv_events_config
 from twofold_engine.settings import WorkerSettings
 from twofold_kvtransfer import TransferSettings, connector_config
 
@@ -35,6 +36,8 @@ def vllm_arguments(settings: WorkerSettings) -> list[str]:
         "--enable-prompt-tokens-details",
         "--disable-uvicorn-access-log",
     ]
+    if settings.kv_events:
+        arguments += ["--kv-events-config", json.dumps(kv_events_config(settings))]
     if cpu:
         kv_cache_bytes = int(settings.kv_cache_gib * 2**30)
         # Two workers must generate what one generates. In bfloat16 they would not always: the

@@ -1,26 +1,27 @@
 """What Prometheus is told. No label takes a value from a client."""
 
 import enum
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
+from statistics import fmean
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
 from twofold_cluster.identity import Role
 from twofold_cluster.worker import Worker
-from twofold_router.placement import Dispatch, PlacementSnapshot
+from twofold_router.placement import Dispatch, PlacementSnapshot, PromptUsage
+from twofold_router.tallies import SHORT_SECONDS, Labels, Tallies
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-_PREFIX = "twofold_router_"
-_SECONDS = (
-    *(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0),
-    *(2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0),
-)
+PREFIX = "twofold_router_"
 
 
 class Leg(enum.StrEnum):
@@ -29,115 +30,177 @@ class Leg(enum.StrEnum):
     PREFILL = "1"
     DECODE = "2"
     RELEASE = "release"
+    PASSED_ON = "passed-on"
+
+
+# By name: what it counts, and its labels.
+_COUNTERS: dict[str, tuple[str, Labels]] = {
+    "requests": ("Requests answered, or left by their clients.", ("mode", "reason", "status")),
+    "refusals": ("Requests that the router refused itself, by code.", ("code",)),
+    "upstream_errors": ("Requests to workers that failed.", ("leg", "kind")),
+    "retries": ("Searches for another worker.", ("leg",)),
+    "releases": ("Releases of unread blocks.", ("outcome",)),
+    "continuations": ("Streams that broke, and were to go on elsewhere.", ("outcome",)),
+    "prompt_tokens": ("Tokens of prompts, as the engines told.", ()),
+    "cached_tokens_predicted": ("Tokens of these prompts that were expected in a cache.", ()),
+    "cached_tokens_reported": ("Tokens of these prompts that the engines found in a cache.", ()),
+    "output_tokens": ("Tokens generated, as far as they are known.", ()),
+}
+_DISTRIBUTIONS: dict[str, tuple[str, Labels]] = {
+    "queue_seconds": ("From asking for a place to having one.", ()),
+    "ttft_seconds": ("From arrival to a stream's first byte.", ()),
+    "ttft_predicted_seconds": ("The same as predicted when the request was placed.", ()),
+    "leg_seconds": ("Of one request to a worker, up to its answer's end.", ("leg",)),
+    "placement_seconds": ("Of one decision, its computing time alone.", ()),
+}
+
+
+class Metrics:
+    """Counts what happens in one process."""
+
+    def __init__(self) -> None:
+        self.tallies = Tallies()
+        self._counters = {name: self.tallies.counter(name) for name in _COUNTERS}
+        distribution = self.tallies.distribution
+        self.queue = distribution("queue_seconds").observe
+        self.ttft = distribution("ttft_seconds").observe
+        self.ttft_predicted = distribution("ttft_predicted_seconds").observe
+        self.placement = distribution("placement_seconds", SHORT_SECONDS).observe
+        self._legs = {leg: distribution("leg_seconds", labels=(str(leg),)) for leg in Leg}
+
+    def request(self, dispatch: Dispatch | None, status: str) -> None:
+        """Count one request; *status* is ``2xx`` and so on, or ``left``."""
+        mode = str(dispatch.mode) if dispatch else "none"
+        reason = str(dispatch.reason) if dispatch and dispatch.reason else ""
+        self._count("requests", (mode, reason, status))
+
+    def refusal(self, code: str) -> None:
+        self._count("refusals", (code,))
+
+    def upstream_error(self, leg: Leg, kind: str) -> None:
+        self._count("upstream_errors", (str(leg), kind))
+
+    def retry(self, leg: Leg) -> None:
+        self._count("retries", (str(leg),))
+
+    def release(self, outcome: str) -> None:
+        self._count("releases", (outcome,))
+
+    def continuation(self, outcome: str) -> None:
+        self._count("continuations", (outcome,))
+
+    def leg(self, leg: Leg, seconds: float) -> None:
+        """Count one request to a worker, however it ended."""
+        self._legs[leg].observe(seconds)
+
+    def prompt(self, dispatch: Dispatch, usage: PromptUsage) -> None:
+        """Count what an engine tells of a prompt, beside what was predicted."""
+        self._count("prompt_tokens", (), usage.prompt_tokens)
+        if usage.cached_tokens is not None:
+            self._count("cached_tokens_predicted", (), dispatch.cached_tokens)
+            self._count("cached_tokens_reported", (), usage.cached_tokens)
+
+    def output(self, tokens: int) -> None:
+        self._count("output_tokens", (), tokens)
+
+    def _count(self, name: str, labels: Labels, amount: float = 1) -> None:
+        counts = self._counters[name]
+        counts[labels] = counts.get(labels, 0) + amount
 
 
 @dataclass(frozen=True, slots=True)
 class RouterSnapshot:
     """The state of all owners at one moment."""
 
+    tallies: Tallies
     placement: PlacementSnapshot
     workers: tuple[Worker, ...]
     membership_is_stale: bool
+    connections: int
 
 
-class Metrics:
-    """Counts what happens. What *is*, it asks *snapshot* for when somebody reads."""
-
-    def __init__(self, snapshot: Callable[[], RouterSnapshot]) -> None:
-        self.registry = CollectorRegistry()
-        self.registry.register(_State(snapshot))
-        self._requests = self._counter(
-            "requests", "Requests answered, or left by their clients.", "mode", "reason", "status"
-        )
-        self._errors = self._counter(
-            "upstream_errors", "Requests to workers that failed.", "leg", "kind"
-        )
-        self._retries = self._counter("retries", "Searches for another worker.", "leg")
-        self._releases = self._counter("releases", "Releases of unread blocks.", "outcome")
-        self._queue = self._histogram("queue_seconds", "From asking for a place to having one.")
-        self._ttft = self._histogram("ttft_seconds", "From arrival to a stream's first byte.")
-        self._legs = self._histogram("leg_seconds", "Of one request to a worker.", "leg")
-
-    def request(self, dispatch: Dispatch | None, status: str) -> None:
-        """Count one request; *status* is ``2xx`` and so on, or ``left``."""
-        mode = dispatch.mode if dispatch else "none"
-        reason = (dispatch.reason if dispatch else None) or ""
-        self._requests.labels(mode, reason, status).inc()
-
-    def upstream_error(self, leg: Leg, kind: str) -> None:
-        self._errors.labels(leg, kind).inc()
-
-    def retry(self, leg: Leg) -> None:
-        self._retries.labels(leg).inc()
-
-    def release(self, outcome: str) -> None:
-        self._releases.labels(outcome).inc()
-
-    def ttft(self, seconds: float) -> None:
-        self._ttft.observe(seconds)
-
-    @contextmanager
-    def leg(self, leg: Leg) -> Iterator[None]:
-        """Time one request to a worker, however it ends."""
-        with _timed(self._legs.labels(leg)):
-            yield
-
-    @contextmanager
-    def queue(self) -> Iterator[None]:
-        """Time one wait for a place, however it ends."""
-        with _timed(self._queue):
-            yield
-
-    def text(self) -> bytes:
-        """Return all metrics in Prometheus' text format."""
-        return generate_latest(self.registry)
-
-    def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(_PREFIX + name, text, labels, registry=self.registry)
-
-    def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
-        return Histogram(_PREFIX + name, text, labels, buckets=_SECONDS, registry=self.registry)
+def metrics_text(now: RouterSnapshot) -> bytes:
+    """Write all metrics in Prometheus' text format."""
+    registry = CollectorRegistry()
+    registry.register(_Snapshot(now))
+    return generate_latest(registry)
 
 
-class _State(Collector):
-    """Gauges made anew at every reading, so that a worker that left leaves no label behind."""
+class _Snapshot(Collector):
+    """Made anew at every reading, so that a worker that left leaves no label behind."""
 
-    def __init__(self, snapshot: Callable[[], RouterSnapshot]) -> None:
-        self._snapshot = snapshot
+    def __init__(self, now: RouterSnapshot) -> None:
+        self._now = now
 
     def describe(self) -> Iterator[Metric]:
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
-        now = self._snapshot()
-        yield _gauge("in_flight", "Requests placed on workers.", now.placement.in_flight)
-        yield _gauge("queued", "Requests that wait for a worker.", now.placement.queued)
-        yield _gauge(
-            "membership_stale", "1 while Redis cannot be read.", int(now.membership_is_stale)
-        )
-        workers = _family("workers", "Workers known.", "role")
-        for role in Role:
-            workers.add_metric([role], sum(worker.role is role for worker in now.workers))
-        yield workers
-        in_flight = _family("worker_in_flight", "Requests of ours at a worker.", "worker", "phase")
-        for counts in now.placement.workers:
-            in_flight.add_metric([counts.worker_id, "prefill"], counts.unprefilled)
-            in_flight.add_metric([counts.worker_id, "decode"], counts.decoding)
-        yield in_flight
+        yield from _counters(self._now.tallies)
+        yield from _distributions(self._now.tallies)
+        yield from _state(self._now)
+        yield from _workers(self._now)
 
 
-def _gauge(name: str, text: str, value: int) -> GaugeMetricFamily:
-    return GaugeMetricFamily(_PREFIX + name, text, value=value)
+def _counters(tallies: Tallies) -> Iterator[Metric]:
+    for name, (text, labels) in _COUNTERS.items():
+        family = CounterMetricFamily(PREFIX + name, text, labels=labels)
+        counts = tallies.counts.get(name, {})
+        for values, count in counts.items() or ([] if labels else [((), 0.0)]):
+            family.add_metric(values, count)
+        yield family
+
+
+def _distributions(tallies: Tallies) -> Iterator[Metric]:
+    for name, (text, labels) in _DISTRIBUTIONS.items():
+        family = HistogramMetricFamily(PREFIX + name, text, labels=labels)
+        for values, distribution in tallies.distributions.get(name, {}).items():
+            buckets, count = [], 0
+            bounds = (*map(str, distribution.bounds), "+Inf")
+            for bound, own in zip(bounds, distribution.counts, strict=True):
+                count += own
+                buckets.append((bound, count))
+            family.add_metric(values, buckets, sum_value=distribution.sum)
+        yield family
+
+
+def _state(now: RouterSnapshot) -> Iterator[Metric]:
+    placement = now.placement
+    yield _gauge("in_flight", "Requests placed on workers.", placement.in_flight)
+    yield _gauge("queued", "Requests that wait for a worker.", placement.queued)
+    yield _gauge("connections", "Connections of clients.", now.connections)
+    stale = int(now.membership_is_stale)
+    yield _gauge("membership_stale", "1 while Redis cannot be read.", stale)
+    moved = CounterMetricFamily(PREFIX + "moves", "Waiting requests moved to another worker.")
+    moved.add_metric((), placement.moved)
+    yield moved
+    prefilling = {worker.worker_id for worker in now.workers if worker.role.prefills}
+    pending = [each.pending_tokens for each in placement.workers if each.worker_id in prefilling]
+    mean = fmean(pending) if pending else 0.0
+    skew = max(pending) / mean if mean else 1.0
+    yield _gauge("prefill_skew", "Most pending tokens of a worker, over the mean.", skew)
+
+
+def _workers(now: RouterSnapshot) -> Iterator[Metric]:
+    workers = _family("workers", "Workers known.", "role")
+    for role in Role:
+        workers.add_metric([role], sum(worker.role is role for worker in now.workers))
+    yield workers
+    requests = _family("worker_in_flight", "Requests of ours at a worker.", "worker", "phase")
+    pending = _family("worker_pending_tokens", "Uncached tokens ahead of a newcomer.", "worker")
+    blocks = _family("worker_mirrored_blocks", "Blocks that it should hold.", "worker", "state")
+    for each in now.placement.workers:
+        requests.add_metric([each.worker_id, "queue"], each.queued)
+        requests.add_metric([each.worker_id, "prefill"], each.unprefilled)
+        requests.add_metric([each.worker_id, "decode"], each.decoding)
+        pending.add_metric([each.worker_id], each.pending_tokens)
+        blocks.add_metric([each.worker_id, each.mirror_is], each.mirrored_blocks)
+    yield from (requests, pending, blocks)
+
+
+def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(PREFIX + name, text, value=value)
 
 
 def _family(name: str, text: str, *labels: str) -> GaugeMetricFamily:
-    return GaugeMetricFamily(_PREFIX + name, text, labels=labels)
-
-
-@contextmanager
-def _timed(histogram: Histogram) -> Iterator[None]:
-    began_at = time.monotonic()
-    try:
-        yield
-    finally:
-        histogram.observe(time.monotonic() - began_at)
+    return GaugeMetricFamily(PREFIX + name, text, labels=labels)

@@ -1,13 +1,20 @@
 """What a router is told when it starts."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Literal
 
 from twofold_cluster.errors import TwofoldError
+from twofold_router.access import Classes, InvalidAccessError, check_exposure
+from twofold_router.http import ClientLimits, ServerLimits
 from twofold_router.placement import POLICIES, PlacementSettings
+from twofold_router.static_workers import GivenWorker
 
 MIB = 1024 * 1024
+
+BYTES_PER_TOKEN = 4
+"""To say the size of a block in tokens; what a token really takes is learned."""
 
 
 class InvalidSettingError(TwofoldError):
@@ -22,20 +29,34 @@ class RouterSettings:
         InvalidSettingError: one is out of its range; the message names it and its value.
     """
 
-    service: str
-    """The service whose workers are followed."""
+    service: str = ""
+    """The service whose workers are followed in Redis; empty: ``workers`` are all there are."""
+    workers: tuple[GivenWorker, ...] = ()
+    """Roles and addresses of engines that do not announce themselves."""
     redis_url: str = "redis://127.0.0.1:6379"
     host: str = "127.0.0.1"
     """Address to listen on; a pod sets 0.0.0.0."""
     port: int = 8000
     """0 takes a free one."""
-    policy: str = "least-loaded"
+    processes: int = 1
+    """Processes that share the port. One more places for them if there are several."""
+    policy: str = "twofold"
     disaggregate: bool = True
     on_no_prefill: Literal["aggregate", "fail"] = "aggregate"
     max_queued: int = 1024
     """Requests that may wait for a prefill worker; the next gets a 429."""
-    max_unprefilled: int = 4
-    """Requests at one prefill worker whose leg 1 is not over."""
+    max_unprefilled_tokens: int = 4096
+    """Tokens at one prefill worker that are dispatched and not computed."""
+    min_uncached_tokens: int = 0
+    """A prompt with fewer tokens that are not cached where it is decoded has no leg 1."""
+    block_tokens: int = 512
+    """Of the blocks that prompts are compared by; fewer for models with short contexts."""
+    keys_file: Path | None = None
+    """API keys; None lets everybody in."""
+    insecure: bool = False
+    """Lets everybody in even from other machines."""
+    classes: Classes = field(default_factory=Classes)
+    """What requests are promised, by class."""
     max_attempts: int = 3
     """Workers tried per leg, so that a request that kills engines cannot kill all of them."""
     max_body_bytes: int = 32 * MIB
@@ -43,6 +64,8 @@ class RouterSettings:
     max_answer_bytes: int = 64 * MIB
     """Of an answer that is not streamed, which is held until it is whole; log probabilities of a
     long answer take some MiB."""
+    max_kept_bytes: int = MIB
+    """Of a stream, to go on with it elsewhere if its worker breaks; about 5,000 tokens."""
     body_timeout_seconds: float = 60.0
     """For the whole request to arrive, so that a slow sender holds no memory for long."""
     request_timeout_seconds: float = 600.0
@@ -60,15 +83,26 @@ class RouterSettings:
     times as long to know."""
 
     def __post_init__(self) -> None:
-        for name in ("service", "redis_url", "host"):
-            self._require(name, bool(getattr(self, name)), "not empty")
+        self._require("host", bool(self.host), "not empty")
+        if not self.workers:
+            self._require("service", bool(self.service), "not empty without workers")
+            self._require("redis_url", bool(self.redis_url), "not empty")
         self._require("policy", self.policy in POLICIES, f"one of {', '.join(POLICIES)}")
         allowed = ("aggregate", "fail")
         self._require("on_no_prefill", self.on_no_prefill in allowed, f"one of {allowed}")
         self._require("port", 0 <= self.port <= 65535, "from 0 to 65535")
-        self._require("max_queued", self.max_queued >= 0, "0 or more")
-        for name in ("max_unprefilled", "max_attempts", "max_body_bytes", "max_answer_bytes"):
+        self._require("processes", 1 <= self.processes <= 64, "from 1 to 64")
+        for name in ("max_queued", "min_uncached_tokens", "max_kept_bytes"):
+            self._require(name, getattr(self, name) >= 0, "0 or more")
+        for name in (
+            *("max_unprefilled_tokens", "block_tokens", "max_attempts"),
+            *("max_body_bytes", "max_answer_bytes"),
+        ):
             self._require(name, getattr(self, name) >= 1, "1 or more")
+        try:
+            check_exposure(self.host, self.keys_file, insecure=self.insecure)
+        except InvalidAccessError as error:
+            raise InvalidSettingError(str(error)) from error
         for setting in fields(self):
             if setting.name.endswith("_seconds"):
                 value = getattr(self, setting.name)
@@ -78,10 +112,22 @@ class RouterSettings:
         if not holds:
             raise InvalidSettingError(f"{name} is {getattr(self, name)!r}, and must be {range_}")
 
+    @property
+    def block_bytes(self) -> int:
+        return self.block_tokens * BYTES_PER_TOKEN
+
     def placement(self) -> PlacementSettings:
         return PlacementSettings(
             disaggregate=self.disaggregate,
             on_no_prefill=self.on_no_prefill,
             max_queued=self.max_queued,
-            max_unprefilled=self.max_unprefilled,
+            max_unprefilled_tokens=self.max_unprefilled_tokens,
+            min_uncached_tokens=self.min_uncached_tokens,
+            ttft_slo_seconds=self.classes["default"].ttft_slo_seconds,
         )
+
+    def server_limits(self) -> ServerLimits:
+        return ServerLimits(body_bytes=self.max_body_bytes, body_seconds=self.body_timeout_seconds)
+
+    def client_limits(self) -> ClientLimits:
+        return ClientLimits(connect_seconds=self.connect_timeout_seconds)

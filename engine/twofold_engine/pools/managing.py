@@ -262,4 +262,5 @@ class PoolManager:
             kv_cache_gib=engine.kv_cache_gib,
             max_unprefilled=engine.max_unprefilled,
             engine_args=engine.engine_args,
+            kv_events=engine.kv_events,
         )

@@ -90,6 +90,7 @@ def _pool(pool: pb.Pool) -> Pool:
         model=engine.model,
         served_name=engine.served_name or engine.model,
         engine_args=tuple(engine.engine_args),
+        kv_events=engine.kv_events,
         **{name: number for name, number in numbers.items() if number},  # type: ignore[arg-type]
     )
     return Pool(_ROLES[pool.role], pool.revision, pool.replicas, spec)

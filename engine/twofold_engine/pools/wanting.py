@@ -19,8 +19,9 @@ class EngineSpec:
     cpus: float = 1.0
     gpus: float = 0.0
     kv_cache_gib: float = 1.0
-    max_unprefilled: int = 4
+    max_unprefilled: int = 64
     engine_args: tuple[str, ...] = ()
+    kv_events: bool = False
 
 
 @dataclass(frozen=True, slots=True)

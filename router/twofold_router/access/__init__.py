@@ -8,7 +8,7 @@ from twofold_router.access.accounts import Accounts
 from twofold_router.access.callers import ANONYMOUS, Caller, Limits
 from twofold_router.access.classes import Classes, Terms
 from twofold_router.access.errors import InvalidAccessError
-from twofold_router.access.exposure import check_exposure
+from twofold_router.access.exposure import check_exposure, is_loopback
 from twofold_router.access.keyring import Keyring, KeyringSnapshot
 from twofold_router.access.limiting import Admission, Limiter, RateLimitedError
 from twofold_router.access.local_limiting import LocalLimiter
@@ -38,5 +38,6 @@ __all__ = [
     "SharedLimiterSnapshot",
     "Terms",
     "check_exposure",
+    "is_loopback",
     "parse_class",
 ]

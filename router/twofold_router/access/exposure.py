@@ -13,14 +13,15 @@ def check_exposure(host: str, keys_file: Path | None, *, insecure: bool) -> None
         InvalidAccessError: *host* is not surely a loopback address, there is no *keys_file*, and
             nobody said *insecure*.
     """
-    if keys_file is None and not insecure and not _is_loopback(host):
+    if keys_file is None and not insecure and not is_loopback(host):
         raise InvalidAccessError(
             f"host is {host!r}, which other machines may reach, and there are no API keys: "
             "give --keys-file FILE, listen on 127.0.0.1, or say --insecure"
         )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine can reach *host*, as far as that is sure."""
     if host == "localhost":
         return True
     try:

@@ -17,14 +17,19 @@ class Background:
     def __init__(self, tasks: asyncio.TaskGroup) -> None:
         self._group = tasks
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._endless: list[asyncio.Task[Any]] = []
         self.failure_count = 0
 
     def start(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T | None]":
         """Begin *work*. The task's result is None if it failed, which is a bug and logged."""
-        task = self._group.create_task(self._guard(work))
+        task = self._create(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+    def watch(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do endless *work* until everything else was drained."""
+        self._endless.append(self._create(work))
 
     async def drain(self, timeout_seconds: float) -> None:
         """Wait for all work, and cancel what is left after *timeout_seconds*."""
@@ -36,6 +41,15 @@ class Background:
             _log.warning("background work cut off", extra={"tasks": len(self._tasks)})
             for task in self._tasks:
                 task.cancel()
+        finally:
+            for task in self._endless:
+                task.cancel()
+
+    def _create(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T | None]":
+        task = self._group.create_task(self._guard(work))
+        # A task that is cancelled before its first step never comes to its work.
+        task.add_done_callback(lambda _: work.close())
+        return task
 
     async def _guard(self, work: Coroutine[Any, Any, T]) -> T | None:
         try:

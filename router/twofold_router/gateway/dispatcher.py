@@ -1,16 +1,28 @@
-"""Who there is, who of them is suspect, and the tickets with which requests are placed on them."""
+"""The placement of one process: who there is, who of them is suspect, and who waits for it."""
 
 import asyncio
+import itertools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 
 from twofold_cluster.identity import WorkerId
 from twofold_cluster.worker import Worker, WorkerState
 from twofold_router.gateway.suspects import Suspects
-from twofold_router.gateway.tickets import Desk, Ticket
-from twofold_router.placement import Placement, PlacementRequest, PlacementSnapshot
-from twofold_router.placement.candidates import party_of
+from twofold_router.placement import (
+    BlocksChange,
+    Decision,
+    Outcome,
+    Placement,
+    PlacementRequest,
+    PlacementSnapshot,
+    PromptUsage,
+)
+from twofold_router.placement.accounts import Life, party_of
+
+TICK_SECONDS = 0.05
+"""A tenth of what a client notices; a tick costs microseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +34,10 @@ class DispatcherSnapshot:
 
 
 class Dispatcher:
-    """Keeps the placement's workers as the membership and our own failures say."""
+    """Implements Desk on a placement of its own.
+
+    Invariant: the placement knows a waiting request exactly while ``_deciders`` does.
+    """
 
     def __init__(
         self,
@@ -30,41 +45,71 @@ class Dispatcher:
         *,
         suspect_seconds: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
+        observe: Callable[[float], None] = lambda seconds: None,
     ) -> None:
-        self._desk = Desk(placement, clock)
+        """*observe* is told how many seconds of computing each placement takes."""
+        self._is_stale: Callable[[], bool] = lambda: False
+        self._observe = observe
+        self._placement = placement
         self._clock = clock
         self._suspect_seconds = suspect_seconds
         self._suspects = Suspects(suspect_seconds)
-        self._workers: tuple[Worker, ...] = ()
+        self._workers: dict[WorkerId, Worker] = {}
+        self._deciders: dict[str, Callable[[Decision], None]] = {}
+        self._serial = itertools.count(1)
 
     @property
-    def workers(self) -> tuple[Worker, ...]:
-        return self._workers
+    def workers(self) -> Sequence[Worker]:
+        return tuple(self._workers.values())
+
+    @property
+    def is_stale(self) -> bool:
+        return self._is_stale()
+
+    def stale_if(self, is_stale: Callable[[], bool]) -> None:
+        """Ask *is_stale* from now on whether the workers that are known may be old."""
+        self._is_stale = is_stale
 
     def now(self) -> float:
-        """Return seconds on the clock that all times of a request are of."""
         return self._clock()
 
-    def follow(self, workers: Mapping[WorkerId, Worker]) -> None:
-        """Take *workers* as all there are now."""
-        self._workers = tuple(workers.values())
-        self._set_workers()
+    async def run(self) -> None:
+        """Let time pass for the placement, until cancelled."""
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            self._tell(self._placement.tick(self._clock()))
+
+    # Workers
+
+    def follow(self, changed: Sequence[Worker], gone: Sequence[Worker]) -> None:
+        """Take *changed* workers as they are now, and forget those that are *gone*."""
+        now = self._clock()
+        self._workers.update((worker.worker_id, worker) for worker in changed)
+        for worker in gone:
+            self._workers.pop(worker.worker_id, None)
+        if gone:
+            self._tell(self._placement.workers_gone([w.worker_id for w in gone], now))
+        if changed:
+            marked = self._suspects.mark(changed, now)
+            self._tell(self._placement.workers_changed(marked, now))
+
+    def blocks_changed(self, life: Life, change: BlocksChange) -> None:
+        """Take in what an engine says of its cache."""
+        self._placement.blocks_changed(*life, change)
 
     def suspect(self, worker: Worker) -> None:
-        """Give *worker* nothing new for a while: it cannot be reached."""
-        self._suspects.add(worker, self._clock())
-        self._set_workers()
+        known = self._workers.get(worker.worker_id)
+        if known is None or known.incarnation != worker.incarnation:
+            return
+        self._suspects.add(known, self._clock())
+        self.follow([known], [])
         # A little later than the suspicion ends, since timers may be early by their resolution.
-        asyncio.get_running_loop().call_later(self._suspect_seconds + 0.01, self._set_workers)
-
-    def ticket(self, request: PlacementRequest) -> Ticket:
-        """Make the ticket with which *request* is placed; it is a context manager."""
-        return Ticket(self._desk, request)
+        loop = asyncio.get_running_loop()
+        loop.call_later(self._suspect_seconds + 0.01, self._trust_again, worker.worker_id)
 
     def partner_of(self, prefill: Worker, avoid: frozenset[WorkerId]) -> Worker | None:
-        """Return some decode worker that can read, and so free, the blocks of *prefill*."""
         excluded = avoid | {prefill.worker_id}
-        for worker in self._suspects.mark(self._workers, self._clock()):
+        for worker in self._suspects.mark(self._workers.values(), self._clock()):
             is_able = worker.role.decodes and worker.state is WorkerState.READY
             if (
                 is_able
@@ -74,8 +119,45 @@ class Dispatcher:
                 return worker
         return None
 
-    def snapshot(self) -> DispatcherSnapshot:
-        return DispatcherSnapshot(self._desk.snapshot(), self._workers)
+    # Requests
 
-    def _set_workers(self) -> None:
-        self._desk.set_workers(self._suspects.mark(self._workers, self._clock()))
+    def unique_id(self) -> str:
+        return str(next(self._serial))
+
+    def submit(self, request: PlacementRequest, decide: Callable[[Decision], None]) -> None:
+        self._deciders[request.request_id] = decide
+        began_at = perf_counter()
+        decisions = self._placement.submit(request, self._clock())
+        self._observe(perf_counter() - began_at)
+        self._tell(decisions)
+
+    def cancel(self, request_id: str) -> None:
+        del self._deciders[request_id]
+        self._tell(self._placement.withdraw(request_id, self._clock()))
+
+    def prefilled(self, request_id: str, usage: PromptUsage | None) -> None:
+        self._tell(self._placement.prefilled(request_id, usage, self._clock()))
+
+    async def move_decode(self, request_id: str, avoid: frozenset[WorkerId]) -> Worker | None:
+        return self.move_decode_now(request_id, avoid)
+
+    def move_decode_now(self, request_id: str, avoid: frozenset[WorkerId]) -> Worker | None:
+        """Do as ``move_decode``."""
+        worker, decisions = self._placement.move_decode(request_id, avoid, self._clock())
+        self._tell(decisions)
+        return worker
+
+    def finished(self, request_id: str, outcome: Outcome | None) -> None:
+        self._tell(self._placement.finished(request_id, outcome, self._clock()))
+
+    def snapshot(self) -> DispatcherSnapshot:
+        return DispatcherSnapshot(self._placement.snapshot(), tuple(self._workers.values()))
+
+    def _trust_again(self, worker_id: WorkerId) -> None:
+        known = self._workers.get(worker_id)
+        if known is not None:
+            self.follow([known], [])
+
+    def _tell(self, decisions: Iterable[Decision]) -> None:
+        for decision in decisions:
+            self._deciders.pop(decision.request_id)(decision)

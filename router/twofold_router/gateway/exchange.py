@@ -2,31 +2,46 @@
 
 import asyncio
 from collections.abc import Awaitable
-from dataclasses import replace
+from time import monotonic
 
-from twofold_cluster.errors import Fault, RequestError, error_events
+import msgspec
+
+from twofold_cluster.errors import Fault, RequestError
 from twofold_cluster.identity import WorkerId
 from twofold_cluster.legs import decode_leg, local_leg, why_inseparable
-from twofold_router.gateway.parsing import Call
+from twofold_cluster.prompt_key import prompt_key
+from twofold_router.gateway.continuing import Continuation, continuation_of
+from twofold_router.gateway.parsing import Call, max_output_tokens
 from twofold_router.gateway.prefilling import Prefilled, PrefillOutcome, Rejected, prefill
 from twofold_router.gateway.releasing import release, release_when_over
-from twofold_router.gateway.reply import ClientGoneError, Reply, WholeAnswer
+from twofold_router.gateway.reply import Reply, WholeAnswer, relayed_headers
 from twofold_router.gateway.resources import Resources
+from twofold_router.gateway.stream_errors import end_of_stream
 from twofold_router.gateway.tickets import Ticket
-from twofold_router.gateway.upstream import (
-    Answer,
+from twofold_router.gateway.usage import TokenUsage, event_count, usage_of, usage_of_stream
+from twofold_router.gateway.verdicts import (
+    Cut,
+    Failed,
+    Final,
+    Verdict,
+    judge_answer,
+    judge_error,
+)
+from twofold_router.http import (
     AnswerTooLargeError,
     BrokenError,
+    ClientGoneError,
+    Response,
     UnreachableError,
 )
-from twofold_router.gateway.verdicts import Failed, Final, Verdict, judge_answer, judge_error
 from twofold_router.metrics import Leg
-from twofold_router.placement import Dispatch, PlacementRequest, Reason
+from twofold_router.placement import Dispatch, Outcome, PlacementRequest, Reason
 
 LAST_WORDS_SECONDS = 5.0
 """For the end of a stream whose client may have stopped to read."""
 
-_ERROR_EVENT = b'data: {"error"'
+_ERROR_EVENTS = (b'data: {"error"', b"event: error\n")
+"""OpenAI's, and Anthropic's."""
 
 
 class Exchange:
@@ -36,16 +51,32 @@ class Exchange:
     to read. Whatever ends the exchange, they are released.
     """
 
+    __slots__ = (
+        "_avoid",
+        "_call",
+        "_continuation",
+        "_first_byte_at",
+        "_metrics",
+        "_owed",
+        "_prefilled",
+        "_reply",
+        "_resources",
+        "_responder",
+        "_settings",
+    )
+
     def __init__(self, resources: Resources, call: Call, reply: Reply) -> None:
-        self.dispatch: Dispatch | None = None
         self._resources = resources
         self._settings = resources.settings
         self._metrics = resources.metrics
         self._call = call
         self._reply = reply
+        self._responder = reply.responder
         self._avoid: frozenset[WorkerId] = frozenset()
         self._prefilled: Prefilled | None = None
         self._owed: Prefilled | None = None
+        self._first_byte_at = 0.0
+        self._continuation: Continuation | None = None
 
     async def run(self) -> None:
         """Serve the request to its end.
@@ -55,65 +86,69 @@ class Exchange:
             ClientGoneError: nobody listens any more.
         """
         request = self._placement_request()
-        timeout = asyncio.timeout(request.deadline_at - self._resources.dispatcher.now())
-        with self._resources.dispatcher.ticket(request) as ticket:
+        deadline = self._resources.deadlines.at(request.deadline_at)
+        with Ticket(self._resources.desk, request) as ticket:
             try:
-                async with timeout:
+                with deadline:
                     await self._serve(ticket)
             except TimeoutError:
-                if not timeout.expired():
+                if not deadline.expired:
                     raise
                 await self._tell_too_late()
             finally:
-                self._release_owed()
-
-    def headers(self) -> dict[str, str]:
-        """Return those that tell the client how its request is served."""
-        dispatch = self.dispatch
-        if dispatch is None:
-            return {}
-        headers = {"x-twofold-mode": dispatch.mode, "x-twofold-decode": dispatch.decode.worker_id}
-        if dispatch.prefill is not None:
-            headers["x-twofold-prefill"] = dispatch.prefill.worker_id
-        if dispatch.reason is not None:
-            headers["x-twofold-reason"] = dispatch.reason
-        return {name: str(value) for name, value in headers.items()}
+                if self._owed is not None:
+                    self._release_owed()
 
     def _placement_request(self) -> PlacementRequest:
-        call = self._call
+        call, settings = self._call, self._settings
+        api, fields, terms = call.two_legged_api, call.fields, call.terms
+        salt = call.caller.salt or ""
         return PlacementRequest(
-            request_id=call.request_id,
+            request_id=self._resources.desk.unique_id(),
             model=call.model,
-            prompt_bytes=call.size_bytes,
-            separable=why_inseparable(call.api, call.body) is None,
+            key=prompt_key(
+                api, fields, model=call.model, salt=salt, block_bytes=settings.block_bytes
+            ),
+            separable=why_inseparable(api, fields) is None,
             arrived_at=call.arrived_at,
-            deadline_at=call.arrived_at + self._settings.request_timeout_seconds,
+            deadline_at=call.arrived_at + settings.request_timeout_seconds,
+            max_output_tokens=max_output_tokens(fields),
+            tenant=terms.tenant,
+            priority=terms.priority,
+            ttft_slo_seconds=terms.ttft_slo_seconds,
+            ttft_slo_seconds_per_token=terms.ttft_slo_seconds_per_token,
+            refuse_late=terms.on_late == "refuse",
         )
 
     async def _serve(self, ticket: Ticket) -> None:
-        await self._take_place(ticket.place())
+        dispatch = await self._take_place(ticket.place())
         attempt = 0
-        while self.dispatch and self.dispatch.prefill and self._prefilled is None:
+        while dispatch.prefill is not None and self._prefilled is None:
             attempt += 1
-            outcome = await self._leg_1(ticket, self.dispatch)
+            outcome = await self._leg_1(ticket, dispatch)
             if isinstance(outcome, Prefilled):
                 self._prefilled = self._owed = outcome
             elif isinstance(outcome, Rejected):
-                return await self._send(outcome.answer)
+                self._reply.send(outcome.answer)
+                return
             else:
                 reason = outcome.reason if outcome else Reason.PREFILL_FAILED
-                await self._after_failed_prefill(ticket, self.dispatch, reason, attempt)
-        return await self._leg_2(ticket)
+                dispatch = await self._after_failed_prefill(ticket, dispatch, reason, attempt)
+        await self._leg_2(ticket)
 
-    async def _take_place(self, place: Awaitable[Dispatch]) -> None:
-        with self._metrics.queue():
-            self.dispatch = await place
+    async def _take_place(self, place: Awaitable[Dispatch]) -> Dispatch:
+        asked_at = monotonic()
+        try:
+            dispatch = await place
+        finally:
+            self._metrics.queue(monotonic() - asked_at)
+        self._reply.dispatch = dispatch
+        return dispatch
 
     async def _leg_1(self, ticket: Ticket, dispatch: Dispatch) -> PrefillOutcome | None:
         """Run leg 1 in the background: once begun, it is finished, so that its blocks are known."""
-        assert dispatch.prefill is not None
         background = self._resources.background
-        leg_1 = background.start(prefill(self._resources, self._call, ticket, dispatch.prefill))
+        leg_1 = background.start(prefill(self._resources, self._call, ticket, dispatch))
         ticket.hold_for(leg_1)
         try:
             return await asyncio.shield(leg_1)
@@ -123,95 +158,147 @@ class Exchange:
 
     async def _after_failed_prefill(
         self, ticket: Ticket, dispatch: Dispatch, reason: Reason, attempt: int
-    ) -> None:
+    ) -> Dispatch:
         assert dispatch.prefill is not None
         another = reason is not Reason.INVALID_PARAMS and attempt < self._settings.max_attempts
         if reason is not Reason.INVALID_PARAMS:
             self._avoid |= {dispatch.prefill.worker_id}
         self._metrics.retry(Leg.PREFILL)
-        await self._take_place(ticket.place_again(reason, self._avoid, separable=another))
+        return await self._take_place(ticket.place_again(reason, self._avoid, separable=another))
 
     async def _leg_2(self, ticket: Ticket) -> None:
         """Try decode workers until one answers, or nobody is left: then the last error counts."""
         attempts_left = self._settings.max_attempts
-        while (verdict := await self._decode()) is not None:
+        while (verdict := await self._decode(ticket)) is not None:
             attempts_left -= 1
             is_over = isinstance(verdict, Final) or attempts_left == 0
             if is_over or not await self._find_another(ticket, verdict):
-                return await self._send(verdict.answer)
+                await self._give_up(verdict)
+                return
             self._metrics.retry(Leg.DECODE)
-        return None
 
-    async def _decode(self) -> Verdict | None:
-        """Send leg 2 and relay its answer; return a verdict if nothing was relayed."""
-        assert self.dispatch is not None
-        worker = self.dispatch.decode
+    async def _decode(self, ticket: Ticket) -> Verdict | Cut | None:
+        """Send leg 2 and relay its answer; return a verdict if that was not all of it."""
+        dispatch = self._reply.dispatch
+        assert dispatch is not None
         try:
-            with self._metrics.leg(Leg.DECODE):
-                verdict = await self._ask_decode(self.dispatch)
+            verdict = await self._ask_decode(ticket, dispatch)
         except (UnreachableError, BrokenError, AnswerTooLargeError) as error:
             verdict = judge_error(error)
             if isinstance(error, UnreachableError):
-                self._resources.dispatcher.suspect(worker)
+                self._resources.desk.suspect(dispatch.decode)
         if verdict is not None:
-            self._owed = self._prefilled
-            kind = "rejected" if isinstance(verdict, Final) else verdict.kind
-            self._metrics.upstream_error(Leg.DECODE, kind)
+            if not self._responder.started:
+                self._owed = self._prefilled
+            self._metrics.upstream_error(Leg.DECODE, verdict.kind)
         return verdict
 
-    async def _ask_decode(self, dispatch: Dispatch) -> Verdict | None:
+    async def _ask_decode(self, ticket: Ticket, dispatch: Dispatch) -> Verdict | Cut | None:
         call = self._call
-        body = decode_leg(call.body, self._prefilled.params) if self._prefilled else None
+        prefilled = self._prefilled
+        if self._continuation is not None:
+            body = self._continuation.body
+        elif prefilled is not None:
+            body = decode_leg(call.fields, prefilled.params)
+        else:
+            body = local_leg(call.fields)
         async with self._resources.upstream.post(
-            dispatch.decode,
-            call.api,
-            local_leg(call.body) if body is None else body,
-            call.request_id,
-            on_sent=self._settle,
-        ) as answer:
-            if answer.status >= 300:
-                raw = await answer.read(self._settings.max_answer_bytes)
-                return judge_answer(answer.status, answer.headers, raw)
-            if answer.is_stream:
-                return await self._relay_stream(answer)
-            raw = await answer.read(self._settings.max_answer_bytes)
-            await self._send(WholeAnswer(answer.status, answer.headers, raw))
+            dispatch.decode, call, body, Leg.DECODE, on_sent=self._settle
+        ) as response:
+            if response.status >= 300:
+                raw = await response.read(self._settings.max_answer_bytes)
+                return judge_answer(response.status, response.headers, raw)
+            if response.is_stream:
+                return await self._relay_stream(ticket, response)
+            raw = await response.read(self._settings.max_answer_bytes)
+            self._learn(ticket, usage_of(raw), None)
+            self._reply.send(WholeAnswer(response.status, relayed_headers(response.headers), raw))
         return None
 
-    async def _relay_stream(self, answer: Answer) -> Verdict | None:
-        """Pass the chunks on. The status is sent with the first of them, and not before: until
-        then another worker may answer instead. So it may when the first is an error, as vLLM
+    async def _relay_stream(self, ticket: Ticket, response: Response) -> Verdict | Cut | None:
+        """Pass the stream on. The status is sent with its first piece, and not before: until then
+        another worker may answer instead. So it may when the first piece is an error, as vLLM
         tells of a transfer that failed; that is a verdict."""
-        chunk = b""
+        first = await response.first()
+        if not first:
+            raise BrokenError("the worker sent an empty stream")
+        if first.startswith(_ERROR_EVENTS):
+            return judge_answer(500, response.headers, _data_of(first))
+        self._note_first_byte(ticket)
+        keep_bytes = self._settings.max_kept_bytes
+        continuation = self._continuation
+        joining = continuation.sink(self._responder, keep_bytes) if continuation else None
+        if not self._responder.started:
+            self._reply.start(response.status, relayed_headers(response.headers))
         try:
-            async for chunk in answer.chunks():
-                if not self._reply.started:
-                    if chunk.startswith(_ERROR_EVENT):
-                        return judge_answer(500, answer.headers, _data_of(chunk))
-                    self._metrics.ttft(self._resources.dispatcher.now() - self._call.arrived_at)
-                    await self._reply.start(answer.status, {**answer.headers, **self.headers()})
-                await self._reply.write(chunk)
+            await response.relay(
+                joining or self._responder,
+                response.status,
+                (),
+                keep_bytes=keep_bytes,
+            )
         except BrokenError as error:
-            if not self._reply.started:
-                raise
-            self._metrics.upstream_error(Leg.DECODE, "cut")
-            await self._end_stream(RequestError(Fault.ENGINE_FAILED, str(error)), chunk)
-            return None
-        if not self._reply.started:
-            raise BrokenError(f"{answer.worker_id} sent an empty stream")
-        await self._reply.finish()
+            return Cut((joining or response).kept(), str(error))
+        self._learn_stream(ticket, response.kept())
+        (joining or self._responder).finish()
         return None
 
-    async def _find_another(self, ticket: Ticket, verdict: Verdict) -> bool:
+    def _note_first_byte(self, ticket: Ticket) -> None:
+        dispatch = self._reply.dispatch
+        assert dispatch is not None
+        self._first_byte_at = now = self._resources.desk.now()
+        if not self._responder.started:
+            self._metrics.ttft(now - self._call.arrived_at)
+            ends_at = dispatch.decided_at + dispatch.ttft_seconds
+            self._metrics.ttft_predicted(ends_at - self._call.arrived_at)
+        if dispatch.prefill is None:
+            ticket.prefilled(None)
+
+    def _learn_stream(self, ticket: Ticket, kept: bytes | None) -> None:
+        if kept is None:
+            return
+        usage = usage_of_stream(kept)
+        seconds = self._resources.desk.now() - self._first_byte_at
+        if usage is not None:
+            self._learn(ticket, usage, seconds)
+        else:
+            tokens = event_count(kept)
+            ticket.outcome = Outcome(tokens, seconds)
+            self._metrics.output(tokens)
+            self._reply.used_tokens = self._prompt_tokens() + tokens
+
+    def _learn(self, ticket: Ticket, usage: TokenUsage | None, seconds: float | None) -> None:
+        """Keep what the answer tells, for the placement and the metrics."""
+        dispatch = self._reply.dispatch
+        if usage is None or dispatch is None:
+            return
+        # Leg 1 has told of the prompt where there was one; leg 2 finds all of it transferred.
+        prompt = usage.prompt if dispatch.prefill is None else None
+        ticket.outcome = Outcome(usage.output_tokens, seconds, prompt)
+        self._metrics.output(usage.output_tokens)
+        self._reply.used_tokens = usage.total_tokens
+        if prompt is not None:
+            self._metrics.prompt(dispatch, prompt)
+
+    def _prompt_tokens(self) -> int:
+        """Return what leg 1 has told, else what was predicted."""
+        if self._prefilled is not None and self._prefilled.usage is not None:
+            return self._prefilled.usage.prompt_tokens
+        return round(self._reply.dispatch.prompt_tokens) if self._reply.dispatch else 0
+
+    async def _find_another(self, ticket: Ticket, verdict: Verdict | Cut) -> bool:
         """Take a place at another decode worker. Returns False if there is none."""
-        assert self.dispatch is not None
+        dispatch = self._reply.dispatch
+        assert dispatch is not None
+        if self._responder.started:
+            return await self._go_on(ticket, dispatch, verdict)
         if self._prefilled is not None and isinstance(verdict, Failed):
-            return await self._compute_again(ticket, self.dispatch, verdict)
-        self._avoid |= {self.dispatch.decode.worker_id}
-        worker = ticket.move_decode(self._avoid)
+            return await self._compute_again(ticket, dispatch, verdict)
+        self._avoid |= {dispatch.decode.worker_id}
+        worker = await ticket.move_decode(self._avoid)
         if worker is None:
             return False
-        self.dispatch = replace(self.dispatch, decode=worker)
+        self._reply.dispatch = msgspec.structs.replace(dispatch, decode=worker)
         return True
 
     async def _compute_again(self, ticket: Ticket, dispatch: Dispatch, verdict: Failed) -> bool:
@@ -219,7 +306,8 @@ class Exchange:
         compute the prompt itself; one that broke the connection is probably dead."""
         if verdict.kind == "broken":
             self._avoid |= {dispatch.decode.worker_id}
-        self._release_owed()
+        if self._owed is not None:
+            self._release_owed()
         self._prefilled = None
         place = ticket.place_again(Reason.TRANSFER_FAILED, self._avoid, separable=False)
         try:
@@ -228,41 +316,72 @@ class Exchange:
             return False
         return True
 
+    async def _go_on(self, ticket: Ticket, dispatch: Dispatch, verdict: Verdict | Cut) -> bool:
+        """Have another worker go on with a stream that broke, if that is sound."""
+        if isinstance(verdict, Cut):
+            kept = verdict.sent
+            self._continuation = None if kept is None else continuation_of(self._call, kept)
+            if self._continuation is None:
+                self._metrics.continuation("unsound")
+                return False
+        self._avoid |= {dispatch.decode.worker_id}
+        self._prefilled = None
+        place = ticket.place_again(Reason.STREAM_CUT, self._avoid, separable=False)
+        try:
+            await self._take_place(place)
+        except RequestError:
+            self._metrics.continuation("no-worker")
+            return False
+        self._metrics.continuation("tried")
+        return True
+
     def _settle(self) -> None:
         self._owed = None
 
     def _release_owed(self) -> None:
         owed, self._owed = self._owed, None
-        if owed is not None:
-            decode = self.dispatch.decode if self.dispatch else None
-            self._resources.background.start(release(self._resources, self._call, owed, decode))
+        assert owed is not None
+        decode = self._reply.dispatch.decode if self._reply.dispatch else None
+        self._resources.background.start(release(self._resources, self._call, owed, decode))
 
-    async def _send(self, answer: WholeAnswer) -> None:
-        await self._reply.send(replace(answer, headers={**answer.headers, **self.headers()}))
+    async def _give_up(self, verdict: Verdict | Cut) -> None:
+        """Answer with what the last worker said."""
+        if isinstance(verdict, Cut) or self._responder.started:
+            message = (
+                f"the stream broke: {verdict.message}"
+                if isinstance(verdict, Cut)
+                else ("the stream broke, and no worker could go on with it")
+            )
+            await self._end_stream(RequestError(Fault.ENGINE_FAILED, message))
+        else:
+            self._reply.send(verdict.answer)
 
     async def _tell_too_late(self) -> None:
         seconds = self._settings.request_timeout_seconds
         error = RequestError(Fault.DEADLINE_EXCEEDED, f"not finished within {seconds:g} seconds")
-        if not self._reply.started:
+        if not self._responder.started:
             raise error
-        await self._end_stream(error, b"")
+        await self._end_stream(error)
 
-    async def _end_stream(self, error: RequestError, last_chunk: bytes) -> None:
-        """Tell of *error* inside a stream, and end it. An event that was cut is closed first.
+    async def _end_stream(self, error: RequestError) -> None:
+        """Tell of *error* inside a stream, and end it.
 
         Raises:
             ClientGoneError: the client does not even take that in time.
         """
-        whole = last_chunk.endswith((b"\n\n", b"\r\n\r\n"))
         try:
             async with asyncio.timeout(LAST_WORDS_SECONDS):
-                await self._reply.write((b"" if whole else b"\n\n") + error_events(error.body()))
-                await self._reply.finish()
+                await self._responder.drain()
+                # An empty line closes an event that was cut, and is none of its own.
+                self._responder.write(b"\n\n" + end_of_stream(self._call.api, error))
+                self._responder.finish()
         except TimeoutError as timeout:
-            self._reply.abort()
+            self._responder.abort()
             raise ClientGoneError("the client does not read its stream") from timeout
 
 
 def _data_of(event: bytes) -> bytes:
     """Return the data of the first server-sent event in *event*."""
-    return event.partition(b"\n")[0].removeprefix(b"data: ").rstrip()
+    return (
+        event.removeprefix(b"event: error\n").partition(b"\n")[0].removeprefix(b"data: ").rstrip()
+    )

@@ -1,50 +1,105 @@
 """A client's request: decoded once, and checked as far as the router must understand it."""
 
+import itertools
 import re
-import uuid
+import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import msgspec
 
+from twofold_cluster.apis import Api, PassedOnApi
 from twofold_cluster.errors import Fault, RequestError
-from twofold_cluster.legs import Api, Body
+from twofold_cluster.fields import Fields, decode_field, decode_fields
+from twofold_router.access import Caller, Terms
+from twofold_router.http import Request
 
-_SANE_REQUEST_ID = re.compile(r"[!-~]{1,128}")
+_SANE_REQUEST_ID = re.compile(rb"[!-~]{1,128}")
+
+_JSON = b"application/json"
+
+# Names of what the request is part of, for who traces it.
+_PASSED_HEADERS = (b"traceparent", b"tracestate", b"baggage")
+
+# A process has its own prefix, so that ids differ without asking the kernel for each.
+_ID_PREFIX = secrets.token_hex(12)
+_ID_SERIAL = itertools.count(secrets.randbits(24))
+
+_OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
     """What a client asks for."""
 
     request_id: str
-    api: Api
-    body: Body
+    api: Api | PassedOnApi
+    fields: Fields
     model: str
-    size_bytes: int
+    caller: Caller
+    terms: Terms
+    headers: list[tuple[bytes, bytes]]
+    """Those that the engines are sent."""
     arrived_at: float
-    """Seconds on the dispatcher's clock."""
+    """Seconds on the desk's clock."""
+
+    @property
+    def two_legged_api(self) -> Api:
+        assert isinstance(self.api, Api), self.api
+        return self.api
 
 
-def parse_call(request_id: str, api: Api, raw: bytes, arrived_at: float) -> Call:
-    """Decode *raw*.
+def parse_call(
+    request: Request,
+    request_id: str,
+    api: Api | PassedOnApi,
+    caller: Caller,
+    terms: Terms,
+    arrived_at: float,
+) -> Call:
+    """Decode the body of *request*.
 
     Raises:
         RequestError: it is no JSON, no object, or names no model.
     """
-    try:
-        body = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RequestError(Fault.INVALID_JSON, f"the body is not valid JSON: {error}") from error
-    if not isinstance(body, dict):
-        raise RequestError(Fault.INVALID_REQUEST, "the body must be a JSON object")
-    model = body.get("model")
+    headers = request.headers
+    _require_json(headers)
+    fields = decode_fields(request.body)
+    model = decode_field(fields, "model")
     if not isinstance(model, str) or not model:
         raise RequestError(Fault.INVALID_REQUEST, "model must be a text", param="model")
-    return Call(request_id, api, body, model, len(raw), arrived_at)
+    caller.require_model(model)
+    if caller.salt is not None and isinstance(api, Api):
+        own = decode_field(fields, "cache_salt")
+        salt = caller.cache_salt(own if isinstance(own, str) else None)
+        fields = {**fields, "cache_salt": msgspec.Raw(msgspec.json.encode(salt))}
+    sent = [(b"content-type", _JSON), (b"x-request-id", request_id.encode())]
+    sent += [(name, headers[name]) for name in _PASSED_HEADERS if name in headers]
+    return Call(request_id, api, fields, model, caller, terms, sent, arrived_at)
 
 
-def request_id_from(header: str | None) -> str:
+def max_output_tokens(fields: Fields) -> int | None:
+    """Return the bound that the client has set on its answer, if it is a sensible one."""
+    for name in _OUTPUT_LIMITS:
+        if name in fields:
+            value = decode_field(fields, name)
+            if isinstance(value, int) and value > 0:
+                return value
+    return None
+
+
+def request_id_from(header: bytes | None) -> str:
     """Take the client's own id if it is short and visible ASCII, else make one."""
     if header is not None and _SANE_REQUEST_ID.fullmatch(header):
-        return header
-    return uuid.uuid4().hex
+        return header.decode()
+    return f"{_ID_PREFIX}{next(_ID_SERIAL):08x}"
+
+
+def _require_json(headers: Mapping[bytes, bytes]) -> None:
+    content_type = headers.get(b"content-type", b"")
+    if content_type != _JSON and content_type.partition(b";")[0].strip().lower() != _JSON:
+        told = content_type[:100].decode("latin-1")
+        message = f"Content-Type must be application/json, and is {told or 'missing'}"
+        raise RequestError(Fault.WRONG_CONTENT_TYPE, message)
+    if headers.get(b"content-encoding", b"identity") != b"identity":
+        raise RequestError(Fault.WRONG_CONTENT_TYPE, "the body must not be compressed")

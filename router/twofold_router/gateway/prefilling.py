@@ -5,21 +5,17 @@ from dataclasses import dataclass
 
 import msgspec
 
-from twofold_cluster.legs import Body, InvalidTransferParamsError, prefill_leg, transfer_params
+from twofold_cluster.legs import InvalidTransferParamsError, prefill_leg, transfer_params
 from twofold_cluster.worker import Worker
 from twofold_router.gateway.parsing import Call
 from twofold_router.gateway.reply import WholeAnswer
 from twofold_router.gateway.resources import Resources
 from twofold_router.gateway.tickets import Ticket
-from twofold_router.gateway.upstream import (
-    Answer,
-    AnswerTooLargeError,
-    BrokenError,
-    UnreachableError,
-)
+from twofold_router.gateway.usage import usage_of
 from twofold_router.gateway.verdicts import Final, Refused, judge_answer
+from twofold_router.http import AnswerTooLargeError, BrokenError, UnreachableError
 from twofold_router.metrics import Leg
-from twofold_router.placement import Reason
+from twofold_router.placement import Dispatch, PromptUsage, Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +23,8 @@ class Prefilled:
     """The blocks are at *source*, and *params* say where."""
 
     source: Worker
-    params: Body
+    params: msgspec.Raw
+    usage: PromptUsage | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,20 +45,21 @@ PrefillOutcome = Prefilled | Rejected | NotPrefilled
 
 
 async def prefill(
-    resources: Resources, call: Call, ticket: Ticket, worker: Worker
+    resources: Resources, call: Call, ticket: Ticket, dispatch: Dispatch
 ) -> PrefillOutcome:
-    """Send leg 1 to *worker*, and give its prefill place back at the end of it.
+    """Send leg 1 to the prefill worker of *dispatch*, and tell the placement when it is over.
 
     Runs to its end also when the client has gone, so every way out is a value.
     """
     metrics = resources.metrics
+    worker = dispatch.prefill
+    assert worker is not None
     try:
-        with metrics.leg(Leg.PREFILL):
-            async with asyncio.timeout(resources.settings.leg_1_timeout_seconds):
-                return await _ask(resources, call, worker)
+        async with asyncio.timeout(resources.settings.leg_1_timeout_seconds):
+            outcome = await _ask(resources, call, worker)
     except UnreachableError:
         metrics.upstream_error(Leg.PREFILL, "unreachable")
-        resources.dispatcher.suspect(worker)
+        resources.desk.suspect(worker)
     except BrokenError:
         metrics.upstream_error(Leg.PREFILL, "broken")
     except TimeoutError:
@@ -69,28 +67,29 @@ async def prefill(
     except (InvalidTransferParamsError, AnswerTooLargeError):
         metrics.upstream_error(Leg.PREFILL, "invalid-params")
         return NotPrefilled(Reason.INVALID_PARAMS)
-    finally:
-        ticket.prefilled()
+    else:
+        if isinstance(outcome, Prefilled):
+            ticket.prefilled(outcome.usage)
+            if outcome.usage is not None:
+                metrics.prompt(dispatch, outcome.usage)
+        return outcome
     return NotPrefilled(Reason.PREFILL_FAILED)
 
 
 async def _ask(resources: Resources, call: Call, worker: Worker) -> PrefillOutcome:
-    body = prefill_leg(call.api, call.body)
-    async with resources.upstream.post(worker, call.api, body, call.request_id) as answer:
-        raw = await answer.read(resources.settings.max_answer_bytes)
-    if answer.status >= 300:
-        return _judge(resources, answer, raw)
-    try:
-        decoded = msgspec.json.decode(raw)
-    except msgspec.DecodeError as error:
-        raise InvalidTransferParamsError("the answer is no JSON") from error
-    if not isinstance(decoded, dict):
-        raise InvalidTransferParamsError("the answer is no JSON object")
-    return Prefilled(worker, transfer_params(decoded))
+    body = prefill_leg(call.two_legged_api, call.fields)
+    async with resources.upstream.post(worker, call, body, Leg.PREFILL) as response:
+        raw = await response.read(resources.settings.max_answer_bytes)
+    if response.status >= 300:
+        return _judge(resources, response.status, response.headers, raw)
+    usage = usage_of(raw)
+    return Prefilled(worker, transfer_params(raw), usage.prompt if usage else None)
 
 
-def _judge(resources: Resources, answer: Answer, raw: bytes) -> PrefillOutcome:
-    verdict = judge_answer(answer.status, answer.headers, raw)
+def _judge(
+    resources: Resources, status: int, headers: dict[bytes, bytes], raw: bytes
+) -> PrefillOutcome:
+    verdict = judge_answer(status, headers, raw)
     if isinstance(verdict, Final):
         return Rejected(verdict.answer)
     resources.metrics.upstream_error(Leg.PREFILL, verdict.kind)

@@ -13,7 +13,7 @@ from twofold_cluster.worker import Worker
 from twofold_router.gateway.parsing import Call
 from twofold_router.gateway.prefilling import Prefilled, PrefillOutcome
 from twofold_router.gateway.resources import Resources
-from twofold_router.gateway.upstream import AnswerTooLargeError, BrokenError, UnreachableError
+from twofold_router.http import AnswerTooLargeError, BrokenError, UnreachableError
 from twofold_router.metrics import Leg
 
 _log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ async def _try_several(
     for attempt in range(resources.settings.max_attempts):
         if attempt:
             await asyncio.sleep(PAUSE_SECONDS)
-        worker = decode or resources.dispatcher.partner_of(prefilled.source, avoid)
+        worker = decode or resources.desk.partner_of(prefilled.source, avoid)
         decode = None
         if worker is None:
             avoid = frozenset()  # those that refused may take it after the pause
@@ -72,14 +72,13 @@ async def _try_several(
 
 
 async def _try(resources: Resources, call: Call, prefilled: Prefilled, worker: Worker) -> bool:
-    body = release_leg(call.api, call.body, prefilled.params)
+    body = release_leg(call.two_legged_api, call.fields, prefilled.params)
     metrics = resources.metrics
     try:
-        with metrics.leg(Leg.RELEASE):
-            async with resources.upstream.post(worker, call.api, body, call.request_id) as answer:
-                await answer.read(resources.settings.max_answer_bytes)
+        async with resources.upstream.post(worker, call, body, Leg.RELEASE) as answer:
+            await answer.read(resources.settings.max_answer_bytes)
     except UnreachableError:
-        resources.dispatcher.suspect(worker)
+        resources.desk.suspect(worker)
         metrics.upstream_error(Leg.RELEASE, "unreachable")
         return False
     except (BrokenError, AnswerTooLargeError):

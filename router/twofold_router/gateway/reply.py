@@ -1,16 +1,31 @@
-"""What an exchange says to its client, whatever carries it there."""
+"""Answers that are sent in one piece, and what the router says beside them."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from functools import lru_cache
 
-from twofold_cluster.errors import RequestError, TwofoldError
+from twofold_cluster.errors import Fault, RequestError
+from twofold_router.access import RateLimitedError
+from twofold_router.http import HeaderPairs, Refusal, Responder
+from twofold_router.placement import Dispatch
 
-JSON = "application/json"
+JSON_HEADER = (b"content-type", b"application/json")
+
+# Of a worker's answer, those that the client is to see too.
+_RELAYED_HEADERS = (b"content-type", b"content-encoding", b"retry-after")
+
+_FAULT_OF_REFUSAL = {
+    Refusal.BODY_TOO_LARGE: Fault.BODY_TOO_LARGE,
+    Refusal.INTERNAL: Fault.INTERNAL,
+    Refusal.TOO_MANY_CONNECTIONS: Fault.OVERLOADED,
+}
 
 
-class ClientGoneError(TwofoldError):
-    """The client has closed its connection; nobody reads what is written."""
+class WrongMethodError(RequestError):
+    """There is something at the path, but not for this method."""
+
+    def __init__(self, method: str, allowed: str) -> None:
+        super().__init__(Fault.WRONG_METHOD, f"{method} is not allowed here")
+        self.allowed = allowed
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,37 +33,89 @@ class WholeAnswer:
     """An answer that is sent in one piece."""
 
     status: int
-    headers: Mapping[str, str]
+    headers: HeaderPairs
     body: bytes
 
 
-class Reply(Protocol):
-    """The answer to one request: ``send`` once, or ``start``, ``write`` any number, ``finish``.
+class Reply:
+    """The answer to one request, with what all answers carry, and what is to be counted of it."""
 
-    All may raise ClientGoneError.
-    """
+    __slots__ = ("_headers", "_status", "dispatch", "request_id", "responder", "used_tokens")
 
-    @property
-    def started(self) -> bool:
-        """True when the status can no longer be changed."""
-        ...
+    def __init__(self, responder: Responder, request_id: str) -> None:
+        self.responder = responder
+        self.request_id = request_id
+        self.dispatch: Dispatch | None = None
+        """How the request is served, once that is decided."""
+        self.used_tokens: int | None = None
+        """Of prompt and answer, as far as an engine has told."""
+        self._headers: list[tuple[bytes, bytes]] = [(b"x-request-id", request_id.encode())]
+        self._status = 0
 
-    async def send(self, answer: WholeAnswer) -> None: ...
+    def add_headers(self, headers: HeaderPairs) -> None:
+        """Have the answer carry *headers* too."""
+        self._headers += headers
 
-    async def start(self, status: int, headers: Mapping[str, str]) -> None: ...
+    def start(self, status: int, headers: HeaderPairs) -> None:
+        """Begin a streamed answer."""
+        self.responder.start(status, self._complete(headers))
+        self._status = status
 
-    async def write(self, chunk: bytes) -> None: ...
+    def send(self, answer: WholeAnswer) -> None:
+        """Answer in one piece."""
+        self.responder.send(answer.status, self._complete(answer.headers), answer.body)
+        self._status = answer.status
 
-    async def finish(self) -> None: ...
+    def outcome(self) -> str:
+        """Return how the request ended: ``2xx`` and so on, or ``left`` by its client."""
+        is_told = self._status and self.responder.finished
+        return f"{self._status // 100}xx" if is_told else "left"
 
-    def abort(self) -> None:
-        """Close the connection at once, whatever was not read of it."""
-        ...
+    def _complete(self, headers: HeaderPairs) -> HeaderPairs:
+        return [*headers, *_dispatch_headers(self.dispatch), *self._headers]
 
 
 def answer_of(error: RequestError) -> WholeAnswer:
     """Make the answer that tells a client of *error*."""
-    headers = {"Content-Type": JSON}
+    headers = [JSON_HEADER]
     if error.retry_after_seconds is not None:
-        headers["Retry-After"] = str(error.retry_after_seconds)
+        headers.append((b"retry-after", b"%d" % error.retry_after_seconds))
+    if isinstance(error, RateLimitedError):
+        headers += error.headers
+    if isinstance(error, WrongMethodError):
+        headers.append((b"allow", error.allowed.encode()))
     return WholeAnswer(error.fault.status, headers, error.body())
+
+
+def answer_of_refusal(refusal: Refusal, message: str) -> tuple[HeaderPairs, bytes]:
+    """Make the answer to a request that the HTTP layer refuses."""
+    fault = _FAULT_OF_REFUSAL.get(refusal, Fault.INVALID_REQUEST)
+    return [JSON_HEADER], RequestError(fault, message).body()
+
+
+def relayed_headers(headers: dict[bytes, bytes]) -> list[tuple[bytes, bytes]]:
+    """Return those of a worker's *headers* that the client is to see too."""
+    return [(name, headers[name]) for name in _RELAYED_HEADERS if name in headers]
+
+
+def _dispatch_headers(dispatch: Dispatch | None) -> HeaderPairs:
+    """Return those that tell the client how its request is served."""
+    if dispatch is None:
+        return ()
+    prefill = dispatch.prefill.worker_id if dispatch.prefill else None
+    return _headers_of(
+        dispatch.mode.value,
+        dispatch.decode.worker_id,
+        prefill,
+        dispatch.reason.value if dispatch.reason else None,
+    )
+
+
+@lru_cache(4096)
+def _headers_of(mode: str, decode: str, prefill: str | None, reason: str | None) -> HeaderPairs:
+    headers = [(b"x-twofold-mode", mode.encode()), (b"x-twofold-decode", decode.encode())]
+    if prefill is not None:
+        headers.append((b"x-twofold-prefill", prefill.encode()))
+    if reason is not None:
+        headers.append((b"x-twofold-reason", reason.encode()))
+    return tuple(headers)

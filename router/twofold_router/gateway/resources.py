@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from twofold_router.gateway.background import Background
-from twofold_router.gateway.dispatcher import Dispatcher
+from twofold_router.gateway.request_timeout import Deadlines
+from twofold_router.gateway.tickets import Desk
 from twofold_router.gateway.upstream import Upstream
 from twofold_router.metrics import Metrics
 from twofold_router.settings import RouterSettings
@@ -14,7 +15,8 @@ class Resources:
     """Owned by the gateway; an exchange only uses them."""
 
     settings: RouterSettings
-    dispatcher: Dispatcher
+    desk: Desk
     upstream: Upstream
     background: Background
+    deadlines: Deadlines
     metrics: Metrics

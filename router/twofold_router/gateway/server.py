@@ -1,25 +1,29 @@
 """The gateway as a whole: what it owns, and in which order that ends."""
 
+import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from aiohttp import web
-
+from twofold_router.gateway.admitting import Admitting
 from twofold_router.gateway.background import open_background
-from twofold_router.gateway.dispatcher import Dispatcher
-from twofold_router.gateway.http_edge import HttpEdge
-from twofold_router.gateway.listening import BACKLOG, url_of
+from twofold_router.gateway.edge import Edge, ReadMetrics
+from twofold_router.gateway.listening import url_of
+from twofold_router.gateway.reply import answer_of_refusal
+from twofold_router.gateway.request_timeout import Deadlines
 from twofold_router.gateway.resources import Resources
-from twofold_router.gateway.upstream import open_upstream
-from twofold_router.metrics import Metrics, RouterSnapshot
+from twofold_router.gateway.tickets import Desk
+from twofold_router.gateway.upstream import Upstream
+from twofold_router.http import Server, open_client, serve
+from twofold_router.metrics import Metrics
 from twofold_router.settings import RouterSettings
 
 _log = logging.getLogger(__name__)
 
-READ_BUFFER_BYTES = 256 * 1024
+SWEEP_SECONDS = 0.1
+"""How much longer than its time a request may take."""
 
 BACKGROUND_DRAIN_SECONDS = 5.0
 """For releases after the requests were drained: both together end before Kubernetes kills."""
@@ -30,47 +34,42 @@ class Gateway:
     """A gateway that listens."""
 
     url: str
-    metrics: Metrics
+    server: Server
 
 
 @asynccontextmanager
 async def open_gateway(
     settings: RouterSettings,
-    dispatcher: Dispatcher,
-    is_stale: Callable[[], bool],
+    desk: Desk,
+    admitting: Admitting,
+    metrics: Metrics,
+    read_metrics: ReadMetrics,
     listener: socket.socket,
 ) -> AsyncIterator[Gateway]:
     """Serve *listener* until the end of the block, then drain: requests first, then releases."""
-    metrics = Metrics(_snapshot_of(dispatcher, is_stale))
     async with (
-        open_upstream(settings.connect_timeout_seconds) as upstream,
+        open_client(settings.client_limits()) as client,
         open_background(BACKGROUND_DRAIN_SECONDS) as background,
     ):
-        resources = Resources(settings, dispatcher, upstream, background, metrics)
-        runner = web.AppRunner(
-            HttpEdge(resources, is_stale).application(),
-            handler_cancellation=True,
-            access_log=None,
-            auto_decompress=False,
-            read_bufsize=READ_BUFFER_BYTES,
-            # aiohttp waits this long for handlers, and once more before it cancels them.
-            shutdown_timeout=settings.drain_timeout_seconds / 2,
-        )
-        await runner.setup()
-        try:
-            await web.SockSite(runner, listener, backlog=BACKLOG).start()
-            _log.info("listening", extra={"url": url_of(listener)})
-            yield Gateway(url_of(listener), metrics)
+        upstream = Upstream(client, metrics)
+        deadlines = Deadlines()
+        resources = Resources(settings, desk, upstream, background, deadlines, metrics)
+        edge = Edge(resources, admitting, read_metrics)
+        url = url_of(listener)
+        background.watch(_sweep(deadlines, desk))
+        async with serve(
+            listener,
+            edge.handle,
+            settings.server_limits(),
+            answer_of_refusal,
+            drain_seconds=settings.drain_timeout_seconds,
+        ) as server:
+            _log.info("listening", extra={"url": url})
+            yield Gateway(url, server)
             _log.info("draining", extra={"seconds": settings.drain_timeout_seconds})
-        finally:
-            await runner.cleanup()
 
 
-def _snapshot_of(
-    dispatcher: Dispatcher, is_stale: Callable[[], bool]
-) -> Callable[[], RouterSnapshot]:
-    def snapshot() -> RouterSnapshot:
-        now = dispatcher.snapshot()
-        return RouterSnapshot(now.placement, now.workers, is_stale())
-
-    return snapshot
+async def _sweep(deadlines: Deadlines, desk: Desk) -> None:
+    while True:
+        await asyncio.sleep(SWEEP_SECONDS)
+        deadlines.sweep(desk.now())

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import msgspec
 
 from twofold_cluster.worker import Worker, WorkerState
-from twofold_router.placement.books import Life, life_of
+from twofold_router.placement.accounts import Life, life_of
 
 
 class Suspects:

@@ -1,9 +1,10 @@
 """A request's hold on the placement: taken and given back here, and nowhere else."""
 
 import asyncio
-import itertools
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
 
 from twofold_cluster.errors import RequestError
 from twofold_cluster.identity import WorkerId
@@ -11,63 +12,63 @@ from twofold_cluster.worker import Worker
 from twofold_router.placement import (
     Decision,
     Dispatch,
-    Placement,
+    Outcome,
     PlacementRequest,
-    PlacementSnapshot,
+    PromptUsage,
     Reason,
 )
 
 
-class Desk:
-    """Owns the placement; tells it events, and each ticket the decision about its request.
+class Desk(Protocol):
+    """Where requests are placed, in this process or in another one of the same router."""
 
-    Invariant: the placement knows a request only while its ticket is in ``_tickets``.
-    """
+    @property
+    def workers(self) -> Sequence[Worker]:
+        """Return all workers that are known, whatever their state."""
+        ...
 
-    def __init__(self, placement: Placement, clock: Callable[[], float]) -> None:
-        self._placement = placement
-        self._clock = clock
-        self._tickets: dict[str, Ticket] = {}
-        self._serial = itertools.count()
+    @property
+    def is_stale(self) -> bool:
+        """Return True while the membership cannot be followed."""
+        ...
 
-    def unique_id(self, request_id: str) -> str:
-        """Tell apart two requests that carry the same id at the same time: clients choose them."""
-        return f"{request_id}/{next(self._serial)}"
+    def now(self) -> float:
+        """Return seconds on the clock that all times of a request are of."""
+        ...
 
-    def set_workers(self, workers: Iterable[Worker]) -> None:
-        self._tell(self._placement.set_workers(workers, self._clock()))
+    def unique_id(self) -> str:
+        """Make an id for a request in the placement. Its own may be another request's as well:
+        clients choose them."""
+        ...
 
-    def submit(self, ticket: "Ticket") -> None:
-        self._tickets[ticket.request.request_id] = ticket
-        self._tell(self._placement.submit(ticket.request, self._clock()))
+    def submit(self, request: PlacementRequest, decide: Callable[[Decision], None]) -> None:
+        """Have *request* placed; *decide* is called once, perhaps before this returns, unless the
+        request is cancelled first."""
+        ...
 
-    def prefilled(self, request_id: str) -> None:
-        self._tell(self._placement.prefilled(request_id, self._clock()))
+    def cancel(self, request_id: str) -> None:
+        """Forget a request that *decide* was not called for."""
+        ...
 
-    def move_decode(self, request_id: str, avoid: frozenset[WorkerId]) -> Worker | None:
-        return self._placement.move_decode(request_id, avoid, self._clock())
+    def prefilled(self, request_id: str, usage: PromptUsage | None) -> None:
+        """Take note that the prompt of a dispatched request is computed."""
+        ...
 
-    def finished(self, request_id: str) -> None:
-        del self._tickets[request_id]
-        self._tell(self._placement.finished(request_id, self._clock()))
+    async def move_decode(self, request_id: str, avoid: frozenset[WorkerId]) -> Worker | None:
+        """Move a dispatched request to another decode worker; None if there is none."""
+        ...
 
-    def refused(self, request_id: str) -> None:
-        del self._tickets[request_id]
+    def finished(self, request_id: str, outcome: Outcome | None) -> None:
+        """Take back all that a dispatched request holds."""
+        ...
 
-    def stop_waiting(self, request: PlacementRequest) -> None:
-        now = self._clock()
-        if request.deadline_at <= now:
-            self._tell(self._placement.expire(now))
-        else:
-            self._tell(self._placement.withdraw(request.request_id, now))
-        del self._tickets[request.request_id]
+    def suspect(self, worker: Worker) -> None:
+        """Give *worker* nothing new for a while: it cannot be reached."""
+        ...
 
-    def snapshot(self) -> PlacementSnapshot:
-        return self._placement.snapshot()
-
-    def _tell(self, decisions: Iterable[Decision]) -> None:
-        for decision in decisions:
-            self._tickets[decision.request_id].decide(decision)
+    def partner_of(self, prefill: Worker, avoid: frozenset[WorkerId]) -> Worker | None:
+        """Return some decode worker that can read, and so free, the blocks of *prefill*."""
+        ...
 
 
 class Ticket:
@@ -77,10 +78,16 @@ class Ticket:
     the request has in the placement is given back when the last of them lets go.
     """
 
+    __slots__ = ("_decision", "_desk", "_holders", "_is_placed", "_waiter", "outcome", "request")
+
     def __init__(self, desk: Desk, request: PlacementRequest) -> None:
-        self.request = replace(request, request_id=desk.unique_id(request.request_id))
+        self.request = request
+        self.outcome: Outcome | None = None
+        """What the answer has told, if it came to its end."""
         self._desk = desk
-        self._decision: asyncio.Future[Decision] | None = None
+        self._is_placed = False
+        self._decision: Decision | None = None
+        self._waiter: asyncio.Future[None] | None = None
         self._holders = 0
 
     def __enter__(self) -> "Ticket":
@@ -104,11 +111,14 @@ class Ticket:
             RequestError: it is refused.
         """
         assert self._holders > 0, self.request.request_id
-        assert self._decision is None, self.request.request_id
-        self._decision = asyncio.get_running_loop().create_future()
-        self._desk.submit(self)
-        # Shielded because a decision may come while the waiting is cancelled, and must be kept.
-        decision = await asyncio.shield(self._decision)
+        assert not self._is_placed, self.request.request_id
+        self._is_placed = True
+        self._desk.submit(self.request, self._decide)
+        if self._decision is None:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        decision = self._decision
+        assert decision is not None, self.request.request_id
         if isinstance(decision, Dispatch):
             return decision
         raise RequestError(
@@ -124,30 +134,36 @@ class Ticket:
             RequestError: there is none.
         """
         self._give_back()
-        self.request = replace(self.request, cause=cause, avoid=avoid, separable=separable)
+        # A new id, so that nothing still under way for the old one can be taken for the new.
+        self.request = msgspec.structs.replace(
+            self.request,
+            request_id=self._desk.unique_id(),
+            cause=cause,
+            avoid=avoid,
+            separable=separable,
+        )
         return await self.place()
 
-    def prefilled(self) -> None:
-        """Take note that leg 1 is over."""
-        self._desk.prefilled(self.request.request_id)
+    def prefilled(self, usage: PromptUsage | None) -> None:
+        """Take note that the prompt is computed."""
+        self._desk.prefilled(self.request.request_id, usage)
 
-    def move_decode(self, avoid: frozenset[WorkerId]) -> Worker | None:
+    async def move_decode(self, avoid: frozenset[WorkerId]) -> Worker | None:
         """Take a place at another decode worker, None if there is none outside *avoid*."""
-        return self._desk.move_decode(self.request.request_id, avoid)
+        return await self._desk.move_decode(self.request.request_id, avoid)
 
-    def decide(self, decision: Decision) -> None:
-        """Called once by the desk for each time that the request was placed."""
-        assert self._decision is not None, decision
-        self._decision.set_result(decision)
+    def _decide(self, decision: Decision) -> None:
+        self._decision = decision
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def _give_back(self) -> None:
-        decision = self._decision
-        if decision is None:
+        if not self._is_placed:
             return
-        if not decision.done():
-            self._desk.stop_waiting(self.request)
-        elif isinstance(decision.result(), Dispatch):
-            self._desk.finished(self.request.request_id)
-        else:
-            self._desk.refused(self.request.request_id)
-        self._decision = None
+        decision, self._decision = self._decision, None
+        self._is_placed = False
+        self._waiter = None
+        if decision is None:
+            self._desk.cancel(self.request.request_id)
+        elif isinstance(decision, Dispatch):
+            self._desk.finished(self.request.request_id, self.outcome)

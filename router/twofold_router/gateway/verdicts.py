@@ -1,6 +1,5 @@
 """What an engine's answer of status 300 and more means for the request."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from twofold_cluster.errors import (
@@ -10,8 +9,8 @@ from twofold_cluster.errors import (
     engine_error_code,
     translate_engine_error,
 )
-from twofold_router.gateway.reply import JSON, WholeAnswer, answer_of
-from twofold_router.gateway.upstream import AnswerTooLargeError, BrokenError, UnreachableError
+from twofold_router.gateway.reply import JSON_HEADER, WholeAnswer, answer_of
+from twofold_router.http import AnswerTooLargeError, BrokenError, UnreachableError
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +18,7 @@ class Final:
     """The answer is the client's: nobody else would answer better."""
 
     answer: WholeAnswer
+    kind: str = "rejected"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +37,28 @@ class Failed:
     kind: str
 
 
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The stream broke after it had begun. *sent* is what the client has, None if it was too much
+    to be kept."""
+
+    sent: bytes | None
+    message: str
+    kind: str = "cut"
+
+
 Verdict = Final | Refused | Failed
+"""Of an answer that has not begun."""
 
 
-def judge_answer(status: int, headers: Mapping[str, str], body: bytes) -> Verdict:
+def judge_answer(status: int, headers: dict[bytes, bytes], body: bytes) -> Verdict:
     """Judge an engine's answer that is no result."""
     if status < 400:
         error = RequestError(Fault.ENGINE_FAILED, f"the engine answered {status}")
         return Failed(answer_of(error), "failed")
-    kept = {"Content-Type": JSON}
-    if "Retry-After" in headers:
-        kept["Retry-After"] = headers["Retry-After"]
+    kept = [JSON_HEADER]
+    if b"retry-after" in headers:
+        kept.append((b"retry-after", headers[b"retry-after"]))
     answer = WholeAnswer(status, kept, _openai_error(status, body))
     if status in (429, 503):
         return Refused(answer, "refused")

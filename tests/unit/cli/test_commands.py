@@ -34,8 +34,19 @@ def test_the_pool_manager_is_told_where_everything_is() -> None:
 
 
 def test_the_router_is_told_when_there_is_no_prefill() -> None:
-    alone = msgspec.structs.replace(SETTINGS, prefill=0)
     expected = "router --service local --redis redis://h:1 --host 127.0.0.1 --port 9000"
+    on_gpus = msgspec.structs.replace(SETTINGS, device="cuda")
+    alone = msgspec.structs.replace(on_gpus, prefill=0)
 
-    assert " ".join(router(SETTINGS, "redis://h:1")) == expected
+    assert " ".join(router(on_gpus, "redis://h:1")) == expected
     assert " ".join(router(alone, "redis://h:1")) == f"{expected} --no-disaggregation"
+
+
+def test_the_router_of_a_cpu_compares_prompts_by_the_blocks_of_its_engines() -> None:
+    assert " ".join(router(SETTINGS, "redis://h:1")).endswith("--block-tokens 128")
+
+
+def test_what_the_user_tells_the_router_comes_last() -> None:
+    told = msgspec.structs.replace(SETTINGS, router_args=("--policy", "dual-map"))
+
+    assert router(told, "redis://h:1")[-2:] == ["--policy", "dual-map"]

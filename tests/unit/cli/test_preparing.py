@@ -24,6 +24,7 @@ MODEL = Model("/m", "m", 0, engine_args=("--max-model-len", "2048"))
         (Arguments(decode=-2), "--decode"),
         (Arguments(port=0), "--port"),
         (Arguments(port=70000), "--port"),
+        (Arguments(host="0.0.0.0"), "--router-arg=--keys-file"),
         (Arguments(kv_cache_gib=0.0), "--kv-cache-gib"),
         (Arguments(kv_cache_gib=float("nan")), "--kv-cache-gib"),
         (Arguments(kv_cache_gib=float("inf")), "--kv-cache-gib"),
@@ -36,6 +37,13 @@ def test_a_value_out_of_range_is_refused_by_name(arguments: Arguments, named: st
 
 def test_no_prefill_worker_is_a_choice() -> None:
     check_arguments(Arguments(prefill=0, kv_cache_gib=0.5))
+
+
+@pytest.mark.parametrize("told", [("--insecure",), ("--keys-file=k.toml",), ("--keys-file", "k")])
+def test_other_machines_are_let_in_when_somebody_has_said_who_may_ask(
+    told: tuple[str, ...],
+) -> None:
+    check_arguments(Arguments(host="0.0.0.0", router_args=told))
 
 
 def test_a_port_in_use_is_told_with_the_way_out() -> None:

@@ -121,7 +121,7 @@ def test_an_older_incarnation_is_not_heard_after_the_newer_has_left(roster: Rost
 def test_followers_are_told_of_changes_and_of_nothing_else(clock: Clock) -> None:
     told: list[None] = []
     redis = connect("redis://127.0.0.1:1")
-    roster = Roster(redis, "service", clock=clock, on_change=lambda: told.append(None))
+    roster = Roster(redis, "service", clock=clock, on_change=lambda *_: told.append(None))
 
     for message in (WORKER, WORKER, BUSY, FAREWELL, FAREWELL):
         roster._hear(message)

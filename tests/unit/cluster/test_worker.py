@@ -31,6 +31,8 @@ workers = st.builds(
     kv_capacity_tokens=counts,
     kv_block_tokens=counts,
     max_model_tokens=counts,
+    kv_events=names,
+    kv_events_replay=names,
     topology=st.builds(Topology, node=names, zone=names),
     state=st.sampled_from(WorkerState),
     load=loads,
@@ -73,7 +75,7 @@ def test_the_fields_of_a_newer_load_are_ignored(worker: Worker, unknown: dict[st
 @given(worker=workers)
 def test_what_a_worker_leaves_out_is_an_idle_ready_one(worker: Worker) -> None:
     sparse = msgspec.json.decode(msgspec.json.encode(worker))
-    for name in ("topology", "state", "load"):
+    for name in ("topology", "state", "load", "kv_events", "kv_events_replay"):
         del sparse[name]
 
     received = decode(msgspec.json.encode(sparse))
@@ -84,3 +86,5 @@ def test_what_a_worker_leaves_out_is_an_idle_ready_one(worker: Worker) -> None:
         WorkerState.READY,
         Load(),
     )
+    assert not received.kv_events
+    assert not received.kv_events_replay

@@ -20,6 +20,7 @@ words = st.text("abcdefghijklmnopqrstuvwxyz0123456789/.:_", min_size=1)
         redis=st.none() | words,
         tensor_parallel=st.integers(1, 8),
         kv_cache_gib=st.floats(0.25, 512),
+        kv_events=st.booleans(),
         events_fd=st.none() | st.integers(3, 99),
         node=words,
         engine_args=st.lists(words.map("--".__add__) | words).map(tuple),

@@ -1,0 +1,143 @@
+"""The routes, and the account of every request: its id, its caller, its errors, its count."""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from urllib.parse import unquote
+
+import msgspec
+
+from twofold_cluster.apis import Api, PassedOnApi
+from twofold_cluster.errors import Fault, RequestError
+from twofold_cluster.logs import REQUEST_ID
+from twofold_router.access import Caller
+from twofold_router.gateway.admitting import Admitting, Bill
+from twofold_router.gateway.exchange import Exchange
+from twofold_router.gateway.parsing import max_output_tokens, parse_call, request_id_from
+from twofold_router.gateway.passing_on import pass_on
+from twofold_router.gateway.readiness import ReadinessCheck, model_card, model_names
+from twofold_router.gateway.reply import (
+    JSON_HEADER,
+    Reply,
+    WholeAnswer,
+    WrongMethodError,
+    answer_of,
+)
+from twofold_router.gateway.resources import Resources
+from twofold_router.gateway.usage import usage_of
+from twofold_router.http import Request, Responder
+from twofold_router.metrics import CONTENT_TYPE
+
+_APIS: Mapping[str, Api | PassedOnApi] = {api.value: api for api in (*Api, *PassedOnApi)}
+_MODELS = "/v1/models"
+_MODEL = "/v1/models/"
+_OWN_PATHS = frozenset({"/health", "/ready", "/metrics", _MODELS})
+_TEXT = ((b"content-type", CONTENT_TYPE.encode()),)
+
+ReadMetrics = Callable[[], Awaitable[bytes]]
+"""Writes the metrics of the whole router, of which this process may be a part."""
+
+
+class Edge:
+    """Turns HTTP requests into exchanges, and errors into OpenAI's."""
+
+    def __init__(
+        self, resources: Resources, admitting: Admitting, read_metrics: ReadMetrics
+    ) -> None:
+        self._resources = resources
+        self._admitting = admitting
+        self._read_metrics = read_metrics
+        self._readiness = ReadinessCheck(resources.settings)
+        self._began_at = int(time.time())
+
+    async def handle(self, request: Request, responder: Responder) -> None:
+        """Answer *request*."""
+        headers = request.headers
+        request_id = request_id_from(headers.get(b"x-request-id"))
+        REQUEST_ID.set(request_id)
+        reply = Reply(responder, request_id)
+        api = _APIS.get(request.path)
+        try:
+            if api is None:
+                reply.send(await self._answer(request))
+            elif request.method != "POST":
+                raise WrongMethodError(request.method, "POST")
+            else:
+                await self._serve(request, reply, api)
+        except RequestError as error:
+            self._refuse(reply, error)
+
+    async def _serve(self, request: Request, reply: Reply, api: Api | PassedOnApi) -> None:
+        """Answer a request for an engine, and count it."""
+        resources = self._resources
+        arrived_at = resources.desk.now()
+        bill: Bill | None = None
+        try:
+            caller = self._admitting.identify(request.headers)
+            terms = self._admitting.terms(request.headers, caller)
+            call = parse_call(request, reply.request_id, api, caller, terms, arrived_at)
+            self._require_model(call.model, caller)
+            bill = await self._admitting.charge(
+                caller, len(request.body), max_output_tokens(call.fields)
+            )
+            if bill is not None:
+                reply.add_headers(bill.admission.headers())
+            if isinstance(api, PassedOnApi):
+                answer = await pass_on(resources, call)
+                usage = usage_of(answer.body) if bill is not None else None
+                reply.used_tokens = usage.total_tokens if usage else 0
+                reply.send(answer)
+            else:
+                await Exchange(resources, call, reply).run()
+        except RequestError as error:
+            self._refuse(reply, error)
+        finally:
+            resources.metrics.request(reply.dispatch, reply.outcome())
+            if bill is not None:
+                bill.used_tokens = reply.used_tokens
+                self._admitting.settle(bill)
+
+    def _refuse(self, reply: Reply, error: RequestError) -> None:
+        self._resources.metrics.refusal(error.fault.code)
+        reply.send(answer_of(error))
+
+    def _names_for(self, caller: Caller) -> list[str]:
+        """Return the models that *caller* may know of."""
+        names = model_names(self._resources.desk.workers)
+        return [name for name in names if caller.models is None or name in caller.models]
+
+    def _require_model(self, name: str, caller: Caller) -> None:
+        names = self._names_for(caller)
+        if not names:
+            raise RequestError(Fault.NO_WORKER, "no worker is known yet", retry_after_seconds=1)
+        if name not in names:
+            message = f"the model {name[:200]!r} does not exist; there is {', '.join(names)}"
+            raise RequestError(Fault.UNKNOWN_MODEL, message, param="model")
+
+    async def _answer(self, request: Request) -> WholeAnswer:
+        """Answer what is for the router itself."""
+        path = request.path
+        if path not in _OWN_PATHS and not path.startswith(_MODEL):
+            raise RequestError(Fault.UNKNOWN_PATH, f"there is nothing at {path[:200]}")
+        if request.method not in ("GET", "HEAD"):
+            raise WrongMethodError(request.method, "GET, HEAD")
+        if path == "/health":
+            return _json({"status": "alive"})
+        if path == "/metrics":
+            return WholeAnswer(200, _TEXT, await self._read_metrics())
+        desk = self._resources.desk
+        if path == "/ready":
+            readiness = self._readiness.check(desk.workers, desk.is_stale)
+            return _json(readiness.body(), status=200 if readiness.ready else 503)
+        caller = self._admitting.identify(request.headers)
+        names = self._names_for(caller)
+        if path == _MODELS:
+            cards = [model_card(name, self._began_at) for name in names]
+            return _json({"object": "list", "data": cards})
+        name = unquote(path.removeprefix(_MODEL))
+        if name not in names:
+            raise RequestError(Fault.UNKNOWN_MODEL, f"the model {name[:200]!r} does not exist")
+        return _json(model_card(name, self._began_at))
+
+
+def _json(value: object, *, status: int = 200) -> WholeAnswer:
+    return WholeAnswer(status, (JSON_HEADER,), msgspec.json.encode(value))

@@ -1,0 +1,84 @@
+"""Requests that leave no KV cache behind: any worker of the model answers them."""
+
+import random
+from collections.abc import Iterable
+
+from twofold_cluster.errors import Fault, RequestError
+from twofold_cluster.identity import WorkerId
+from twofold_cluster.legs import local_leg
+from twofold_cluster.worker import Worker, WorkerState
+from twofold_router.gateway.parsing import Call
+from twofold_router.gateway.reply import WholeAnswer, relayed_headers
+from twofold_router.gateway.resources import Resources
+from twofold_router.gateway.verdicts import Final, Verdict, judge_answer, judge_error
+from twofold_router.http import AnswerTooLargeError, BrokenError, UnreachableError
+from twofold_router.metrics import Leg
+
+
+async def pass_on(resources: Resources, call: Call) -> WholeAnswer:
+    """Have a worker answer *call*; the next one if it cannot.
+
+    Raises:
+        RequestError: there is none, or its time is over.
+    """
+    seconds = resources.settings.request_timeout_seconds
+    deadline = resources.deadlines.at(call.arrived_at + seconds)
+    try:
+        with deadline:
+            return await _ask_several(resources, call)
+    except TimeoutError as timeout:
+        if not deadline.expired:
+            raise
+        message = f"not finished within {seconds:g} seconds"
+        raise RequestError(Fault.DEADLINE_EXCEEDED, message) from timeout
+
+
+async def _ask_several(resources: Resources, call: Call) -> WholeAnswer:
+    avoid: set[WorkerId] = set()
+    verdict: Verdict | None = None
+    for _ in range(resources.settings.max_attempts):
+        worker = _least_busy(resources.desk.workers, call.model, avoid)
+        if worker is None:
+            break
+        answer = await _ask(resources, call, worker)
+        if isinstance(answer, WholeAnswer):
+            return answer
+        resources.metrics.upstream_error(Leg.PASSED_ON, answer.kind)
+        verdict = answer
+        if isinstance(answer, Final):
+            break
+        avoid.add(worker.worker_id)
+    if verdict is not None:
+        return verdict.answer
+    message = f"no worker is ready for {call.model}"
+    raise RequestError(Fault.NO_WORKER, message, retry_after_seconds=1)
+
+
+async def _ask(resources: Resources, call: Call, worker: Worker) -> WholeAnswer | Verdict:
+    body = local_leg(call.fields)
+    try:
+        async with resources.upstream.post(worker, call, body, Leg.PASSED_ON) as response:
+            raw = await response.read(resources.settings.max_answer_bytes)
+    except (UnreachableError, BrokenError, AnswerTooLargeError) as error:
+        if isinstance(error, UnreachableError):
+            resources.desk.suspect(worker)
+        return judge_error(error)
+    if response.status >= 300:
+        return judge_answer(response.status, response.headers, raw)
+    return WholeAnswer(response.status, relayed_headers(response.headers), raw)
+
+
+def _least_busy(workers: Iterable[Worker], model: str, avoid: set[WorkerId]) -> Worker | None:
+    able = [
+        worker
+        for worker in workers
+        if worker.model == model
+        and worker.state is WorkerState.READY
+        and worker.worker_id not in avoid
+    ]
+    if not able:
+        return None
+    least = min(worker.load.running_count + worker.load.waiting_count for worker in able)
+    return random.choice(  # noqa: S311 - spreads load, guards nothing
+        [w for w in able if w.load.running_count + w.load.waiting_count == least]
+    )

@@ -1,0 +1,61 @@
+"""A bound on the time of each of many tasks, kept by one sweep instead of a timer for each.
+
+``asyncio.timeout`` costs a timer that is made and cancelled with every request, which is as much
+as the placement's decision. A request that takes minutes does not mind a tick more.
+"""
+
+import asyncio
+from types import TracebackType
+
+
+class Deadlines:
+    """The running tasks that have a deadline. ``sweep`` is to be called now and then."""
+
+    def __init__(self) -> None:
+        self._running: set[Deadline] = set()
+
+    def at(self, moment: float) -> "Deadline":
+        """Return a context that is cancelled after *moment*, on the clock that ``sweep`` is told,
+        and then raises TimeoutError."""
+        return Deadline(self._running, moment)
+
+    def sweep(self, now: float) -> None:
+        """End what is over its time."""
+        for deadline in [each for each in self._running if each.moment <= now]:
+            deadline.expire()
+
+
+class Deadline:
+    """One task's bound, for the duration of a ``with`` block in it."""
+
+    __slots__ = ("_running", "_task", "expired", "moment")
+
+    def __init__(self, running: "set[Deadline]", moment: float) -> None:
+        self.moment = moment
+        self.expired = False
+        self._running = running
+        self._task: asyncio.Task[object] | None = None
+
+    def __enter__(self) -> None:
+        self._task = asyncio.current_task()
+        self._running.add(self)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._running.discard(self)
+        if self.expired and kind is asyncio.CancelledError:
+            assert self._task is not None
+            # Somebody else may have cancelled the task as well; then it stays cancelled.
+            if self._task.uncancel() == 0:
+                raise TimeoutError from error
+
+    def expire(self) -> None:
+        """Cancel the task."""
+        assert self._task is not None
+        self.expired = True
+        self._running.discard(self)
+        self._task.cancel()

@@ -1,0 +1,22 @@
+"""The end of a stream that cannot change its status any more: an error that its client reads."""
+
+import msgspec
+
+from twofold_cluster.apis import Api, PassedOnApi
+from twofold_cluster.errors import RequestError, error_events
+
+
+def end_of_stream(api: Api | PassedOnApi, error: RequestError) -> bytes:
+    """Return the events that tell of *error* and end a stream of *api*."""
+    if api is Api.MESSAGES:
+        inner = {"type": "api_error", "message": error.message}
+        return _event("error", {"type": "error", "error": inner})
+    if api is Api.RESPONSES:
+        code = error.fault.code
+        told = {"type": "error", "code": code, "message": error.message, "param": None}
+        return _event("error", told)
+    return error_events(error.body())
+
+
+def _event(name: str, data: object) -> bytes:
+    return b"event: " + name.encode() + b"\ndata: " + msgspec.json.encode(data) + b"\n\n"

@@ -1,0 +1,167 @@
+"""What the router knows of one incarnation of a worker, and what it has there."""
+
+from twofold_cluster.identity import Incarnation, WorkerId
+from twofold_cluster.worker import Worker
+from twofold_router.placement.block_index import BlockIndex
+from twofold_router.placement.interface import WorkerCounts
+from twofold_router.placement.mirror import CacheMirror
+from twofold_router.placement.models import ModelStatistics
+from twofold_router.placement.orders import Order
+from twofold_router.placement.past_future import RunningBatch
+from twofold_router.placement.prefill_meter import PrefillMeter
+from twofold_router.placement.prefill_speed import PrefillSpeed
+from twofold_router.placement.step_times import StepTimes
+from twofold_router.placement.waiting import Waiting
+
+Life = tuple[WorkerId, Incarnation]
+"""A worker's id and which of its lives."""
+
+Party = tuple[str, str, str]
+"""Model, revision and compatibility: workers pair only within one."""
+
+
+class Account:
+    """One incarnation: its cache, its speed, who waits for it, and what is dispatched to it.
+
+    Invariant: ``queued_tokens`` is the sum over ``queue``, ``unprefilled_tokens`` that over
+    ``unprefilled``; ``decoding`` is the number of dispatched requests that name this account for
+    their decode; ``guests`` are those who wait elsewhere with this account among their candidates.
+    """
+
+    __slots__ = (
+        "batch",
+        "blocks",
+        "busy_since",
+        "decoding",
+        "guests",
+        "is_ready",
+        "last_turn",
+        "meter",
+        "mirror",
+        "queue",
+        "queued_tokens",
+        "speed",
+        "statistics",
+        "step_times",
+        "unprefilled",
+        "unprefilled_tokens",
+        "worker",
+    )
+
+    def __init__(
+        self, worker: Worker, queue: Order, statistics: ModelStatistics, now: float
+    ) -> None:
+        self.worker = worker
+        self.is_ready = False
+        """True while the worker takes new requests."""
+        self.mirror = CacheMirror(worker.kv_capacity_tokens, worker.kv_block_tokens)
+        self.blocks = BlockIndex(self.mirror, worker.kv_block_tokens, worker.kv_capacity_tokens)
+        self.statistics = statistics
+        self.speed = PrefillSpeed(statistics.prefill_speed)
+        self.meter = PrefillMeter(self.speed)
+        self.queue = queue
+        self.queued_tokens = 0.0
+        self.guests: dict[int, Waiting] = {}
+        """By serial."""
+        self.unprefilled: dict[str, float] = {}
+        """Uncached tokens of each request dispatched here and not prefilled."""
+        self.unprefilled_tokens = 0.0
+        self.busy_since = 0.0
+        """When the first of them came to be computed."""
+        self.batch = RunningBatch(statistics.output_lengths.predict_beyond, now)
+        self.step_times = StepTimes(statistics.step_times)
+        self.decoding = 0
+        self.last_turn = 0
+
+    def uncached_tokens(self, waiting: Waiting) -> float:
+        """Return how many tokens of *waiting* would be computed here; at least the last one."""
+        cached = self.mirror.cached_tokens(waiting.request.key)
+        return max(waiting.prompt_tokens - cached, 1.0)
+
+    def free_at(self, now: float) -> float:
+        """Return when what is dispatched here is computed."""
+        if not self.unprefilled:
+            return now
+        return max(now, self.busy_since + self.unprefilled_tokens * self.speed.seconds_per_token)
+
+    def wait_seconds(self, now: float) -> float:
+        """Return how long a newcomer would wait here."""
+        return self.free_at(now) - now + self.queue.ahead_seconds
+
+    def ttft_seconds(self, waiting: Waiting, now: float) -> float:
+        """Predict the time to the first token of *waiting* here (DESIGN, "Predicted TTFT")."""
+        tokens = self.queued_tokens + self.uncached_tokens(waiting)
+        return self.free_at(now) - now + tokens * self.speed.seconds_per_token
+
+    def enqueue(self, waiting: Waiting, now: float) -> None:
+        """Have *waiting* wait here."""
+        waiting.at = self
+        waiting.uncached_tokens = self.uncached_tokens(waiting)
+        waiting.seconds = waiting.uncached_tokens * self.speed.seconds_per_token
+        self.queue.add(waiting, now)
+        self.queued_tokens += waiting.uncached_tokens
+        for other in waiting.candidates:
+            if other is not self:
+                other.guests[waiting.serial] = waiting
+
+    def dequeue(self, waiting: Waiting) -> None:
+        """Have *waiting* wait here no longer."""
+        self.queue.remove(waiting)
+        # Set to zero when it must be, so that rounding does not add up over days.
+        self.queued_tokens = self.queued_tokens - waiting.uncached_tokens if self.queue else 0.0
+        waiting.at = None
+        for other in waiting.candidates:
+            other.guests.pop(waiting.serial, None)
+
+    def invite(self, waiting: Waiting) -> None:
+        """Make this one of the candidates of *waiting*, who waits elsewhere."""
+        waiting.candidates = (*waiting.candidates, self)
+        self.guests[waiting.serial] = waiting
+
+    def dismiss_guests(self) -> None:
+        """Be nobody's candidate any more."""
+        for waiting in self.guests.values():
+            waiting.candidates = tuple(home for home in waiting.candidates if home is not self)
+        self.guests.clear()
+
+    def start_prefill(self, request_id: str, tokens: float, now: float) -> None:
+        """Count *tokens* that were dispatched to be computed here."""
+        if not self.unprefilled:
+            self.busy_since = now
+        self.unprefilled[request_id] = tokens
+        self.unprefilled_tokens += tokens
+
+    def end_prefill(self, request_id: str, now: float) -> float | None:
+        """Count *request_id* no longer; return for how many seconds the worker had nobody else
+        of ours to compute before it, None if it was not counted any more."""
+        tokens = self.unprefilled.pop(request_id, None)
+        if tokens is None:
+            return None
+        self.unprefilled_tokens = self.unprefilled_tokens - tokens if self.unprefilled else 0.0
+        seconds = now - self.busy_since
+        self.busy_since = now
+        return seconds
+
+    def advance(self, now: float) -> None:
+        """Let the time pass for those who decode here."""
+        batch = self.batch
+        batch.advance(now, self.step_times.predict(batch.count, batch.context_tokens, now))
+
+    def counts(self) -> WorkerCounts:
+        return WorkerCounts(
+            worker_id=self.worker.worker_id,
+            queued=len(self.queue),
+            unprefilled=len(self.unprefilled),
+            decoding=self.decoding,
+            pending_tokens=self.queued_tokens + self.unprefilled_tokens,
+            mirrored_blocks=len(self.mirror),
+            mirror_is=self.blocks.state,
+        )
+
+
+def life_of(worker: Worker) -> Life:
+    return (worker.worker_id, worker.incarnation)
+
+
+def party_of(worker: Worker) -> Party:
+    return (worker.model, worker.revision, worker.engine.compatibility)

@@ -1,0 +1,81 @@
+"""Other ways to choose, to compare with."""
+
+import itertools
+import random
+from collections.abc import Sequence
+
+from twofold_router.placement.accounts import Account
+from twofold_router.placement.choice import Choose
+from twofold_router.placement.homes import Homes
+from twofold_router.placement.pools import Pool
+from twofold_router.placement.waiting import Waiting
+
+
+def round_robin() -> Choose:
+    """Make a choice that takes the workers in turn."""
+    turn = itertools.count()
+
+    def choose(waiting: Waiting, pool: Pool, now: float) -> tuple[Sequence[Account], Account]:
+        accounts = _allowed(waiting, pool)
+        chosen = accounts[next(turn) % len(accounts)]
+        return (chosen,), chosen
+
+    return choose
+
+
+def least_loaded() -> Choose:
+    """Make a choice of the worker with the least work to be done, whatever it has cached."""
+
+    def choose(waiting: Waiting, pool: Pool, now: float) -> tuple[Sequence[Account], Account]:
+        chosen = min(_allowed(waiting, pool), key=_pending)
+        return (chosen,), chosen
+
+    return choose
+
+
+def two_random(rng: random.Random) -> Choose:
+    """Make a choice of the less loaded of two random workers (M. Mitzenmacher, "The power of two
+    choices in randomized load balancing", 2001)."""
+
+    def choose(waiting: Waiting, pool: Pool, now: float) -> tuple[Sequence[Account], Account]:
+        accounts = _allowed(waiting, pool)
+        chosen = min(rng.sample(accounts, min(2, len(accounts))), key=_pending)
+        return (chosen,), chosen
+
+    return choose
+
+
+def one_ring(homes: Homes) -> Choose:
+    """Make a choice of the key's first home, always: affinity and nothing else."""
+
+    def choose(waiting: Waiting, pool: Pool, now: float) -> tuple[Sequence[Account], Account]:
+        homes.find_key(waiting, pool)
+        chosen = homes.of(waiting, pool, 1)[0]
+        return (chosen,), chosen
+
+    return choose
+
+
+def min_ttft() -> Choose:
+    """Make a choice of the least predicted TTFT of all workers (Mooncake, arXiv 2407.00079,
+    algorithm 1, without its transfers between caches)."""
+
+    def choose(waiting: Waiting, pool: Pool, now: float) -> tuple[Sequence[Account], Account]:
+        accounts = _allowed(waiting, pool)
+        chosen = min(accounts, key=lambda account: account.ttft_seconds(waiting, now))
+        return (chosen,), chosen
+
+    return choose
+
+
+def _allowed(waiting: Waiting, pool: Pool) -> list[Account]:
+    avoid = waiting.request.avoid
+    if not avoid:
+        return pool.accounts
+    return [account for account in pool.accounts if account.worker.worker_id not in avoid]
+
+
+def _pending(account: Account) -> tuple[float, int, int]:
+    load = account.worker.load
+    tokens = account.queued_tokens + account.unprefilled_tokens
+    return (tokens, load.unprefilled_count + load.waiting_count, account.last_turn)

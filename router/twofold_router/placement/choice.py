@@ -1,0 +1,99 @@
+"""The choice among a key's homes: the paper's, and ours."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from twofold_router.placement.accounts import Account
+from twofold_router.placement.homes import Homes
+from twofold_router.placement.hotness import MINIMUM_REQUESTS, WINDOW_REQUESTS
+from twofold_router.placement.pools import Pool
+from twofold_router.placement.waiting import Waiting
+
+
+class Choose(Protocol):
+    """Names the workers where *waiting* may wait, and the one where it does.
+
+    *pool* has a worker that the request does not avoid.
+    """
+
+    def __call__(
+        self, waiting: Waiting, pool: Pool, now: float
+    ) -> tuple[Sequence[Account], Account]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PairChoice:
+    """DualMap's: the longer cached prefix of the pair, unless that would take too long.
+
+    arXiv 2602.06502, "SLO-aware request routing".
+    """
+
+    homes: Homes
+    rng: random.Random
+    theta_seconds: float
+    """Pending work beyond which affinity gives way: what a worker prefills within the SLO (the
+    paper), or half of it (its artifact)."""
+
+    def __call__(
+        self, waiting: Waiting, pool: Pool, now: float
+    ) -> tuple[Sequence[Account], Account]:
+        self.homes.find_key(waiting, pool)
+        pair = self.homes.of(waiting, pool, 2)
+        warmest = min(pair, key=lambda home: (home.uncached_tokens(waiting), *self._tie(home)))
+        if warmest.ttft_seconds(waiting, now) <= self.theta_seconds:
+            return pair, warmest
+        quickest = min(pair, key=lambda home: (home.ttft_seconds(waiting, now), *self._tie(home)))
+        return pair, quickest
+
+    def _tie(self, home: Account) -> tuple[float, float]:
+        return (home.worker.load.kv_used_fraction, self.rng.random())
+
+
+HASH_COUNTS = (2, 4, 8)
+"""Homes that are asked, one step further each time that all of them are overloaded."""
+
+HOT_SHARE = MINIMUM_REQUESTS / WINDOW_REQUESTS
+"""A key that fewer of the recent requests have is not hot, however many workers there are."""
+
+RECOMPUTING_WEIGHT = 3.0
+"""What a second of computing a prefix again costs the others, in seconds (w in DESIGN)."""
+
+
+@dataclass(frozen=True, slots=True)
+class CostChoice:
+    """The least ``wait + (1 + w) * uncached time`` (DESIGN, ``twofold``: "Choice"), of those homes
+    where the request is on time if there are any.
+
+    Computing again costs the request its time and everybody else the capacity. While all homes are
+    overloaded, or the key is hot, more hashes are asked; never somebody who is no home, because a
+    copy there is not looked for again.
+    """
+
+    homes: Homes
+    recomputing_weight: float = RECOMPUTING_WEIGHT
+
+    def __call__(
+        self, waiting: Waiting, pool: Pool, now: float
+    ) -> tuple[Sequence[Account], Account]:
+        share = self.homes.find_key(waiting, pool)
+        is_hot = share > max(1 / len(pool), HOT_SHARE)
+        for count in HASH_COUNTS[1:] if is_hot else HASH_COUNTS:
+            homes = self.homes.of(waiting, pool, count)
+            best, best_rank = homes[0], self._rank(homes[0], waiting, now)
+            for home in homes[1:]:
+                rank = self._rank(home, waiting, now)
+                if rank < best_rank:
+                    best, best_rank = home, rank
+            is_late, _ = best_rank
+            if not is_late or count >= len(pool):
+                break
+        return homes, best
+
+    def _rank(self, home: Account, waiting: Waiting, now: float) -> tuple[bool, float]:
+        """Return whether the first token from *home* would be late, and the cost in seconds."""
+        computing = home.uncached_tokens(waiting) * home.speed.seconds_per_token
+        wait = home.wait_seconds(now)
+        is_late = now + wait + computing > waiting.on_time_until
+        return is_late, wait + (1 + self.recomputing_weight) * computing

@@ -1,0 +1,36 @@
+"""What a dispatched request holds."""
+
+from twofold_router.placement.accounts import Account
+from twofold_router.placement.waiting import Waiting
+
+
+class Holding:
+    """A place for the decode at ``decode``, and until the prompt is computed one at
+    ``computed_at``.
+
+    ``source`` is the account whose blocks the decode worker must be able to use, None if it
+    computes the prompt itself. The token counts are predictions.
+    """
+
+    __slots__ = (
+        "cached_tokens",
+        "computed_at",
+        "decode",
+        "is_learned",
+        "source",
+        "uncached_tokens",
+        "waiting",
+    )
+
+    def __init__(self, waiting: Waiting, computed_at: Account, decode: Account) -> None:
+        self.waiting = waiting
+        self.decode = decode
+        self.source = None if computed_at is decode else computed_at
+        self.is_learned = False
+        self.compute_at(computed_at)
+
+    def compute_at(self, account: Account) -> None:
+        """Have the prompt computed at *account*, with what is cached there."""
+        self.computed_at = account
+        self.uncached_tokens = account.uncached_tokens(self.waiting)
+        self.cached_tokens = self.waiting.prompt_tokens - self.uncached_tokens

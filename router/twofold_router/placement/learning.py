@@ -1,0 +1,43 @@
+"""What requests teach when they are over: sizes, speeds, and what is cached where."""
+
+from twofold_router.placement.holdings import Holding
+from twofold_router.placement.interface import Outcome, PromptUsage
+
+
+def learn_prompt(holding: Holding, usage: PromptUsage | None, seconds: float | None) -> float:
+    """Take in that the prompt is computed; return how many tokens that took.
+
+    *seconds* is how long the worker was at it alone, None if nobody knows. Without *usage* what
+    was predicted is taken for what was, and may be put right later.
+    """
+    account = holding.computed_at
+    key = holding.waiting.request.key
+    prompt_tokens = usage.prompt_tokens if usage else round(holding.waiting.prompt_tokens)
+    cached_tokens = holding.cached_tokens
+    if usage is not None:
+        account.statistics.bytes_per_token.observe(key.size_bytes, prompt_tokens)
+        if usage.cached_tokens is not None:
+            if usage.cached_tokens < cached_tokens:
+                account.mirror.correct(key, usage.cached_tokens)
+            cached_tokens = usage.cached_tokens
+    account.mirror.hold(key, prompt_tokens)
+    if usage is not None:
+        account.blocks.tie(key, prompt_tokens)
+    if holding.decode is not account:
+        # The transfer fills the decode worker's cache with the same blocks.
+        holding.decode.mirror.hold(key, prompt_tokens)
+    computed_tokens = max(prompt_tokens - cached_tokens, 0.0)
+    if seconds is not None:
+        told_tokens = computed_tokens if usage is not None else None
+        account.meter.add(seconds, told_tokens, is_idle=not account.unprefilled)
+    return computed_tokens
+
+
+def learn_outcome(holding: Holding, outcome: Outcome, now: float) -> None:
+    """Take in an answer that came to its end."""
+    account = holding.decode
+    account.statistics.output_lengths.observe(outcome.output_tokens)
+    if outcome.decode_seconds is not None and outcome.output_tokens > 1:
+        seconds_per_token = outcome.decode_seconds / (outcome.output_tokens - 1)
+        batch = account.batch
+        account.step_times.observe(seconds_per_token, batch.count, batch.context_tokens, now)

@@ -1,0 +1,48 @@
+"""A request that waits for its prefill."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from twofold_router.placement.interface import PlacementRequest
+
+if TYPE_CHECKING:
+    from twofold_router.placement.accounts import Account
+
+
+class Waiting:
+    """What is known of a waiting request, and where it waits now.
+
+    ``candidates`` are the accounts it may wait at; ``at`` is one of them, or None before the
+    choice; ``key`` is what the hashes were computed from, if there were any. ``uncached_tokens``
+    and ``seconds`` (of computing them) are those at ``at``.
+    """
+
+    __slots__ = (
+        "at",
+        "candidates",
+        "key",
+        "on_time_until",
+        "prompt_tokens",
+        "request",
+        "seconds",
+        "serial",
+        "uncached_tokens",
+    )
+
+    def __init__(
+        self, request: PlacementRequest, prompt_tokens: float, slo_seconds: float, serial: int
+    ) -> None:
+        self.request = request
+        self.prompt_tokens = prompt_tokens = max(prompt_tokens, 1.0)
+        self.serial = serial
+        own = request.ttft_slo_seconds
+        self.on_time_until = (
+            request.arrived_at
+            + (slo_seconds if own is None else own)
+            + request.ttft_slo_seconds_per_token * prompt_tokens
+        )
+        self.at: Account | None = None
+        self.candidates: Sequence[Account] = ()
+        self.key: bytes | None = None
+        self.uncached_tokens = prompt_tokens
+        self.seconds = 0.0

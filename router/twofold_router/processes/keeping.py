@@ -1,0 +1,105 @@
+"""Keeps gateway processes alive: starts them, starts again those that end, and ends them all."""
+
+import asyncio
+import itertools
+import logging
+import socket
+import time
+from asyncio.subprocess import DEVNULL, Process, create_subprocess_exec
+from collections.abc import Sequence
+from contextlib import suppress
+
+from twofold_router.processes.assignment import Assignment
+from twofold_router.processes.backoff import Backoff
+from twofold_router.processes.messages import Drain
+from twofold_router.processes.office import Office, Session
+
+CHECK_SECONDS = 1.0
+
+HUNG_SECONDS = 30.0
+"""Without a report. Such a process cannot serve, and holds places that others could have."""
+
+_log = logging.getLogger(__name__)
+
+
+class Keeper:
+    """Owns the gateway processes."""
+
+    def __init__(
+        self, command: Sequence[str], listener: socket.socket, office: Office, end_seconds: float
+    ) -> None:
+        """*command* starts a gateway process, with an ``Assignment`` as its last argument. One that
+        has not ended *end_seconds* after it was asked to is killed."""
+        self._command = command
+        self._listener = listener
+        self._office = office
+        self._end_seconds = end_seconds
+        self._serial = itertools.count(1)
+
+    async def run(self, count: int, stop: asyncio.Event) -> None:
+        """Have *count* processes serve until *stop* is set, and wait for their ends."""
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(count):
+                tasks.create_task(self._keep(stop))
+            await stop.wait()
+            # Those who come now are refused, and do not wait for nobody.
+            self._listener.close()
+
+    async def _keep(self, stop: asyncio.Event) -> None:
+        backoff = Backoff()
+        while not stop.is_set():
+            began_at = time.monotonic()
+            process = next(self._serial)
+            try:
+                code = await self._live(process, stop)
+            except OSError as error:  # too many processes or descriptors, perhaps not for long
+                code = error.errno
+            if stop.is_set():
+                return
+            pause = backoff.after(time.monotonic() - began_at)
+            extra = {"gateway": process, "code": code, "pause_seconds": pause}
+            _log.error("a gateway process ended", extra=extra)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await stop.wait()
+
+    async def _live(self, number: int, stop: asyncio.Event) -> int | None:
+        """Run one process. Returns its exit code."""
+        process, session = await self._start(number)
+        stopping = asyncio.create_task(stop.wait())
+        ended = asyncio.create_task(process.wait())
+        try:
+            while not (stopping.done() or ended.done()):
+                await asyncio.wait(
+                    (stopping, ended), timeout=CHECK_SECONDS, return_when="FIRST_COMPLETED"
+                )
+                if time.monotonic() - session.heard_at > HUNG_SECONDS:
+                    _log.error("a gateway process hangs", extra={"gateway": number})
+                    process.kill()
+            session.link.send(Drain())
+            try:
+                async with asyncio.timeout(self._end_seconds):
+                    return await asyncio.shield(ended)
+            except TimeoutError:
+                _log.error("a gateway process does not end", extra={"gateway": number})
+                process.kill()
+            return await ended
+        finally:
+            stopping.cancel()
+            await session.link.close()
+
+    async def _start(self, number: int) -> tuple[Process, Session]:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            assignment = Assignment(number, self._listener.fileno(), theirs.fileno())
+            process = await create_subprocess_exec(
+                *self._command,
+                str(assignment),
+                stdin=DEVNULL,
+                pass_fds=(assignment.listener, assignment.link),
+            )
+        session = Session(self._office, number, time.monotonic)
+        loop = asyncio.get_running_loop()
+        await loop.create_unix_connection(lambda: session.link, sock=ours)
+        session.begin()
+        return process, session

@@ -1,0 +1,139 @@
+"""The placement process' side of all links: one placement, one count of limits, one sum."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from twofold_cluster.worker import Worker
+from twofold_router.access import Limiter, RateLimitedError
+from twofold_router.gateway import Dispatcher
+from twofold_router.processes.clerk import Clerk
+from twofold_router.processes.exposing import router_text
+from twofold_router.processes.gathering import Gathering
+from twofold_router.processes.link import Link
+from twofold_router.processes.messages import (
+    Admit,
+    Admitted,
+    AskMetrics,
+    Denied,
+    Message,
+    MetricsText,
+    Report,
+    Settle,
+    Stale,
+    Suspect,
+)
+
+STALE_CHECK_SECONDS = 0.25
+
+
+class Sessions(set["Session"]):
+    """The gateway processes that there are."""
+
+    def follow(self, changed: Sequence[Worker], gone: Sequence[Worker]) -> None:
+        """Tell all of workers."""
+        for session in self:
+            session.clerk.follow(changed, gone)
+
+    def tell(self, message: Message, *, but: "Session | None" = None) -> None:
+        """Send *message* to all, without *but*."""
+        for session in self:
+            if session is not but:
+                session.link.send(message)
+
+
+class Office:
+    """What all sessions share."""
+
+    def __init__(
+        self, sessions: Sessions, dispatcher: Dispatcher, limiter: Limiter, gathering: Gathering
+    ) -> None:
+        self.sessions = sessions
+        self.dispatcher = dispatcher
+        self.limiter = limiter
+        self.gathering = gathering
+        self._tasks = asyncio.TaskGroup()
+
+    async def run(self) -> None:
+        """Do what takes time, and tell of a stale membership, until cancelled."""
+        was_stale = self.dispatcher.is_stale
+        async with self._tasks:
+            while True:
+                await asyncio.sleep(STALE_CHECK_SECONDS)
+                if self.dispatcher.is_stale != was_stale:
+                    was_stale = not was_stale
+                    self.sessions.tell(Stale(was_stale))
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.create_task(work)
+
+    async def metrics_text(self) -> bytes:
+        """Write the metrics of the whole router."""
+        return router_text(await self.gathering.gather(), self.dispatcher)
+
+
+class Session:
+    """One gateway process, from the moment its link is connected until that is lost."""
+
+    def __init__(self, office: Office, process: int, clock: Callable[[], float]) -> None:
+        self.link = Link()
+        self.clerk = Clerk(office.dispatcher, self.link.send)
+        self.heard_at = clock()
+        """When the process last reported. It does so every second, unless it hangs."""
+        self._office = office
+        self._process = process
+        self._clock = clock
+        self.link.receive(
+            {
+                **self.clerk.handlers(),
+                Suspect: self._suspect,
+                Admit: self._admit,
+                Settle: self._settle,
+                Report: self._report,
+                AskMetrics: self._ask_metrics,
+            },
+            on_lost=self._end,
+        )
+
+    def begin(self) -> None:
+        self._office.sessions.add(self)
+        self._office.gathering.join(self._process, self.link.send)
+        self.clerk.welcome()
+
+    def _end(self) -> None:
+        self._office.sessions.discard(self)
+        self._office.gathering.leave(self._process)
+        self.clerk.close()
+
+    def _suspect(self, message: Suspect) -> None:
+        self._office.sessions.tell(message, but=self)
+        self.clerk.suspect(message)
+
+    def _admit(self, message: Admit) -> None:
+        self._office.start(self._answer_admit(message))
+
+    async def _answer_admit(self, message: Admit) -> None:
+        answer: Message
+        try:
+            admission = await self._office.limiter.admit(
+                message.name, message.limits, message.tokens
+            )
+            answer = Admitted(message.question, admission)
+        except RateLimitedError as error:
+            answer = Denied(
+                message.question, error.message, error.retry_after_seconds, error.headers
+            )
+        self.link.send(answer)
+
+    def _settle(self, message: Settle) -> None:
+        self._office.limiter.settle(message.admission, message.tokens)
+
+    def _report(self, message: Report) -> None:
+        self.heard_at = self._clock()
+        self._office.gathering.take(self._process, message)
+
+    def _ask_metrics(self, message: AskMetrics) -> None:
+        self._office.start(self._answer_metrics(message))
+
+    async def _answer_metrics(self, message: AskMetrics) -> None:
+        self.link.send(MetricsText(message.question, await self._office.metrics_text()))

@@ -1,0 +1,15 @@
+"""What can be wrong with a given worker."""
+
+from twofold_cluster.errors import TwofoldError
+
+
+class InvalidWorkerFlagError(TwofoldError):
+    """A ``--worker`` flag that a router cannot start with; the message names it."""
+
+
+class ProbeFailedError(TwofoldError):
+    """A worker did not answer as one that can serve."""
+
+
+class RefusedError(ProbeFailedError):
+    """Nobody listens at a worker's address: its process is gone, or not there yet."""

@@ -1,0 +1,114 @@
+"""Requests that nobody can serve."""
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.integration.gateway.conftest import OpenCluster
+
+CHAT = "/v1/chat/completions"
+JSON = {"Content-Type": "application/json"}
+
+BAD = [
+    ("POST", "/v1/nothing", {}, b"{}", 404, "not_found"),
+    ("GET", "/", {}, b"", 404, "not_found"),
+    ("POST", "/v1/chat/completions/", {}, b"{}", 404, "not_found"),
+    ("GET", CHAT, {}, b"", 405, "method_not_allowed"),
+    ("POST", "/v1/models", {}, b"{}", 405, "method_not_allowed"),
+    ("POST", CHAT, {"Content-Type": "text/plain"}, b"{}", 415, "unsupported_media_type"),
+    ("POST", CHAT, {}, b"", 400, "invalid_json"),
+    ("POST", CHAT, {}, b'{"model": ', 400, "invalid_json"),
+    ("POST", CHAT, {}, b'{"model": "fake-model", "messages": NaN}', 400, "invalid_json"),
+    ("POST", CHAT, {}, b'{"model": "fake-model", "messages": "\xff"}', 400, "invalid_json"),
+    ("POST", CHAT, {}, b"[]", 400, "invalid_request"),
+    ("POST", CHAT, {}, b"{}", 400, "invalid_request"),
+    ("POST", CHAT, {}, b'{"model": 1}', 400, "invalid_request"),
+    ("POST", CHAT, {}, b'{"model": "stranger"}', 404, "model_not_found"),
+    ("POST", "/tokenize", {}, b'{"model": "stranger"}', 404, "model_not_found"),
+    ("GET", "/v1/models/stranger", {}, b"", 404, "model_not_found"),
+    ("GET", "/v1/models/", {}, b"", 404, "model_not_found"),
+    ("POST", CHAT, {}, b" " * 1001, 413, "request_too_large"),
+    ("POST", CHAT, {"Content-Encoding": "gzip"}, b"x", 415, "unsupported_media_type"),
+    ("POST", CHAT, {"x-llm-d-slo-ttft-ms": "soon"}, b"{}", 400, "invalid_request"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "headers", "raw", "status", "code"), BAD)
+async def test_bad_input_gets_a_clear_error_and_costs_nothing_else(
+    open_cluster: "OpenCluster",
+    method: str,
+    path: str,
+    headers: dict[str, str],
+    raw: bytes,
+    status: int,
+    code: str,
+) -> None:
+    async with open_cluster("p1 d1", max_body_bytes=1000) as cluster:
+        response = await cluster.client.request(
+            method, path, headers={**JSON, **headers}, content=raw
+        )
+
+        assert response.status_code == status
+        assert response.headers["content-type"] == "application/json"
+        error = response.json()["error"]
+        assert set(error) == {"message", "type", "param", "code"}
+        assert error["code"] == code
+        assert ("Allow" in response.headers) == (status == 405)
+        assert b"stranger" not in cluster.text()
+        assert not cluster["p1"].received
+        if status != 413:  # which the layer below refuses
+            assert cluster.metric("refusals_total", code=code) == 1
+        assert (await cluster.ask()).status == 200
+
+
+async def test_a_body_without_a_length_is_bounded_too(open_cluster: "OpenCluster") -> None:
+    async with open_cluster("p1 d1", max_body_bytes=1000) as cluster:
+
+        async def endless() -> AsyncIterator[bytes]:
+            for _ in range(100):
+                yield b" " * 100
+
+        response = await cluster.client.post(CHAT, headers=JSON, content=endless())
+
+        assert response.status_code == 413
+        assert (await cluster.ask()).status == 200
+
+
+@pytest.mark.parametrize("name", ["", "ü", "a b", "x" * 129])
+async def test_a_strange_request_id_is_replaced(open_cluster: "OpenCluster", name: str) -> None:
+    async with open_cluster("p1 d1") as cluster:
+        given = {b"x-request-id": name.encode()}
+        response = await cluster.client.get("/health", headers=given)
+
+        assert len(response.headers["x-request-id"]) >= 24
+
+
+async def test_before_any_worker_is_known_a_client_is_told_to_come_back(
+    open_cluster: "OpenCluster",
+) -> None:
+    async with open_cluster("p1 d1") as cluster:
+        cluster.follow()
+        seen = await cluster.ask()
+
+        assert (seen.status, seen.error["code"]) == (503, "no_worker")
+        assert seen.headers["Retry-After"] == "1"
+
+
+async def test_a_request_to_a_stranger_leaves_nothing_behind(open_cluster: "OpenCluster") -> None:
+    async with open_cluster("p1 d1") as cluster:
+        before = cluster.text()
+        await cluster.ask(model="stranger")
+        await cluster.ask(model="other")
+        after = cluster.text()
+
+        def names(text: bytes) -> set[bytes]:
+            return {line.rpartition(b" ")[0] for line in text.splitlines()}
+
+        new = names(after) - names(before)
+        assert {name.partition(b"{")[0] for name in new} == {
+            b"twofold_router_requests_total",
+            b"twofold_router_refusals_total",
+        }
+        assert len(new) == 2

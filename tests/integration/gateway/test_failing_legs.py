@@ -1,0 +1,334 @@
+"""Workers that refuse, fail, vanish or hang: each failure has its stated answer, and is counted."""
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from twofold_cluster.apis import Api
+from twofold_cluster.errors import Fault
+
+if TYPE_CHECKING:
+    from tests.integration.gateway.conftest import Cluster, OpenCluster
+
+
+WORDS = "abcdefghijkl"
+"""Prompts enough that each worker is the first choice of one."""
+
+
+def say(word: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": word}]
+
+
+def misbehave(cluster: "Cluster", names: str, **behaviour: Any) -> None:
+    for name in names.split():
+        for field, value in behaviour.items():
+            setattr(cluster[name].behaviour, field, value)
+
+
+# --- leg 1 ---
+
+
+async def test_a_busy_prefill_worker_is_passed_over(open_cluster: "OpenCluster") -> None:
+    async with open_cluster("p1 p2 d1") as cluster:
+        misbehave(cluster, "p1", refusal=Fault.PREFILL_BUSY)
+        seen = [await cluster.ask(messages=say(word)) for word in WORDS]
+
+        assert {each.served for each in seen} == {("disaggregated", "p2", "d1", None)}
+        asked = len(cluster["p1"].received)
+        assert asked
+        assert cluster.metric("retries_total", leg="1") == asked
+        assert cluster.metric("upstream_errors_total", leg="1", kind="refused") == asked
+
+
+async def test_after_the_candidates_any_other_prefill_worker_is_asked(
+    open_cluster: "OpenCluster",
+) -> None:
+    async with open_cluster("p1 p2 p3 p4 p5 d1", max_attempts=5) as cluster:
+        misbehave(cluster, "p1 p2 p3 p4", status=500)
+        seen = [await cluster.ask(messages=say(word)) for word in WORDS]
+
+        assert {each.served for each in seen} == {("disaggregated", "p5", "d1", None)}
+
+
+async def test_the_prefill_workers_that_are_asked_are_bounded(open_cluster: "OpenCluster") -> None:
+    async with open_cluster("p1 p2 p3 p4 p5 d1", max_attempts=3) as cluster:
+        misbehave(cluster, "p1 p2 p3 p4 p5", status=500)
+        seen = await cluster.ask()
+
+        assert seen.served == ("fallback", None, "d1", "prefill-failed")
+        assert sum(len(engine.received) for engine in cluster.engines.values()) == 3 + 1
+
+
+FAILED = [
+    ({"refusal": Fault.PREFILL_BUSY}, "prefill-refused", "refused"),
+    ({"refusal": Fault.DRAINING}, "prefill-refused", "refused"),
+    ({"status": 500}, "prefill-failed", "failed"),
+    ({"drops": True}, "prefill-failed", "broken"),
+    ({"omits_params": True}, "invalid-params", "invalid-params"),
+]
+
+
+@pytest.mark.parametrize(("behaviour", "reason", "kind"), FAILED)
+async def test_without_leg_1_the_decode_worker_computes_and_says_why(
+    open_cluster: "OpenCluster", behaviour: dict[str, Any], reason: str, kind: str
+) -> None:
+    async with open_cluster("p1 d1") as cluster:
+        misbehave(cluster, "p1", **behaviour)
+        seen = await cluster.ask()
+
+        assert seen.status == 200
+        assert seen.served == ("fallback", None, "d1", reason)
+        assert len(cluster["p1"].received) == 1
+        assert "kv_transfer_params" not in cluster["d1"].received[0].body
+        labels = {"mode": "fallback", "reason": reason, "status": "2xx"}
+        assert cluster.metric("requests_total", **labels) == 1
+        assert cluster.metric("upstream_errors_total", leg="1", kind=kind) == 1
+
+
+async def test_a_prefill_worker_that_cannot_be_reached_is_suspect_for_a_while(
+    open_cluster: "OpenCluster",
+) -> None:
+    async with open_cluster("p1 p2 d1", suspect_seconds=60.0) as cluster:
+        cluster.unreach("p1")
+        seen = [await cluster.ask(messages=say(word)) for word in WORDS]
+
+        assert {each.served[:3] for each in seen} == {("disaggregated", "p2", "d1")}
+        assert cluster.metric("upstream_errors_total", leg="1", kind="unreachable") == 1
+
+
+async def test_a_suspect_worker_is_trusted_again(open_cluster: "OpenCluster") -> None:
+    async with open_cluster("p1 d1", suspect_seconds=0.05) as cluster:
+        right = cluster.unreach("p1")
+        during = await cluster.ask()
+        cluster.restore(right)
+        await asyncio.sleep(0.1)
+
+        assert during.served[0] == "fallback"
+        assert (await cluster.ask()).served[0] == "disaggregated"
+
+
+async def test_a_leg_1_that_takes_too_long_is_given_up(open_cluster: "OpenCluster") -> None:
+    async with open_cluster("p1 d1", leg_1_timeout_seconds=0.1) as cluster:
+        cluster["p1"].behaviour.gate.clear()
+
+        assert (await cluster.ask()).served == ("fallback", None, "d1", "prefill-failed")
+        await cluster.eventually(lambda: cluster["p1"].aborted == 1)
+        assert cluster.metric("upstream_errors_total", leg="1", kind="timeout") == 1
+
+
+async def test_what_the_engine_refuses_in_leg_1_is_the_answer(open_cluster: "OpenCluster") -> None:
+    async with open_cluster("p1 p2 d1") as cluster:
+        misbehave(cluster, "p1 p2", status=400)
+        seen = await cluster.ask()
+
+        assert (seen.status, seen.error["message"]) == (400, "as vLLM says")
+        assert len(cluster["p1"].received) + len(cluster["p2"].received) == 1
+        assert not cluster.leg_2s
+
+
+async def test_no_prefill_worker_is_an_error_where_that_is_set(open_cluster: "OpenCluster") -> None:
+    async with open_cluster("d1", on_no_prefill="fail") as cluster:
+        seen = await cluster.ask()
+
+        assert (seen.status, seen.error["code"]) == (503, "no_worker")
+        assert "Retry-After" in seen.headers
+
+
+async def test_a_prefill_worker_that_refuses_is_an_error_where_that_is_set(
+    open_cluster: "OpenCluster",
+) -> None:
+    async with open_cluster("p1 d1", on_no_prefill="fail") as cluster:
+        misbehave(cluster, "p1", refusal=Fault.PREFILL_BUSY)
+        seen = await cluster.ask()
+
+        assert (seen.status, seen.error["code"]) == (429, "prefill_busy")
+        assert "Retry-After" in seen.headers
+
+
+async def test_without_a_prefill_worker_the_reason_is_told(open_cluster: "OpenCluster") -> None:
+    async with open_cluster("d1") as cluster:
+        assert (await cluster.ask()).served == ("fallback", None, "d1", "no-prefill-worker")
+
+
+# --- leg 2 ---
+
+
+@pytest.mark.parametrize("refusal", [Fault.DECODE_BUSY, Fault.DRAINING])
+async def test_a_refusing_decode_worker_is_replaced_and_the_blocks_are_used(
+    open_cluster: "OpenCluster", refusal: Fault
+) -> None:
+    async with open_cluster("p1 d1 d2") as cluster:
+        misbehave(cluster, "d1", refusal=refusal)
+        seen = [await cluster.ask() for _ in range(2)]
+
+        assert {each.served for each in seen} == {("disaggregated", "p1", "d2", None)}
+        assert len(cluster["d1"].received) >= 1
+        assert all(leg.params["remote_engine_id"] == "p1" for leg in cluster["d2"].received)
+        assert not cluster.leases
+        refused = cluster.metric("upstream_errors_total", leg="2", kind="refused")
+        assert cluster.metric("retries_total", leg="2") == refused == len(cluster["d1"].received)
+
+
+async def test_a_decode_worker_that_cannot_be_reached_is_replaced(
+    open_cluster: "OpenCluster",
+) -> None:
+    async with open_cluster("p1 d1 d2") as cluster:
+        cluster.unreach("d1")
+        seen = [await cluster.ask() for _ in range(2)]
+
+        assert {each.served for each in seen} == {("disaggregated", "p1", "d2", None)}
+        assert cluster.metric("upstream_errors_total", leg="2", kind="unreachable") == 1
+
+
+async def lead_to_d1(cluster: "Cluster") -> None:
+    """Have the next request decoded at d1, whose turn it is after d2."""
+    for _ in range(5):
+        if (await cluster.ask()).served[2] == "d2":
+            return
+    raise AssertionError("d2 decodes nothing")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("behaviour", [{"status": 500}, {"drops": True}])
+async def test_a_failed_transfer_is_computed_again_and_released(
+    open_cluster: "OpenCluster", behaviour: dict[str, Any], stream: bool
+) -> None:
+    async with open_cluster("p1 d1 d2") as cluster:
+        await lead_to_d1(cluster)
+        misbehave(cluster, "d1", **behaviour)
+        seen = await cluster.ask(stream=stream)
+        await cluster.eventually(lambda: not cluster.leases)
+
+        assert seen.status == 200
+        assert seen.served == ("fallback", None, "d2", "transfer-failed")
+        await cluster.eventually(lambda: cluster.metric("releases_total", outcome="released") == 1)
+
+
+async def test_a_decode_worker_that_broke_the_connection_is_not_asked_again(
+    open_cluster: "OpenCluster",
+) -> None:
+    async with open_cluster("p1 d1", release_timeout_seconds=0.1) as cluster:
+        cluster.keeps_leases = True
+        misbehave(cluster, "d1", drops=True)
+        seen = await cluster.ask(max_tokens=50)
+
+        assert (seen.status, seen.error["code"]) == (502, "engine_failed")
+        assert [leg.body["max_tokens"] for leg in cluster.leg_2s].count(50) == 1
+
+
+ALL_FAIL = [
+    ({"drops": True}, 502, "engine_failed"),
+    ({"status": 500}, 500, "engine_failed"),
+    ({"refusal": Fault.DECODE_BUSY}, 429, "decode_busy"),
+    ({"refusal": Fault.DRAINING}, 503, "draining"),
+]
+
+
+@pytest.mark.parametrize(("behaviour", "status", "code"), ALL_FAIL)
+async def test_with_no_decode_worker_left_the_last_error_is_told(
+    open_cluster: "OpenCluster", behaviour: dict[str, Any], status: int, code: str
+) -> None:
+    async with open_cluster("p1 d1 d2", release_timeout_seconds=0.3) as cluster:
+        cluster.keeps_leases = True
+        misbehave(cluster, "d1 d2", **behaviour)
+        seen = await cluster.ask()
+        await cluster.eventually(lambda: cluster.metric("releases_total", outcome="release_failed"))
+
+        assert (seen.status, seen.error["code"]) == (status, code)
+        assert ("Retry-After" in seen.headers) == ("refusal" in behaviour)
+        if "refusal" in behaviour:
+            assert seen.headers["Retry-After"] == "7"
+
+
+async def test_a_decode_worker_that_refused_is_not_asked_again(open_cluster: "OpenCluster") -> None:
+    async with open_cluster("d1", disaggregate=False) as cluster:
+        misbehave(cluster, "d1", refusal=Fault.DECODE_BUSY)
+
+        assert (await cluster.ask()).status == 429
+        assert len(cluster["d1"].received) == 1
+
+
+async def test_the_decode_workers_that_are_asked_are_bounded(open_cluster: "OpenCluster") -> None:
+    names = "d1 d2 d3 d4 d5"
+    async with open_cluster(names, disaggregate=False, max_attempts=3) as cluster:
+        misbehave(cluster, names, drops=True)
+
+        assert (await cluster.ask()).status == 502
+        assert len(cluster.leg_2s) == 3
+
+
+async def test_an_engine_error_keeps_its_status_and_message(open_cluster: "OpenCluster") -> None:
+    async with open_cluster("d1 d2", disaggregate=False) as cluster:
+        misbehave(cluster, "d1 d2", status=400)
+        seen = await cluster.ask()
+
+        assert (seen.status, seen.error["message"]) == (400, "as vLLM says")
+        assert len(cluster.leg_2s) == 1
+        assert cluster.metric("upstream_errors_total", leg="2", kind="rejected") == 1
+
+
+async def test_what_leg_2_is_refused_as_invalid_has_its_blocks_released(
+    open_cluster: "OpenCluster",
+) -> None:
+    async with open_cluster("p1 d1") as cluster:
+        misbehave(cluster, "d1", status=400)
+        seen = await cluster.ask()
+        misbehave(cluster, "d1", status=None)
+
+        assert seen.status == 400
+        await cluster.eventually(lambda: not cluster.leases)
+
+
+async def test_an_answer_that_is_too_large_to_hold_is_an_error(open_cluster: "OpenCluster") -> None:
+    async with open_cluster("d1", disaggregate=False, max_answer_bytes=10) as cluster:
+        seen = await cluster.ask()
+
+        assert (seen.status, seen.error["code"]) == (502, "engine_failed")
+        assert len(cluster["d1"].received) == 1
+
+
+async def test_a_redirect_is_no_answer(open_cluster: "OpenCluster") -> None:
+    async with open_cluster("d1", disaggregate=False) as cluster:
+        misbehave(cluster, "d1", status=302)
+        seen = await cluster.ask()
+
+        assert (seen.status, seen.error["code"]) == (502, "engine_failed")
+
+
+# --- leg 2 as a stream, before its first byte ---
+
+
+async def test_a_stream_that_breaks_before_its_first_byte_is_begun_anew(
+    open_cluster: "OpenCluster",
+) -> None:
+    async with open_cluster("d1 d2", disaggregate=False) as cluster:
+        misbehave(cluster, "d1", cut_after_events=0)
+        seen = [await cluster.ask(stream=True, messages=say(word)) for word in WORDS]
+
+        assert {each.served for each in seen} == {("aggregated", None, "d2", None)}
+        assert {each.said for each in seen} == {"a0 a1 a2 "}
+        asked = len(cluster["d1"].received)
+        assert asked
+        assert cluster.metric("upstream_errors_total", leg="2", kind="broken") == asked
+
+
+@pytest.mark.parametrize("api", [Api.CHAT, Api.COMPLETIONS, Api.MESSAGES])
+async def test_a_stream_that_begins_with_a_failed_transfer_is_computed_again(
+    open_cluster: "OpenCluster", api: Api
+) -> None:
+    async with open_cluster("p1 d1") as cluster:
+        misbehave(cluster, "d1", fails_to_load=True)
+        seen = await cluster.ask(api, stream=True, prompt="hello")
+
+        assert seen.served == ("fallback", None, "d1", "transfer-failed")
+        assert b"error" not in seen.body
+        assert b"a2 " in seen.body
+
+
+async def test_an_empty_stream_is_a_failure(open_cluster: "OpenCluster") -> None:
+    async with open_cluster("d1", disaggregate=False) as cluster:
+        misbehave(cluster, "d1", pieces=[b""])
+        seen = await cluster.ask(stream=True)
+
+        assert (seen.status, seen.error["code"]) == (502, "engine_failed")

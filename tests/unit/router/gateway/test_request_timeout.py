@@ -1,0 +1,114 @@
+"""The deadlines of many tasks, swept by a clock that the test winds."""
+
+import asyncio
+
+import pytest
+
+from twofold_router.gateway.request_timeout import Deadline, Deadlines
+
+
+async def hang(deadline: Deadline) -> str:
+    try:
+        with deadline:
+            await asyncio.Event().wait()
+    except TimeoutError:
+        return "too late"
+    return "in time"
+
+
+async def begin(deadlines: Deadlines, moment: float) -> tuple["asyncio.Task[str]", Deadline]:
+    deadline = deadlines.at(moment)
+    task = asyncio.create_task(hang(deadline))
+    await asyncio.sleep(0)
+    return task, deadline
+
+
+async def test_only_those_whose_time_is_over_are_ended() -> None:
+    deadlines = Deadlines()
+    early, early_deadline = await begin(deadlines, 10.0)
+    late, late_deadline = await begin(deadlines, 20.0)
+    deadlines.sweep(9.9)
+    deadlines.sweep(10.0)
+    ended = await early
+
+    assert ended == "too late"
+    assert (early_deadline.expired, late_deadline.expired) == (True, False)
+    assert not late.done()
+    deadlines.sweep(20.0)
+    assert await late == "too late"
+
+
+async def test_a_block_that_has_ended_has_no_deadline_any_more() -> None:
+    deadlines = Deadlines()
+    with deadlines.at(1.0):
+        pass
+    deadlines.sweep(2.0)
+    await asyncio.sleep(0)
+
+
+async def test_a_task_that_is_cancelled_stays_cancelled() -> None:
+    deadlines = Deadlines()
+    task, deadline = await begin(deadlines, 10.0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert not deadline.expired
+
+
+async def test_a_task_that_is_cancelled_and_too_late_stays_cancelled() -> None:
+    deadlines = Deadlines()
+    task, deadline = await begin(deadlines, 10.0)
+    deadlines.sweep(10.0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert deadline.expired
+
+
+async def test_another_error_is_raised_as_it_is() -> None:
+    with pytest.raises(ValueError, match="other"), Deadlines().at(1.0):
+        raise ValueError("other")
+
+
+async def test_after_its_deadline_a_task_may_wait_again() -> None:
+    deadlines = Deadlines()
+
+    async def wait() -> int:
+        try:
+            with deadlines.at(1.0):
+                await asyncio.Event().wait()
+        except TimeoutError:
+            await asyncio.sleep(0)
+        current = asyncio.current_task()
+        assert current is not None
+        return current.cancelling()
+
+    task = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    deadlines.sweep(1.0)
+
+    assert await task == 0
+
+
+async def test_one_that_ends_in_the_moment_of_its_deadline_is_cut_off_once() -> None:
+    deadlines = Deadlines()
+    gate = asyncio.Event()
+    deadline = deadlines.at(1.0)
+
+    async def wait() -> str:
+        try:
+            with deadline:
+                await gate.wait()
+        except TimeoutError:
+            return "too late"
+        return "in time"
+
+    task = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    gate.set()
+    deadlines.sweep(1.0)
+    deadlines.sweep(2.0)
+
+    assert await task == "too late"

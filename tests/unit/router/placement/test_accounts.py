@@ -1,0 +1,125 @@
+"""What the router counts at one worker, and what it predicts from that."""
+
+import pytest
+
+from twofold_cluster.worker import Load
+from twofold_router.placement.accounts import Account
+from twofold_router.placement.testing import make_account, make_key, make_waiting
+from twofold_router.placement.waiting import Waiting
+
+
+def account(name: str = "p") -> Account:
+    """Make one that takes a millisecond a token."""
+    made = make_account(name)
+    made.speed.announce(0.001)
+    return made
+
+
+def waiting(serial: int, *candidates: Account, tokens: float = 1000.0) -> Waiting:
+    made = make_waiting(serial, prompt_tokens=tokens, key=make_key(serial))
+    made.candidates = candidates
+    return made
+
+
+def test_the_time_to_the_first_token_is_that_of_all_work_before_and_its_own() -> None:
+    at = account()
+    at.start_prefill("a", 500.0, now=0.0)
+    at.enqueue(waiting(1, tokens=2000.0), now=0.0)
+
+    assert at.ttft_seconds(waiting(2), now=0.2) == pytest.approx(0.3 + 2.0 + 1.0)
+    assert at.wait_seconds(now=0.2) == pytest.approx(0.3 + 2.0)
+
+
+def test_what_is_cached_takes_no_time() -> None:
+    at = account()
+    at.mirror.hold(make_key("a", "b"), 1024)
+    follower = make_waiting(key=make_key("a", "b", "c"))
+
+    assert at.uncached_tokens(follower) == 512.0
+    assert at.ttft_seconds(follower, now=0.0) == pytest.approx(0.512)
+
+
+def test_a_token_is_always_left_to_compute() -> None:
+    at = account()
+    at.mirror.hold(make_key("a", "b"), 2048)
+
+    assert at.uncached_tokens(make_waiting(key=make_key("a", "b"))) == 1.0
+
+
+def test_work_that_takes_longer_than_predicted_is_expected_at_any_moment() -> None:
+    at = account()
+    at.start_prefill("a", 500.0, now=0.0)
+
+    assert at.free_at(now=7.0) == 7.0
+    assert at.wait_seconds(now=7.0) == 0.0
+
+
+def test_service_time_leaves_out_the_wait_behind_others() -> None:
+    at = account()
+    at.start_prefill("a", 500.0, now=1.0)
+    at.start_prefill("b", 500.0, now=1.1)
+
+    assert at.end_prefill("a", now=2.0) == pytest.approx(1.0)
+    assert at.end_prefill("b", now=2.5) == pytest.approx(0.5)
+    assert at.end_prefill("b", now=9.0) is None
+    assert at.unprefilled_tokens == 0.0
+
+
+def test_who_waits_elsewhere_is_a_guest_until_it_leaves() -> None:
+    here, there = account("here"), account("there")
+    guest = waiting(1, here, there)
+
+    here.enqueue(guest, 0.0)
+    assert (here.guests, list(there.guests.values())) == ({}, [guest])
+    here.dequeue(guest)
+
+    assert there.guests == {}
+    assert (len(here.queue), here.queued_tokens, guest.at) == (0, 0.0, None)
+
+
+def test_an_account_that_closes_is_nobodys_candidate() -> None:
+    here, closing = account("here"), account("closing")
+    guest = waiting(1, here, closing)
+    here.enqueue(guest, 0.0)
+
+    closing.dismiss_guests()
+
+    assert (guest.candidates, closing.guests) == ((here,), {})
+
+
+def test_a_newcomer_invites_those_who_wait_elsewhere() -> None:
+    here, newcomer = account("here"), account("newcomer")
+    guest = waiting(1, here)
+    here.enqueue(guest, 0.0)
+
+    newcomer.invite(guest)
+    here.dequeue(guest)
+    newcomer.enqueue(guest, 0.0)
+
+    assert list(here.guests.values()) == [guest]
+    assert newcomer.guests == {}
+
+
+def test_rounding_does_not_outlive_the_queue() -> None:
+    at = account()
+    one, two = waiting(1, tokens=0.1 + 1e9), waiting(2, tokens=1.3)
+    for each in (one, two):
+        at.enqueue(each, 0.0)
+    for each in (one, two):
+        at.dequeue(each)
+
+    assert at.queued_tokens == 0.0
+
+
+def test_it_tells_its_counts() -> None:
+    at = account()
+    at.start_prefill("a", 500.0, now=0.0)
+    at.enqueue(waiting(1), now=0.0)
+    at.mirror.hold(make_key("a", "b"), 1024)
+
+    counts = at.counts()
+
+    assert (counts.queued, counts.unprefilled, counts.decoding) == (1, 1, 0)
+    assert (counts.pending_tokens, counts.mirrored_blocks) == (1500.0, 2)
+    assert counts.mirror_is == "approximate"
+    assert at.worker.load == Load()

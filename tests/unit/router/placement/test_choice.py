@@ -1,0 +1,173 @@
+"""The choice among a key's homes: the paper's, and ours."""
+
+import random
+from typing import Any
+
+import msgspec
+import pytest
+
+from twofold_cluster.worker import Load
+from twofold_router.placement.accounts import Account
+from twofold_router.placement.choice import CostChoice, PairChoice
+from twofold_router.placement.homes import Homes
+from twofold_router.placement.pools import Pool
+from twofold_router.placement.testing import make_account, make_key, make_waiting
+from twofold_router.placement.waiting import Waiting
+
+PROMPT = make_key("a", "b", "c", "d")
+"""2048 tokens."""
+
+
+def pool(count: int = 20) -> Pool:
+    """Make one of workers that take a millisecond a token."""
+    made = Pool()
+    made.add([make_account(f"w{number}") for number in range(count)])
+    for account in made.accounts:
+        account.speed.announce(0.001)
+    return made
+
+
+def arriving(**changes: Any) -> Waiting:
+    return make_waiting(key=PROMPT, slo_seconds=5.0, **changes)
+
+
+def homes_of(workers: Pool, count: int) -> list[Account]:
+    return workers.homes(PROMPT.blocks[0], count)
+
+
+def load(account: Account, seconds: float) -> None:
+    """Give *account* work for so long."""
+    account.start_prefill(f"work {len(account.unprefilled)}", seconds * 1000, 0.0)
+
+
+def pair_choice(theta_seconds: float = 5.0, seed: int = 1) -> PairChoice:
+    return PairChoice(Homes(), random.Random(seed), theta_seconds)
+
+
+def cost_choice() -> CostChoice:
+    """Make one whose homes have seen enough for a key not to be hot."""
+    homes = Homes()
+    for number in range(200):
+        homes.find_key(make_waiting(key=make_key("other", number)), pool(2))
+    return CostChoice(homes)
+
+
+def test_the_pair_goes_by_the_longer_prefix_while_that_is_quick_enough() -> None:
+    workers = pool()
+    cold, warm = homes_of(workers, 2)
+    warm.mirror.hold(PROMPT, 2048)
+    load(warm, 4.5)
+
+    candidates, chosen = pair_choice()(arriving(), workers, 0.0)
+
+    assert (list(candidates), chosen) == ([cold, warm], warm)
+
+
+def test_beyond_theta_the_pair_goes_by_the_time_to_the_first_token() -> None:
+    workers = pool()
+    cold, warm = homes_of(workers, 2)
+    warm.mirror.hold(PROMPT, 2048)
+    load(warm, 5.1)
+
+    assert pair_choice()(arriving(), workers, 0.0)[1] is cold
+    load(cold, 9.0)
+    assert pair_choice()(arriving(), workers, 0.0)[1] is warm
+
+
+def test_half_of_theta_gives_way_earlier() -> None:
+    workers = pool()
+    cold, warm = homes_of(workers, 2)
+    warm.mirror.hold(PROMPT, 2048)
+    load(warm, 3.0)
+
+    assert pair_choice(theta_seconds=2.5)(arriving(), workers, 0.0)[1] is cold
+
+
+def test_of_equal_ones_the_pair_takes_the_one_with_fewer_running_blocks() -> None:
+    workers = pool()
+    first, second = homes_of(workers, 2)
+    first.worker = msgspec.structs.replace(first.worker, load=Load(kv_used_fraction=0.5))
+
+    assert all(pair_choice(seed=s)(arriving(), workers, 0.0)[1] is second for s in range(9))
+
+
+def test_of_entirely_equal_ones_chance_takes_one() -> None:
+    workers = pool()
+
+    chosen = {id(pair_choice(seed=seed)(arriving(), workers, 0.0)[1]) for seed in range(20)}
+
+    assert chosen == set(map(id, homes_of(workers, 2)))
+
+
+def test_computing_again_costs_four_times_its_time() -> None:
+    workers = pool()
+    cold, warm = homes_of(workers, 2)
+    warm.mirror.hold(make_key("a", "b"), 1024)
+    # 1.024 s of computing saved weigh as much as 4.096 s of waiting.
+    load(warm, 4.0)
+    patient = {"ttft_slo_seconds": 60.0}
+    assert cost_choice()(arriving(**patient), workers, 0.0)[1] is warm
+
+    load(warm, 0.2)
+
+    assert cost_choice()(arriving(**patient), workers, 0.0)[1] is cold
+
+
+@pytest.mark.parametrize(("overloaded", "expected"), [(1, 2), (2, 4), (3, 4), (4, 8), (8, 8)])
+def test_more_homes_are_asked_while_all_of_them_are_overloaded(
+    overloaded: int, expected: int
+) -> None:
+    workers = pool()
+    for home in homes_of(workers, overloaded):
+        load(home, 100.0)
+
+    candidates, chosen = cost_choice()(arriving(), workers, 0.0)
+
+    assert list(candidates) == homes_of(workers, expected)
+    assert chosen in candidates
+    assert chosen.unprefilled == {} or overloaded == 8
+
+
+def test_somebody_who_is_no_home_is_never_asked() -> None:
+    workers = pool(20)
+    for home in homes_of(workers, 8):
+        load(home, 100.0)
+
+    _, chosen = cost_choice()(arriving(), workers, 0.0)
+
+    assert chosen in homes_of(workers, 8)
+
+
+def test_a_hot_key_has_four_homes() -> None:
+    workers, choice = pool(), cost_choice()
+    for _ in range(40):
+        candidates, _ = choice(make_waiting(key=make_key("hot")), workers, 0.0)
+
+    assert len(candidates) == 4
+
+
+def test_in_a_large_cluster_a_rare_key_is_not_hot() -> None:
+    choice = cost_choice()
+    for number in range(5_000):
+        choice.homes.find_key(make_waiting(key=make_key(number)), pool(2))
+    large = pool(5_000)
+
+    assert len(choice(arriving(), large, 0.0)[0]) == 2
+
+
+def test_the_only_worker_is_chosen_whatever_it_has_to_do() -> None:
+    workers = pool(1)
+    load(workers.accounts[0], 100.0)
+
+    for choice in (cost_choice(), pair_choice()):
+        assert choice(arriving(), workers, 0.0) == ([workers.accounts[0]], workers.accounts[0])
+
+
+def test_a_dearer_home_where_it_is_on_time_comes_before_a_cheaper_one_where_it_is_late() -> None:
+    workers = pool()
+    cold, warm = homes_of(workers, 2)
+    warm.mirror.hold(PROMPT, 2048)
+    load(warm, 5.1)
+    assert cost_choice()(arriving(ttft_slo_seconds=6.0), workers, 0.0)[1] is warm
+
+    assert cost_choice()(arriving(ttft_slo_seconds=5.0), workers, 0.0)[1] is cold

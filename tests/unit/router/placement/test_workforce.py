@@ -1,0 +1,130 @@
+"""The accounts of all workers that are known."""
+
+import msgspec
+import pytest
+
+from twofold_cluster.identity import Role, WorkerId
+from twofold_cluster.worker import Load, Worker, WorkerState
+from twofold_router.placement.orders import ByArrival
+from twofold_router.placement.testing import make_key, make_waiting
+from twofold_router.placement.waiting import Waiting
+from twofold_router.placement.workforce import Workforce
+from twofold_router.testing import MODEL, make_worker
+
+P1, P2 = make_worker("p1", Role.PREFILL), make_worker("p2", Role.PREFILL)
+D1 = make_worker("d1", Role.DECODE)
+
+
+def workforce(*workers: Worker) -> Workforce:
+    made = Workforce(ByArrival, disaggregate=True)
+    made.update(workers, 0.0)
+    return made
+
+
+def wait(made: Workforce, *names: str) -> Waiting:
+    """Have somebody wait at the first of *names*, who may also wait at the others."""
+    waiting = make_waiting()
+    waiting.candidates = tuple(made.accounts[WorkerId(name)] for name in names)
+    waiting.candidates[0].enqueue(waiting, 0.0)
+    return waiting
+
+
+def test_new_load_alone_changes_no_pool() -> None:
+    made = workforce(P1, D1)
+    account = made.accounts[P1.worker_id]
+    busy = msgspec.structs.replace(P1, load=Load(3, 2, 1, 0.5, seconds_per_prefill_token=0.002))
+    waiting = wait(made, "p1")
+
+    change = made.update([busy], 1.0)
+
+    assert (change.homeless, change.joined) == ([], [])
+    assert (account.worker, account.speed.seconds_per_token) == (busy, 0.002)
+    assert waiting.at is account
+
+
+@pytest.mark.parametrize(
+    "worker",
+    [
+        msgspec.structs.replace(P1, state=WorkerState.DRAINING),
+        msgspec.structs.replace(P1, role=Role.DECODE),
+        msgspec.structs.replace(P1, revision="r2"),
+        make_worker("p1", Role.PREFILL, incarnation="2"),
+    ],
+    ids=["drains", "changes its role", "changes its revision", "restarts"],
+)
+def test_who_waits_at_a_worker_that_is_another_now_is_homeless(worker: Worker) -> None:
+    made = workforce(P1, P2, D1)
+    waiting, elsewhere = wait(made, "p1", "p2"), wait(made, "p2", "p1")
+    old = made.accounts[P1.worker_id]
+
+    change = made.update([worker], 1.0)
+
+    assert change.homeless == [waiting]
+    assert waiting.at is None
+    assert old not in elsewhere.candidates
+    assert old.guests == {}
+
+
+def test_who_waits_at_a_worker_that_leaves_is_homeless() -> None:
+    made = workforce(P1, P2, D1)
+    waiting, _ = wait(made, "p1", "p2"), wait(made, "p2")
+
+    change = made.forget([P1.worker_id, WorkerId("unknown")])
+
+    assert change.homeless == [waiting]
+    assert made.accounts.keys() == {"p2", "d1"}
+
+
+def test_when_the_last_partner_goes_nobody_waits_for_a_prefill_worker() -> None:
+    made = workforce(P1, D1)
+    waiting = wait(made, "p1")
+
+    assert made.forget([D1.worker_id]).homeless == [waiting]
+    assert made.update([D1], 2.0).joined == [made.accounts[P1.worker_id]]
+
+
+def test_a_new_incarnation_starts_with_an_empty_mirror_and_no_counts() -> None:
+    made = workforce(P1, D1)
+    old = made.accounts[P1.worker_id]
+    old.mirror.hold(make_key("a"), 512)
+    old.start_prefill("r", 512.0, 0.0)
+
+    made.update([make_worker("p1", Role.PREFILL, incarnation="2")], 1.0)
+
+    new = made.accounts[P1.worker_id]
+    assert new is not old
+    assert (len(new.mirror), new.unprefilled) == (0, {})
+
+
+def test_a_worker_that_drains_and_comes_back_is_as_it_was() -> None:
+    made = workforce(P1, D1)
+    account = made.accounts[P1.worker_id]
+    account.mirror.hold(make_key("a"), 512)
+    made.update([msgspec.structs.replace(P1, state=WorkerState.DRAINING)], 1.0)
+    assert made.pools.prefill(MODEL) is None
+    assert not account.is_ready
+
+    change = made.update([P1], 2.0)
+
+    assert change.joined == [account]
+    assert len(account.mirror) == 1
+
+
+def test_of_a_worker_that_is_told_of_twice_the_later_counts() -> None:
+    made = workforce(P1, D1)
+    draining = msgspec.structs.replace(P1, state=WorkerState.DRAINING)
+
+    made.update([draining, P1], 1.0)
+    assert made.accounts[P1.worker_id].is_ready
+    made.update([make_worker("p1", Role.PREFILL, incarnation="2"), draining], 2.0)
+
+    assert not made.accounts[P1.worker_id].is_ready
+
+
+def test_what_was_learned_of_a_model_goes_with_its_last_worker() -> None:
+    made = workforce(P1, D1)
+    made.forget([P1.worker_id])
+    assert MODEL in made.models
+    made.forget([D1.worker_id])
+
+    assert made.models == {}
