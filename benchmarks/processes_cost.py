@@ -120,11 +120,17 @@ def measure(
 
 def render(samples: Sequence[Sample], chosen: Sequence[Scenario]) -> str:
     """Render the medians as one Markdown table for each scenario."""
-    headers = ("CPU µs a request", "of it placement", "requests a second", "p50 ms", "p99 ms")
+    headers: tuple[str, ...] = (
+        "CPU µs a request",
+        "of it placement",
+        "requests a second",
+        "p50 ms",
+        "p99 ms",
+    )
     headers += ("busiest gateway", "failures")
     return "\n\n".join(
         table(
-            (f"{scenario.name}: processes", *headers),
+            (f"{scenario.name}: processes", *costs, *others),
             [_row(_of(samples, count, scenario), count) for count in PROCESS_COUNTS],
         )
         for scenario in chosen
@@ -159,14 +165,16 @@ def _measure_all(
     rounds: int,
 ) -> list[Sample]:
     """Measure all, another count first in every round."""
-    samples = []
+    samples: list[Sample] = []
     counts = list(routers)
     for number in range(rounds):
         turn = number % len(counts)
         for scenario in chosen:
             engines.pace(scenario.event_seconds)
-            for count in counts[turn:] + counts[:turn]:
-                samples.append(measure(engines, routers[count], count, scenario, number))
+            samples += (
+                measure(engines, routers[count], count, scenario, number)
+                for count in counts[turn:] + counts[:turn]
+            )
         say(f"round {number + 1} is done")
     return samples
 

@@ -68,7 +68,9 @@ class Reply:
 
     def outcome(self) -> str:
         """Return how the request ended: ``2xx`` and so on, or ``left`` by its client."""
-        is_told = self._status and self.responder.finished
+        responder = self.responder
+        # One that was aborted is finished too, and its client gone.
+        is_told = self._status and responder.finished and not responder.gone
         return f"{self._status // 100}xx" if is_told else "left"
 
     def _complete(self, headers: HeaderPairs) -> HeaderPairs:

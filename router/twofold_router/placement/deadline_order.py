@@ -161,10 +161,8 @@ class ByDeadline:
         """Save up for who has a claim while others go, or spend what was saved."""
         if self._named is not waiting:
             return
-        if self._claimant is None:
-            self._claim_seconds = 0.0
-        elif self._claimant is waiting:
+        if self._claimant is waiting:
             self._claim_seconds = max(self._claim_seconds - waiting.seconds, 0.0)
-        else:
+        elif self._claimant is not None:
             self._claim_seconds += self._overtaking_share * waiting.seconds
         self._named = None

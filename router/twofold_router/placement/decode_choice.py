@@ -21,9 +21,9 @@ from twofold_router.placement.past_future import RunningBatch
 from twofold_router.placement.prefill_speed import DEFAULT_SECONDS_PER_TOKEN
 from twofold_router.placement.step_times import StepTimes
 
-SAMPLE_LIMIT = 8
-"""Candidates that are looked at when the pool is larger. The best of two random ones gets most of
-what the best of all would (Mitzenmacher 2001); eight leave room for those with the prefix."""
+SAMPLE_LIMIT = 4
+"""Candidates that are looked at when the pool is larger: two that the key names, and two random
+ones, the better of which is most of what the best of all would be (Mitzenmacher 2001)."""
 
 
 class DecodeCandidate(Protocol):

@@ -52,17 +52,22 @@ class Office:
         self.dispatcher = dispatcher
         self.limiter = limiter
         self.gathering = gathering
+        self._told_stale = dispatcher.is_stale
         self._tasks = asyncio.TaskGroup()
 
     async def run(self) -> None:
-        """Do what takes time, and tell of a stale membership, until cancelled."""
-        was_stale = self.dispatcher.is_stale
+        """Do what takes time, and follow the membership's state, until cancelled."""
         async with self._tasks:
             while True:
                 await asyncio.sleep(STALE_CHECK_SECONDS)
-                if self.dispatcher.is_stale != was_stale:
-                    was_stale = not was_stale
-                    self.sessions.tell(Stale(was_stale))
+                self.tell_if_stale()
+
+    def tell_if_stale(self) -> None:
+        """Tell all, if the membership has become stale, or no longer is."""
+        is_stale = self.dispatcher.is_stale
+        if is_stale != self._told_stale:
+            self._told_stale = is_stale
+            self.sessions.tell(Stale(is_stale))
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.create_task(work)

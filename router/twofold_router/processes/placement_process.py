@@ -42,6 +42,7 @@ async def run_processes(settings: RouterSettings, command: Sequence[str]) -> Non
     sessions = Sessions()
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
+        stack.enter_context(listener)
         redis = await enter(open_redis(settings))
         dispatcher = await enter(open_dispatcher(settings, redis, metrics, sessions.follow))
         limiter = await enter(open_limiter(settings, redis))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from twofold_cluster.apis import Api
+from twofold_router.gateway import exchange
 
 if TYPE_CHECKING:
     from tests.integration.gateway.conftest import OpenCluster
@@ -89,3 +90,17 @@ async def test_a_quick_request_is_not_touched_by_its_deadline(open_cluster: "Ope
 
         assert {each.said for each in seen} == {"a0 a1 a2 "}
         assert cluster.metric("refusals_total") == 0
+
+
+async def test_a_client_that_does_not_even_read_the_error_is_left(
+    open_cluster: "OpenCluster", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "LAST_WORDS_SECONDS", 0.1)
+    async with open_cluster("d1", request_timeout_seconds=0.5) as cluster:
+        cluster["d1"].behaviour.pieces = [b"data: " + bytes(65536) + b"\n\n"] * 400
+        client = await cluster.leaving_client(stream=True)
+        client.reader._transport.pause_reading()  # type: ignore[attr-defined]
+
+        await cluster.eventually(lambda: cluster.metric("requests_total", status="left") == 1)
+        await cluster.eventually(lambda: cluster.metric("connections") == 0)
+        await client.leave()

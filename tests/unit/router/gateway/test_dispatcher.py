@@ -120,6 +120,7 @@ async def test_one_that_is_cancelled_is_never_decided() -> None:
 
     assert "b" not in desk.decisions
     assert desk.counts() == (0, 1)
+    assert not desk.dispatcher._deciders
 
 
 async def test_time_alone_refuses_one_that_waited_too_long() -> None:

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from twofold_cluster.errors import Fault
-from twofold_cluster.identity import Role, WorkerId
+from twofold_cluster.identity import Incarnation, Role, WorkerId
 from twofold_cluster.kv_events import BlockRemoved, BlockStored
 from twofold_cluster.worker import Load, Worker, WorkerState
 from twofold_router.placement import (
@@ -103,7 +103,7 @@ def test_a_request_that_cannot_be_parted_goes_to_one_worker_by_choice() -> None:
 
 
 @pytest.mark.parametrize("difference", [{"revision": "r2"}, {"compatibility": "c2"}])
-def test_workers_of_different_revisions_or_engines_never_pair(difference: dict[str, str]) -> None:
+def test_workers_of_different_revisions_or_engines_never_pair(difference: dict[str, Any]) -> None:
     stranger = make_worker("d", Role.DECODE, **difference)
     decision = dispatch(placer(P1, stranger), make_request())
 
@@ -501,11 +501,11 @@ def test_what_an_engine_evicts_is_predicted_no_more() -> None:
     place.finished("a", None, 0.3)
     assert counts(place, "mirror_is")["p1"] == "exact"
 
-    for incarnation in ("another life", P1.incarnation):
+    for incarnation in (Incarnation("another life"), P1.incarnation):
         place.blocks_changed(
             P1.worker_id,
             incarnation,
-            [BlockRemoved((63,))],  # type: ignore[arg-type]
+            [BlockRemoved((63,))],
         )
         decision = dispatch(place, make_request(incarnation, key=make_key("a", "b")), 1.0)
         place.finished(incarnation, None, 1.0)

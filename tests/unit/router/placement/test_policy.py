@@ -78,7 +78,8 @@ def arrivals(
     tenant: str, rate: float, seconds: float, slo_seconds: float
 ) -> list[PlacementRequest]:
     rng = random.Random(tenant)
-    made, now = [], 0.0
+    made: list[PlacementRequest] = []
+    now = 0.0
     while (now := now + rng.expovariate(rate)) < seconds:
         name = f"{tenant}-{len(made)}"
         made.append(

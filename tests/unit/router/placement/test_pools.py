@@ -1,5 +1,7 @@
 """Which workers can do what."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,7 +43,7 @@ def test_with_the_phases_together_whoever_decodes_computes_prompts() -> None:
 
 
 @pytest.mark.parametrize("other", [{"revision": "r2"}, {"compatibility": "c2"}, {"model": "m2"}])
-def test_a_prefill_worker_without_a_partner_is_of_no_use(other: dict[str, str]) -> None:
+def test_a_prefill_worker_without_a_partner_is_of_no_use(other: dict[str, Any]) -> None:
     made = pools(P1, make_account("d", Role.DECODE, **other))
 
     assert made.prefill(MODEL) is None

@@ -16,9 +16,12 @@ def measured(prefills: list[tuple[float, float | None, bool]]) -> float:
 
 def test_prompts_of_one_step_are_measured_together() -> None:
     # Each step computes two prompts, and tells of them one right after the other.
-    steps = [(0.4, 1000.0, False), (0.001, 1000.0, False)] * 20
+    steps: list[tuple[float, float | None, bool]] = [
+        (0.4, 1000.0, False),
+        (0.001, 1000.0, False),
+    ] * 20
 
-    assert measured(steps) == pytest.approx(0.4 / 2000, rel=0.01)
+    assert measured(step * 20) == pytest.approx(0.4 / 2000, rel=0.01)
 
 
 def test_a_prompt_that_was_computed_alone_is_a_sample() -> None:

@@ -42,5 +42,15 @@ def test_changing_ones_mind_is_not_kept() -> None:
     for rank in range(10_000):
         ranking.add(1, float(rank))
 
-    assert ranking.first() == (9999.0, 1)
     assert len(ranking._heap) <= SPARE_ENTRIES + 4
+    assert ranking.first() == (9999.0, 1)
+
+
+def test_when_all_have_left_hardly_anything_is_kept() -> None:
+    ranking: Ranking[int] = Ranking()
+    for name in range(1_000):
+        ranking.add(name, 0.0)
+    for name in range(1_000):
+        ranking.discard(name)
+
+    assert len(ranking._heap) <= SPARE_ENTRIES
