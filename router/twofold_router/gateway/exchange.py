@@ -361,6 +361,7 @@ class Exchange:
         error = RequestError(Fault.DEADLINE_EXCEEDED, f"not finished within {seconds:g} seconds")
         if not self._responder.started:
             raise error
+        self._metrics.refusal(error.fault.code)
         await self._end_stream(error)
 
     async def _end_stream(self, error: RequestError) -> None:

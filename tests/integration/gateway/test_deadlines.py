@@ -60,6 +60,7 @@ async def test_the_deadline_ends_a_stream_with_an_error_event(open_cluster: "Ope
         assert seen.said == "a0 "
         assert error["error"]["code"] == "deadline_exceeded"
         assert done == "[DONE]"
+        assert cluster.metric("refusals_total", code="deadline_exceeded") == 1
         await cluster.eventually(lambda: cluster["d1"].aborted == 1)
 
 

@@ -21,7 +21,7 @@ def test_prompts_of_one_step_are_measured_together() -> None:
         (0.001, 1000.0, False),
     ] * 20
 
-    assert measured(step * 20) == pytest.approx(0.4 / 2000, rel=0.01)
+    assert measured(steps) == pytest.approx(0.4 / 2000, rel=0.01)
 
 
 def test_a_prompt_that_was_computed_alone_is_a_sample() -> None:
