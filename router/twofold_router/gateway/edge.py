@@ -89,6 +89,8 @@ class Edge:
             else:
                 await Exchange(resources, call, reply).run()
         except RequestError as error:
+            if reply.dispatch is None:
+                reply.used_tokens = 0
             self._refuse(reply, error)
         finally:
             resources.metrics.request(reply.dispatch, reply.outcome())

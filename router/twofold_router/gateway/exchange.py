@@ -102,12 +102,15 @@ class Exchange:
     def _placement_request(self) -> PlacementRequest:
         call, settings = self._call, self._settings
         api, fields, terms = call.two_legged_api, call.fields, call.terms
-        salt = call.caller.salt or ""
         return PlacementRequest(
             request_id=self._resources.desk.unique_id(),
             model=call.model,
             key=prompt_key(
-                api, fields, model=call.model, salt=salt, block_bytes=settings.block_bytes
+                # The tenant's salt is in the fields already.
+                api,
+                fields,
+                model=call.model,
+                block_bytes=settings.block_bytes,
             ),
             separable=why_inseparable(api, fields) is None,
             arrived_at=call.arrived_at,
