@@ -16,8 +16,9 @@ from twofold_router.processes.office import Office, Session
 
 CHECK_SECONDS = 1.0
 
-HUNG_SECONDS = 30.0
-"""Without a report. Such a process cannot serve, and holds places that others could have."""
+HUNG_CHECKS = 30
+"""So many in a row without a report, of which there is one a second. Such a process cannot serve,
+and holds places that others could have."""
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ class Keeper:
                 return
             pause = backoff.after(time.monotonic() - began_at)
             extra = {"gateway": process, "code": code, "pause_seconds": pause}
-            _log.error("a gateway process ended", extra=extra)
+            _log.warning("a gateway process ended", extra=extra)
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await stop.wait()
@@ -66,39 +67,59 @@ class Keeper:
     async def _live(self, number: int, stop: asyncio.Event) -> int | None:
         """Run one process. Returns its exit code."""
         process, session = await self._start(number)
-        stopping = asyncio.create_task(stop.wait())
         ended = asyncio.create_task(process.wait())
+        try:
+            await self._watch(process, session, ended, stop)
+            session.link.send(Drain())
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._end_seconds):
+                    return await asyncio.shield(ended)
+            _log.error("a gateway process does not end", extra={"pid": process.pid})
+            process.kill()
+            return await ended
+        finally:
+            ended.cancel()
+            await session.link.close()
+
+    async def _watch(
+        self,
+        process: Process,
+        session: Session,
+        ended: "asyncio.Task[int]",
+        stop: asyncio.Event,
+    ) -> None:
+        """Wait until *process* has *ended* or is to *stop*; and end it, if it hangs."""
+        stopping = asyncio.create_task(stop.wait())
+        silent_checks = 0
         try:
             while not (stopping.done() or ended.done()):
                 await asyncio.wait(
                     (stopping, ended), timeout=CHECK_SECONDS, return_when="FIRST_COMPLETED"
                 )
-                if time.monotonic() - session.heard_at > HUNG_SECONDS:
-                    _log.error("a gateway process hangs", extra={"gateway": number})
+                # Checks are counted and not seconds, of which many pass for a process that is
+                # stopped together with this one.
+                silent_checks = 0 if session.has_reported() else silent_checks + 1
+                if silent_checks > HUNG_CHECKS:
+                    _log.error("a gateway process hangs", extra={"pid": process.pid})
                     process.kill()
-            session.link.send(Drain())
-            try:
-                async with asyncio.timeout(self._end_seconds):
-                    return await asyncio.shield(ended)
-            except TimeoutError:
-                _log.error("a gateway process does not end", extra={"gateway": number})
-                process.kill()
-            return await ended
         finally:
             stopping.cancel()
-            await session.link.close()
 
     async def _start(self, number: int) -> tuple[Process, Session]:
         ours, theirs = socket.socketpair()
         with theirs:
             assignment = Assignment(number, self._listener.fileno(), theirs.fileno())
-            process = await create_subprocess_exec(
-                *self._command,
-                str(assignment),
-                stdin=DEVNULL,
-                pass_fds=(assignment.listener, assignment.link),
-            )
-        session = Session(self._office, number, time.monotonic)
+            try:
+                process = await create_subprocess_exec(
+                    *self._command,
+                    str(assignment),
+                    stdin=DEVNULL,
+                    pass_fds=(assignment.listener, assignment.link),
+                )
+            except OSError:
+                ours.close()
+                raise
+        session = Session(self._office, number)
         loop = asyncio.get_running_loop()
         await loop.create_unix_connection(lambda: session.link, sock=ours)
         session.begin()

@@ -1,12 +1,12 @@
 """The placement process' side of all links: one placement, one count of limits, one sum."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from twofold_cluster.worker import Worker
 from twofold_router.access import Limiter, RateLimitedError
 from twofold_router.gateway import Dispatcher
+from twofold_router.gateway.background import Background
 from twofold_router.processes.clerk import Clerk
 from twofold_router.processes.exposing import router_text
 from twofold_router.processes.gathering import Gathering
@@ -46,21 +46,25 @@ class Office:
     """What all sessions share."""
 
     def __init__(
-        self, sessions: Sessions, dispatcher: Dispatcher, limiter: Limiter, gathering: Gathering
+        self,
+        sessions: Sessions,
+        dispatcher: Dispatcher,
+        limiter: Limiter,
+        gathering: Gathering,
+        background: Background,
     ) -> None:
         self.sessions = sessions
         self.dispatcher = dispatcher
         self.limiter = limiter
         self.gathering = gathering
+        self.background = background
         self._told_stale = dispatcher.is_stale
-        self._tasks = asyncio.TaskGroup()
 
     async def run(self) -> None:
-        """Do what takes time, and follow the membership's state, until cancelled."""
-        async with self._tasks:
-            while True:
-                await asyncio.sleep(STALE_CHECK_SECONDS)
-                self.tell_if_stale()
+        """Follow the membership's state, until cancelled."""
+        while True:
+            await asyncio.sleep(STALE_CHECK_SECONDS)
+            self.tell_if_stale()
 
     def tell_if_stale(self) -> None:
         """Tell all, if the membership has become stale, or no longer is."""
@@ -68,9 +72,6 @@ class Office:
         if is_stale != self._told_stale:
             self._told_stale = is_stale
             self.sessions.tell(Stale(is_stale))
-
-    def start(self, work: Coroutine[Any, Any, None]) -> None:
-        self._tasks.create_task(work)
 
     async def metrics_text(self) -> bytes:
         """Write the metrics of the whole router."""
@@ -80,14 +81,12 @@ class Office:
 class Session:
     """One gateway process, from the moment its link is connected until that is lost."""
 
-    def __init__(self, office: Office, process: int, clock: Callable[[], float]) -> None:
+    def __init__(self, office: Office, process: int) -> None:
         self.link = Link()
         self.clerk = Clerk(office.dispatcher, self.link.send)
-        self.heard_at = clock()
-        """When the process last reported. It does so every second, unless it hangs."""
         self._office = office
         self._process = process
-        self._clock = clock
+        self._has_reported = False
         self.link.receive(
             {
                 **self.clerk.handlers(),
@@ -105,6 +104,11 @@ class Session:
         self._office.gathering.join(self._process, self.link.send)
         self.clerk.welcome()
 
+    def has_reported(self) -> bool:
+        """Return True if the process has, since this was asked last."""
+        has_reported, self._has_reported = self._has_reported, False
+        return has_reported
+
     def _end(self) -> None:
         self._office.sessions.discard(self)
         self._office.gathering.leave(self._process)
@@ -115,7 +119,7 @@ class Session:
         self.clerk.suspect(message)
 
     def _admit(self, message: Admit) -> None:
-        self._office.start(self._answer_admit(message))
+        self._office.background.start(self._answer_admit(message))
 
     async def _answer_admit(self, message: Admit) -> None:
         answer: Message
@@ -134,11 +138,11 @@ class Session:
         self._office.limiter.settle(message.admission, message.tokens)
 
     def _report(self, message: Report) -> None:
-        self.heard_at = self._clock()
+        self._has_reported = True
         self._office.gathering.take(self._process, message)
 
     def _ask_metrics(self, message: AskMetrics) -> None:
-        self._office.start(self._answer_metrics(message))
+        self._office.background.start(self._answer_metrics(message))
 
     async def _answer_metrics(self, message: AskMetrics) -> None:
         self.link.send(MetricsText(message.question, await self._office.metrics_text()))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 from twofold_router.gateway import listen, url_of
+from twofold_router.gateway.background import open_background
 from twofold_router.metrics import Metrics
 from twofold_router.processes.assignment import GATEWAY_FLAG
 from twofold_router.processes.ending import end_seconds
@@ -20,6 +21,9 @@ from twofold_router.running import (
     stop_event,
 )
 from twofold_router.settings import RouterSettings
+
+BACKGROUND_DRAIN_SECONDS = 1.0
+"""For answers that nobody is left to hear."""
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +51,9 @@ async def run_processes(settings: RouterSettings, command: Sequence[str]) -> Non
         dispatcher = await enter(open_dispatcher(settings, redis, metrics, sessions.follow))
         limiter = await enter(open_limiter(settings, redis))
         await enter(open_admitting(settings, limiter, limiter.keep_only))
-        office = Office(sessions, dispatcher, limiter, Gathering(metrics.tallies))
+        background = await enter(open_background(BACKGROUND_DRAIN_SECONDS))
+        gathering = Gathering(metrics.tallies)
+        office = Office(sessions, dispatcher, limiter, gathering, background)
         await enter(running(office.run()))
         keeper = Keeper([*command, GATEWAY_FLAG], listener, office, end_seconds(settings))
         extra = {"url": url_of(listener), "processes": settings.processes}

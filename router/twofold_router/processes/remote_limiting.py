@@ -20,11 +20,11 @@ class RemoteLimiter:
         """See ``Limiter``.
 
         Raises:
-            RequestError: also when the placement process has gone.
+            RequestError: also when the placement process does not answer, or has gone.
         """
-        number, answer = self._questions.open()
-        self._send(Admit(number, name, limits, tokens))
-        return await answer
+        return await self._questions.ask(
+            lambda number: self._send(Admit(number, name, limits, tokens))
+        )
 
     def settle(self, admission: Admission, tokens: int) -> None:
         self._send(Settle(admission, tokens))

@@ -38,11 +38,9 @@ class Reporting:
         """Return the metrics of the whole router.
 
         Raises:
-            RequestError: the placement process has gone.
+            RequestError: the placement process does not answer, or has gone.
         """
-        number, answer = self._questions.open()
-        self._send(AskMetrics(number))
-        return await answer
+        return await self._questions.ask(lambda number: self._send(AskMetrics(number)))
 
     def handlers(self) -> Handlers:
         return {AskReport: self._take_question, MetricsText: self._take_text}

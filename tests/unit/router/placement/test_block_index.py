@@ -109,13 +109,15 @@ def test_a_prompt_is_not_tied_to_a_chain_of_another_length() -> None:
 def test_another_cache_than_the_devices_does_not_count() -> None:
     index = Index()
     index.store(*range(4))
-    index.store(*range(20, 24), medium="CPU")
+    index.store(*range(20, 24), medium="CPU")  # if it counted, there were two chains of this length
     index.prefill(prompt("a"))
 
     index.remove(3, medium="CPU")
     index.remove(3, group=1)
 
     assert held(index, prompt("a")) == [True]
+    index.remove(3)
+    assert held(index, prompt("a")) == [False]
 
 
 def test_it_is_approximate_then_exact_and_degraded_when_events_are_lost() -> None:

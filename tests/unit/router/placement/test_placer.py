@@ -407,13 +407,13 @@ def test_a_join_moves_only_those_who_gain_by_its_room(policy: str) -> None:
 
 def test_a_worker_that_failed_a_request_does_not_get_it_back_by_restarting() -> None:
     place = narrow(P1, P2, D1, policy="twofold")
-    for name, avoid in (("a", P1), ("b", P2), ("c", P2)):
-        place.submit(make_request(name, avoid=frozenset({avoid.worker_id})), 0.0)
-    assert counts(place, "queued")["p1"] == 1
+    for number in range(12):
+        place.submit(make_request(f"r{number}", avoid=frozenset({P2.worker_id})), 0.0)
+    assert counts(place, "queued") == {"p1": 11, "p2": 0, "d1": 0}
 
     place.workers_changed([make_worker("p2", Role.PREFILL, incarnation="2")], 1.0)
 
-    assert counts(place, "queued")["p1"] == 1
+    assert counts(place, "queued") == {"p1": 11, "p2": 0, "d1": 0}
 
 
 def test_a_worker_that_left_takes_nobody_over() -> None:
@@ -571,9 +571,11 @@ def test_a_name_may_come_back_when_its_request_is_over() -> None:
         place.finished("a", None, now + 0.005)
     place.submit(make_request("a"), 0.05)
 
-    # The moments of the first two lives mean nothing to the third.
+    # The moments of the first two lives mean nothing to the third, nor to anybody after it.
     assert place.tick(0.01 + decision.ttft_seconds) == []
     assert counts(place, "unprefilled") == {"b1": 1}
+    place.finished("a", None, 0.06)
+    assert place.tick(1e6) == []
 
 
 def test_finishing_twice_is_a_bug_of_the_caller() -> None:

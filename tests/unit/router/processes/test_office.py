@@ -9,6 +9,7 @@ from twofold_cluster.identity import Role
 from twofold_cluster.worker import WorkerState
 from twofold_router.access import Limits, LocalLimiter
 from twofold_router.gateway import Dispatcher
+from twofold_router.gateway.background import Background, open_background
 from twofold_router.http.testing import MemoryTransport
 from twofold_router.placement import PlacementSettings, make_placement
 from twofold_router.placement.testing import make_request
@@ -71,21 +72,20 @@ class Process:
 class House:
     """An office with a worker, and processes that come."""
 
-    def __init__(self) -> None:
+    def __init__(self, background: Background) -> None:
         self.is_stale = False
-        self.time = 0.0
         sessions = Sessions()
         self.dispatcher = Dispatcher(
-            make_placement("twofold", PlacementSettings()), clock=lambda: self.time
+            make_placement("twofold", PlacementSettings()), clock=lambda: 0.0
         )
         self.dispatcher.follow([WORKER], [])
         self.dispatcher.stale_if(lambda: self.is_stale)
         gathering = Gathering(Tallies(), answer_seconds=60.0)
-        limiter = LocalLimiter(clock=lambda: self.time)
-        self.office = Office(sessions, self.dispatcher, limiter, gathering)
+        limiter = LocalLimiter(clock=lambda: 0.0)
+        self.office = Office(sessions, self.dispatcher, limiter, gathering, background)
 
     def come(self, number: int) -> Process:
-        session = Session(self.office, number, lambda: self.time)
+        session = Session(self.office, number)
         transport = MemoryTransport(session.link)
         session.begin()
         return Process(session, transport, [])
@@ -93,14 +93,8 @@ class House:
 
 @asynccontextmanager
 async def open_house() -> AsyncIterator[House]:
-    house = House()
-    running = asyncio.create_task(house.office.run())
-    await asyncio.sleep(0)
-    try:
-        yield house
-    finally:
-        running.cancel()
-        await asyncio.wait([running])
+    async with open_background(60.0) as background:
+        yield House(background)
 
 
 async def test_who_comes_is_welcomed_and_told_of_changes() -> None:
@@ -182,13 +176,14 @@ async def test_who_goes_holds_nothing_and_is_told_nothing_more() -> None:
 async def test_a_report_is_a_sign_of_life() -> None:
     async with open_house() as house:
         process = house.come(1)
-        house.time = 7.0
 
         await process.send(Suspect(WORKER.worker_id, WORKER.incarnation))
-        early = process.session.heard_at
+        early = process.session.has_reported()
         await process.send(Report(Tallies(), 0))
 
-        assert (early, process.session.heard_at) == (0.0, 7.0)
+        assert not early
+        assert process.session.has_reported()
+        assert not process.session.has_reported()
 
 
 async def test_all_are_told_when_the_membership_becomes_stale_and_when_it_no_longer_is() -> None:
