@@ -329,32 +329,75 @@ async def test_the_limits_of_a_key_hold_over_all_processes(tmp_path: Path) -> No
     assert_ended_well(router, log)
 
 
-async def test_all_processes_know_when_the_workers_cannot_be_followed(valkey: "Valkey") -> None:
+async def test_all_processes_know_whether_the_workers_can_be_followed(valkey: "Valkey") -> None:
     options = ("--service", SERVICE, "--redis", valkey.url)
     async with (
         one_engine() as engine,
         running(*options) as router,
         connect(valkey.url) as redis,
         asyncio.TaskGroup() as tasks,
+        AsyncExitStack() as stack,
     ):
         announcing = tasks.create_task(Announcer(redis, engine.worker).run())
         await router.until_complete()
-        async with router.client() as client:
-            await ask_from_all(router, [client])
+        clients: list[httpx.AsyncClient] = []
+        async with asyncio.timeout(SETTLE_SECONDS):
+            while not all(map(router.accepted_by, router.children())):
+                clients.append(await stack.enter_async_context(router.client()))
+                await ask_from_all(router, clients[-1:])
+        await until_all_are(clients, stale=False)
         announcing.cancel()
         valkey.kill()
 
-        async with AsyncExitStack() as stack, asyncio.timeout(SETTLE_SECONDS):
-            clients: list[httpx.AsyncClient] = []
-            while not all(map(router.accepted_by, router.children())):
-                clients.append(await stack.enter_async_context(router.client()))
-                await clients[-1].get("/health")
-            for client in clients:
-                while not (await client.get("/ready")).json()["stale"]:
-                    await asyncio.sleep(0.1)
+        await until_all_are(clients, stale=True)
+        await ask_from_all(router, clients)
         log = await router.terminate()
 
     assert_ended_well(router, log)
+
+
+async def until_all_are(clients: Sequence[httpx.AsyncClient], *, stale: bool) -> None:
+    async with asyncio.timeout(SETTLE_SECONDS):
+        for client in clients:
+            while (await client.get("/ready")).json()["stale"] is not stale:
+                await asyncio.sleep(0.05)
+
+
+async def test_who_comes_while_a_process_is_replaced_is_served() -> None:
+    async with router_and_engine() as (router, _):
+        for victim in router.children():
+            victim.send_signal(signal.SIGSTOP)
+        async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
+            clients = [await stack.enter_async_context(router.client()) for _ in range(12)]
+            asked = [tasks.create_task(c.post("/v1/completions", json=ASK)) for c in clients]
+            await until_connected(router, 12)
+            for victim in router.children():
+                victim.kill()
+            answers = await asyncio.gather(*asked)
+
+    assert [answer.status_code for answer in answers] == [200] * 12
+
+
+async def until_connected(router: Router, count: int) -> None:
+    """Wait until *count* connections of ours are made, though nobody may have accepted them."""
+    async with asyncio.timeout(SETTLE_SECONDS):
+        while True:
+            ours = psutil.Process().net_connections("tcp")
+            made = [each for each in ours if each.raddr and each.raddr.port == router.port]
+            if sum(each.status == psutil.CONN_ESTABLISHED for each in made) >= count:
+                return
+            await asyncio.sleep(0.05)
+
+
+async def test_a_second_router_does_not_share_the_port_of_the_first() -> None:
+    async with router_and_engine() as (router, _):
+        words = command(*NOWHERE, "--port", str(router.port))
+        ended = await asyncio.to_thread(
+            subprocess.run, words, capture_output=True, text=True, timeout=30, check=False
+        )
+
+    assert ended.returncode == 2
+    assert f"cannot listen on 127.0.0.1:{router.port}" in ended.stderr
 
 
 NOWHERE = ["--worker", "both=http://127.0.0.1:1", "--processes", "2"]

@@ -1,12 +1,13 @@
 """One router in several processes: one places, the others serve clients and ask it.
 
-The placement process owns the workers, the placement, the limits of the keys and the socket for
+The placement process owns the workers, the placement, the limits of the keys and the sockets for
 clients. Each gateway process owns its connections and what it counts. They talk over a pair of Unix
 sockets each, which has no name: nobody else can connect, and nothing is left behind.
 
-A gateway process that ends loses its connections, and no more: its places are given back and
-another takes its place. Without the placement process the others end, so that whoever supervises
-the router starts all of it again; what is in flight has the time of a drain.
+A gateway process that ends loses its connections, and no more: what it held in the placement is
+given back, and another takes its socket over. Without the placement process the others end, so
+that whoever supervises the router starts all of it again; what is in flight has the time of a
+drain.
 """
 
 from twofold_router.processes.assignment import GATEWAY_FLAG, Assignment

@@ -13,7 +13,7 @@ class Assignment:
     process: int
     """Counts up over the life of the router: a process that takes another's place is a new one."""
     listener: int
-    """The socket that clients connect to."""
+    """The socket that its clients connect to."""
     link: int
     """One end of a pair of Unix sockets; the placement process has the other."""
 

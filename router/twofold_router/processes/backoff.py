@@ -1,7 +1,8 @@
 """How soon a process that ended is started again."""
 
 FIRST_SECONDS = 0.1
-LONGEST_SECONDS = 10.0
+LONGEST_SECONDS = 5.0
+"""Meanwhile the connections that the kernel has meant for the process wait."""
 
 STEADY_SECONDS = 30.0
 """Who has lived so long does not end at every start."""

@@ -27,32 +27,37 @@ class Keeper:
     """Owns the gateway processes."""
 
     def __init__(
-        self, command: Sequence[str], listener: socket.socket, office: Office, end_seconds: float
+        self,
+        command: Sequence[str],
+        listeners: Sequence[socket.socket],
+        office: Office,
+        end_seconds: float,
     ) -> None:
-        """*command* starts a gateway process, with an ``Assignment`` as its last argument. One that
-        has not ended *end_seconds* after it was asked to is killed."""
+        """*command* starts a gateway process, with an ``Assignment`` as its last argument, for each
+        of *listeners*. One that has not ended *end_seconds* after it was asked to is killed."""
         self._command = command
-        self._listener = listener
+        self._listeners = listeners
         self._office = office
         self._end_seconds = end_seconds
         self._serial = itertools.count(1)
 
-    async def run(self, count: int, stop: asyncio.Event) -> None:
-        """Have *count* processes serve until *stop* is set, and wait for their ends."""
+    async def run(self, stop: asyncio.Event) -> None:
+        """Have the processes serve until *stop* is set, and wait for their ends."""
         async with asyncio.TaskGroup() as tasks:
-            for _ in range(count):
-                tasks.create_task(self._keep(stop))
+            for listener in self._listeners:
+                tasks.create_task(self._keep(listener, stop))
             await stop.wait()
             # Those who come now are refused, and do not wait for nobody.
-            self._listener.close()
+            for listener in self._listeners:
+                listener.close()
 
-    async def _keep(self, stop: asyncio.Event) -> None:
+    async def _keep(self, listener: socket.socket, stop: asyncio.Event) -> None:
         backoff = Backoff()
         while not stop.is_set():
             began_at = time.monotonic()
             process = next(self._serial)
             try:
-                code = await self._live(process, stop)
+                code = await self._live(process, listener, stop)
             except OSError as error:  # too many processes or descriptors, perhaps not for long
                 code = error.errno
             if stop.is_set():
@@ -64,9 +69,9 @@ class Keeper:
                 async with asyncio.timeout(pause):
                     await stop.wait()
 
-    async def _live(self, number: int, stop: asyncio.Event) -> int | None:
+    async def _live(self, number: int, listener: socket.socket, stop: asyncio.Event) -> int | None:
         """Run one process. Returns its exit code."""
-        process, session = await self._start(number)
+        process, session = await self._start(number, listener)
         ended = asyncio.create_task(process.wait())
         try:
             await self._watch(process, session, ended, stop)
@@ -105,10 +110,10 @@ class Keeper:
         finally:
             stopping.cancel()
 
-    async def _start(self, number: int) -> tuple[Process, Session]:
+    async def _start(self, number: int, listener: socket.socket) -> tuple[Process, Session]:
         ours, theirs = socket.socketpair()
         with theirs:
-            assignment = Assignment(number, self._listener.fileno(), theirs.fileno())
+            assignment = Assignment(number, listener.fileno(), theirs.fileno())
             try:
                 process = await create_subprocess_exec(
                     *self._command,

@@ -4,13 +4,14 @@ import logging
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
-from twofold_router.gateway import listen, url_of
+from twofold_router.gateway import url_of
 from twofold_router.gateway.background import open_background
 from twofold_router.metrics import Metrics
 from twofold_router.processes.assignment import GATEWAY_FLAG
 from twofold_router.processes.ending import end_seconds
 from twofold_router.processes.gathering import Gathering
 from twofold_router.processes.keeping import Keeper
+from twofold_router.processes.listening import listen_together
 from twofold_router.processes.office import Office, Sessions
 from twofold_router.running import (
     open_admitting,
@@ -32,21 +33,19 @@ async def run_processes(settings: RouterSettings, command: Sequence[str]) -> Non
     """Place for ``settings.processes`` gateway processes until a signal comes.
 
     They are started with *command*, by which this process was started, and so have its settings.
-    The socket for clients is opened here, once, and all of them accept from it: what waits in its
-    queue waits for any of them. With SO_REUSEPORT each would have a queue of its own, and what
-    waits in it would be lost with its process.
 
     Raises:
         CannotListenError: the address cannot be had.
         InvalidSettingError: the Redis URL is none, or the file of keys cannot be used.
     """
     stop = stop_event()
-    listener = listen(settings.host, settings.port)
+    listeners = listen_together(settings.host, settings.port, settings.processes)
     metrics = Metrics()
     sessions = Sessions()
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
-        stack.enter_context(listener)
+        for listener in listeners:
+            stack.enter_context(listener)
         redis = await enter(open_redis(settings))
         dispatcher = await enter(open_dispatcher(settings, redis, metrics, sessions.follow))
         limiter = await enter(open_limiter(settings, redis))
@@ -55,8 +54,8 @@ async def run_processes(settings: RouterSettings, command: Sequence[str]) -> Non
         gathering = Gathering(metrics.tallies)
         office = Office(sessions, dispatcher, limiter, gathering, background)
         await enter(running(office.run()))
-        keeper = Keeper([*command, GATEWAY_FLAG], listener, office, end_seconds(settings))
-        extra = {"url": url_of(listener), "processes": settings.processes}
+        keeper = Keeper([*command, GATEWAY_FLAG], listeners, office, end_seconds(settings))
+        extra = {"url": url_of(listeners[0]), "processes": settings.processes}
         _log.info("placing", extra=extra)
-        await keeper.run(settings.processes, stop)
+        await keeper.run(stop)
     _log.info("stopped")

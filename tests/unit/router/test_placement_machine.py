@@ -9,6 +9,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
+    initialize,
     invariant,
     precondition,
     rule,
@@ -16,6 +17,7 @@ from hypothesis.stateful import (
 )
 
 from twofold_cluster.identity import Role
+from twofold_cluster.prompt_key import PromptKey
 from twofold_cluster.worker import Load, Worker, WorkerState
 from twofold_router.placement import (
     POLICIES,
@@ -40,6 +42,17 @@ KEYS = st.builds(
     lambda blocks, rest: make_key(*blocks, rest_tokens=rest, block_tokens=16),
     st.lists(st.integers(0, 1), max_size=6),
     st.sampled_from([1, 15]),
+)
+CHANGES = st.fixed_dictionaries(
+    {},
+    optional={
+        "separable": st.just(False),
+        "avoid": st.frozensets(st.sampled_from(["w0", "w1"])),
+        "cause": st.just(Reason.PREFILL_FAILED),
+        "priority": st.just(1),
+        "tenant": st.sampled_from(["a", "b"]),
+        "refuse_late": st.just(True),
+    },
 )
 USAGES = st.sampled_from([None, PromptUsage(40), PromptUsage(70, 0), PromptUsage(96, 64)])
 SETTINGS = PlacementSettings(
@@ -67,7 +80,7 @@ class PlacementMachine(RuleBasedStateMachine):
         self.going: dict[str, Dispatch] = {}
         self.unprefilled: set[str] = set()
         self.now = 0.0
-        self.serial = itertools.count()
+        self.serial = itertools.count(1)
 
     def learn(self, decisions: list[Decision]) -> None:
         for decision in decisions:
@@ -92,6 +105,16 @@ class PlacementMachine(RuleBasedStateMachine):
             assert self.disaggregate
             assert decision.prefill.role is Role.PREFILL
             assert decision.prefill.revision == decision.decode.revision
+
+    @initialize()
+    def start(self) -> None:
+        """Have somebody to wait for, so that most of the steps are about those who wait."""
+        roles = {"w0": Role.PREFILL, "w1": Role.PREFILL, "w2": Role.PREFILL, "w3": Role.DECODE}
+        self.workers = {
+            name: make_worker(name, role, incarnation="0", revision="r1", capacity=200)
+            for name, role in roles.items()
+        }
+        self.learn(self.place.workers_changed(self.workers.values(), self.now))
 
     @rule(name=NAMES, role=ROLES, revision=st.sampled_from(["r1", "r2"]), same_life=st.booleans())
     def join_or_restart_or_change(
@@ -121,30 +144,17 @@ class PlacementMachine(RuleBasedStateMachine):
             self.workers.pop(name, None)
         self.learn(self.place.workers_gone(leaving, self.now))
 
-    @rule(
-        key=KEYS,
-        patience=st.integers(1, 50),
-        changes=st.fixed_dictionaries(
-            {},
-            optional={
-                "separable": st.just(False),
-                "avoid": st.frozensets(st.sampled_from(["w0", "w1"])),
-                "cause": st.just(Reason.PREFILL_FAILED),
-                "priority": st.just(1),
-                "tenant": st.sampled_from(["a", "b"]),
-                "refuse_late": st.just(True),
-            },
-        ),
-    )
-    def submit(self, key: Any, patience: int, changes: dict[str, Any]) -> None:
-        name = f"r{next(self.serial)}"
-        request = make_request(
-            name, key=key, arrived_at=self.now, deadline_at=self.now + patience, **changes
-        )
-        self.waiting[name] = request
-        self.learn(self.place.submit(request, self.now))
-        if request.cause is not None and any(w.role.decodes for w in self.usable(request)):
-            assert name in self.waiting or name in self.going or request.refuse_late
+    @rule(requests=st.lists(st.tuples(KEYS, st.integers(1, 50), CHANGES), min_size=1, max_size=4))
+    def submit(self, requests: list[tuple[PromptKey, int, dict[str, Any]]]) -> None:
+        for key, patience, changes in requests:
+            name = f"r{next(self.serial)}"
+            request = make_request(
+                name, key=key, arrived_at=self.now, deadline_at=self.now + patience, **changes
+            )
+            self.waiting[name] = request
+            self.learn(self.place.submit(request, self.now))
+            if request.cause is not None and any(w.role.decodes for w in self.usable(request)):
+                assert name in self.waiting or name in self.going or request.refuse_late
 
     def usable(self, request: PlacementRequest) -> list[Worker]:
         ready = [w for w in self.workers.values() if w.state is WorkerState.READY]
@@ -287,5 +297,5 @@ def test_nobody_is_lost_and_all_counts_are_given_back(policy: str, disaggregate:
     Machine.disaggregate = disaggregate
     run_state_machine_as_test(
         Machine,
-        settings=hypothesis_settings(max_examples=15, stateful_step_count=30, deadline=None),
+        settings=hypothesis_settings(max_examples=25, stateful_step_count=40, deadline=None),
     )

@@ -25,6 +25,7 @@ async def test_each_answer_goes_to_who_asked() -> None:
     questions.answer(one, "first")
 
     assert (await first, await second) == ("first", "second")
+    assert not questions._futures
 
 
 async def test_an_answer_may_be_an_error() -> None:
