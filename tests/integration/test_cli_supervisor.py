@@ -104,6 +104,7 @@ parser = argparse.ArgumentParser()
 for name in ("service", "redis", "host", "port"):
     parser.add_argument("--" + name, required=True)
 parser.add_argument("--no-disaggregation", action="store_true")
+parser.add_argument("--block-tokens", type=int)
 arguments = parser.parse_args()
 
 

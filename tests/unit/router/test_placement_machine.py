@@ -297,5 +297,5 @@ def test_nobody_is_lost_and_all_counts_are_given_back(policy: str, disaggregate:
     Machine.disaggregate = disaggregate
     run_state_machine_as_test(
         Machine,
-        settings=hypothesis_settings(max_examples=25, stateful_step_count=40, deadline=None),
+        settings=hypothesis_settings(max_examples=15, stateful_step_count=40, deadline=None),
     )
