@@ -1,5 +1,7 @@
 """What the router knows of one incarnation of a worker, and what it has there."""
 
+import math
+
 from twofold_cluster.identity import Incarnation, WorkerId
 from twofold_cluster.worker import Worker
 from twofold_router.placement.block_index import BlockIndex
@@ -43,6 +45,7 @@ class Account:
         "speed",
         "statistics",
         "step_times",
+        "told_at",
         "unprefilled",
         "unprefilled_tokens",
         "worker",
@@ -68,6 +71,8 @@ class Account:
         self.unprefilled_tokens = 0.0
         self.busy_since = 0.0
         """When the first of them came to be computed."""
+        self.told_at = -math.inf
+        """When somebody last told that a prompt was computed here."""
         self.batch = RunningBatch(statistics.output_lengths.predict_beyond, now)
         self.step_times = StepTimes(statistics.step_times)
         self.decoding = 0

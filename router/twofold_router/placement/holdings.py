@@ -9,10 +9,12 @@ class Holding:
     ``computed_at``.
 
     ``source`` is the account whose blocks the decode worker must be able to use, None if it
-    computes the prompt itself. The token counts are predictions.
+    computes the prompt itself. ``began_at`` is when the prompt was dispatched to be computed. The
+    token counts are predictions.
     """
 
     __slots__ = (
+        "began_at",
         "cached_tokens",
         "computed_at",
         "decode",
@@ -27,6 +29,7 @@ class Holding:
         self.decode = decode
         self.source = None if computed_at is decode else computed_at
         self.is_learned = False
+        self.began_at = 0.0
         self.compute_at(computed_at)
 
     def compute_at(self, account: Account) -> None:

@@ -28,8 +28,7 @@ def learn_prompt(holding: Holding, usage: PromptUsage | None, seconds: float | N
         holding.decode.mirror.hold(key, prompt_tokens)
     computed_tokens = max(prompt_tokens - cached_tokens, 0.0)
     if seconds is not None:
-        told_tokens = computed_tokens if usage is not None else None
-        account.meter.add(seconds, told_tokens, is_idle=not account.unprefilled)
+        account.meter.add(seconds, computed_tokens, is_idle=not account.unprefilled)
     return computed_tokens
 
 

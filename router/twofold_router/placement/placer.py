@@ -121,10 +121,15 @@ class Placer:
     def prefilled(self, request_id: str, usage: PromptUsage | None, now: float) -> list[Decision]:
         holding = self._holdings[request_id]
         self._prefill_ends.discard(request_id)
-        seconds = holding.computed_at.end_prefill(request_id, now)
+        account = holding.computed_at
+        seconds = account.end_prefill(request_id, now)
+        if seconds is None:
+            # The place was given back by time: here is how long it really took.
+            seconds = now - max(holding.began_at, account.told_at)
+        account.told_at = now
         self._learn_prompt(holding, usage, seconds, now)
         self._decode_side.begin(holding, now)
-        return self._fill(holding.computed_at, now)
+        return self._fill(account, now)
 
     def move_decode(
         self, request_id: str, avoid: frozenset[WorkerId], now: float
@@ -328,6 +333,7 @@ class Placer:
         """Take a place for the prefill where it is computed; return when it should be over."""
         account = holding.computed_at
         request_id = holding.waiting.request.request_id
+        holding.began_at = now
         account.start_prefill(request_id, holding.uncached_tokens, now)
         ends_at = account.free_at(now)
         if holding.source is None:

@@ -602,3 +602,20 @@ def test_nothing_is_kept_of_requests_that_are_over() -> None:
     for expiry in (place._deadlines, place._prefill_ends):
         assert len(expiry._moments._heap) < 100
     assert len(place._bound) == len(place._waiting) == len(place._holdings) == 0
+
+
+def test_the_speed_of_a_worker_that_does_both_is_learned_though_its_places_end_by_time() -> None:
+    both = make_worker("b", Role.BOTH)
+    place = placer(both)
+    expected = []
+    for number in range(4):
+        now = 100.0 * number
+        key = make_key(number, "x")  # 1,024 tokens: 0.16 s at the default speed
+        name = f"r{number}"
+        expected.append(dispatch(place, make_request(name, key=key), now).ttft_seconds)
+        place.tick(now + 1.0)
+        place.prefilled(name, None, now + 2.0)
+        place.finished(name, None, now + 3.0)
+
+    assert expected[0] == pytest.approx(0.16, rel=0.1)
+    assert expected[3] == pytest.approx(2.0, rel=0.1)
