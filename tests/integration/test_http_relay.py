@@ -1,17 +1,14 @@
 """Server and client together, between a real client and a scripted worker, over real sockets."""
 
 import asyncio
-import inspect
 import random
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 import httpx
 import pytest
-import uvloop
 
 from twofold_router.http import (
     BrokenError,
@@ -27,27 +24,12 @@ from twofold_router.http import (
     serve,
 )
 
+from .both_loops import on_both_loops
+
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 STREAM = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-
-
-def on_both_loops(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Run *test* on asyncio's loop and on uvloop's, which differ in what they promise."""
-
-    def run(new_loop: Callable[[], asyncio.AbstractEventLoop], **arguments: Any) -> None:
-        with asyncio.Runner(loop_factory=new_loop) as runner:
-            runner.run(test(**arguments))
-
-    own = inspect.signature(run).parameters["new_loop"]
-    parameters = [own, *inspect.signature(test).parameters.values()]
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    run.__name__ = test.__name__
-    loops = [asyncio.new_event_loop, uvloop.new_event_loop]
-    marked: Callable[..., None]
-    marked = pytest.mark.parametrize("new_loop", loops, ids=["asyncio", "uvloop"])(run)
-    return marked
 
 
 @dataclass

@@ -1,41 +1,23 @@
 """The server against real sockets and real clients."""
 
 import asyncio
-import inspect
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Any
 
 import aiohttp
 import httpx
 import pytest
-import uvloop
 
 from twofold_router.http import Refusal, Request, Responder, Server, ServerLimits, serve
+
+from .both_loops import on_both_loops
 
 LIMITS = ServerLimits(linger_seconds=1.0)
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
-
-
-def on_both_loops(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Run *test* on asyncio's loop and on uvloop's, which differ in what they promise."""
-
-    def run(new_loop: Callable[[], asyncio.AbstractEventLoop], **arguments: Any) -> None:
-        with asyncio.Runner(loop_factory=new_loop) as runner:
-            runner.run(test(**arguments))
-
-    own = inspect.signature(run).parameters["new_loop"]
-    parameters = [own, *inspect.signature(test).parameters.values()]
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    run.__name__ = test.__name__
-    loops = [asyncio.new_event_loop, uvloop.new_event_loop]
-    marked: Callable[..., None]
-    marked = pytest.mark.parametrize("new_loop", loops, ids=["asyncio", "uvloop"])(run)
-    return marked
 
 
 @dataclass

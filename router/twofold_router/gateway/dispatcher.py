@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from twofold_cluster.identity import WorkerId
-from twofold_cluster.worker import Worker, WorkerState
+from twofold_cluster.worker import Worker
+from twofold_router.gateway.partners import partner_of
 from twofold_router.gateway.suspects import Suspects
 from twofold_router.placement import (
     BlocksChange,
@@ -19,7 +20,7 @@ from twofold_router.placement import (
     PlacementSnapshot,
     PromptUsage,
 )
-from twofold_router.placement.accounts import Life, party_of
+from twofold_router.placement.accounts import Life
 
 TICK_SECONDS = 0.05
 """A tenth of what a client notices; a tick costs microseconds."""
@@ -108,16 +109,8 @@ class Dispatcher:
         loop.call_later(self._suspect_seconds + 0.01, self._trust_again, worker.worker_id)
 
     def partner_of(self, prefill: Worker, avoid: frozenset[WorkerId]) -> Worker | None:
-        excluded = avoid | {prefill.worker_id}
-        for worker in self._suspects.mark(self._workers.values(), self._clock()):
-            is_able = worker.role.decodes and worker.state is WorkerState.READY
-            if (
-                is_able
-                and worker.worker_id not in excluded
-                and party_of(worker) == party_of(prefill)
-            ):
-                return worker
-        return None
+        marked = self._suspects.mark(self._workers.values(), self._clock())
+        return partner_of(marked, prefill, avoid)
 
     # Requests
 

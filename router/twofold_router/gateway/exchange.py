@@ -8,10 +8,10 @@ import msgspec
 
 from twofold_cluster.errors import Fault, RequestError
 from twofold_cluster.identity import WorkerId
-from twofold_cluster.legs import decode_leg, local_leg, why_inseparable
-from twofold_cluster.prompt_key import prompt_key
+from twofold_cluster.legs import decode_leg, local_leg
 from twofold_router.gateway.continuing import Continuation, continuation_of
-from twofold_router.gateway.parsing import Call, max_output_tokens
+from twofold_router.gateway.parsing import Call
+from twofold_router.gateway.placing import placement_request
 from twofold_router.gateway.prefilling import Prefilled, PrefillOutcome, Rejected, prefill
 from twofold_router.gateway.releasing import release, release_when_over
 from twofold_router.gateway.reply import Reply, WholeAnswer, relayed_headers
@@ -35,7 +35,7 @@ from twofold_router.http import (
     UnreachableError,
 )
 from twofold_router.metrics import Leg
-from twofold_router.placement import Dispatch, Outcome, PlacementRequest, Reason
+from twofold_router.placement import Dispatch, Outcome, Reason
 
 LAST_WORDS_SECONDS = 5.0
 """For the end of a stream whose client may have stopped to read."""
@@ -85,9 +85,10 @@ class Exchange:
             RequestError: it is to be answered with this error; nothing was sent yet.
             ClientGoneError: nobody listens any more.
         """
-        request = self._placement_request()
+        desk = self._resources.desk
+        request = placement_request(self._call, desk.unique_id(), self._settings)
         deadline = self._resources.deadlines.at(request.deadline_at)
-        with Ticket(self._resources.desk, request) as ticket:
+        with Ticket(desk, request) as ticket:
             try:
                 with deadline:
                     await self._serve(ticket)
@@ -98,30 +99,6 @@ class Exchange:
             finally:
                 if self._owed is not None:
                     self._release_owed()
-
-    def _placement_request(self) -> PlacementRequest:
-        call, settings = self._call, self._settings
-        api, fields, terms = call.two_legged_api, call.fields, call.terms
-        return PlacementRequest(
-            request_id=self._resources.desk.unique_id(),
-            model=call.model,
-            key=prompt_key(
-                # The tenant's salt is in the fields already.
-                api,
-                fields,
-                model=call.model,
-                block_bytes=settings.block_bytes,
-            ),
-            separable=why_inseparable(api, fields) is None,
-            arrived_at=call.arrived_at,
-            deadline_at=call.arrived_at + settings.request_timeout_seconds,
-            max_output_tokens=max_output_tokens(fields),
-            tenant=terms.tenant,
-            priority=terms.priority,
-            ttft_slo_seconds=terms.ttft_slo_seconds,
-            ttft_slo_seconds_per_token=terms.ttft_slo_seconds_per_token,
-            refuse_late=terms.on_late == "refuse",
-        )
 
     async def _serve(self, ticket: Ticket) -> None:
         dispatch = await self._take_place(ticket.place())
@@ -349,15 +326,14 @@ class Exchange:
 
     async def _give_up(self, verdict: Verdict | Cut) -> None:
         """Answer with what the last worker said."""
-        if isinstance(verdict, Cut) or self._responder.started:
-            message = (
-                f"the stream broke: {verdict.message}"
-                if isinstance(verdict, Cut)
-                else ("the stream broke, and no worker could go on with it")
-            )
-            await self._end_stream(RequestError(Fault.ENGINE_FAILED, message))
+        if isinstance(verdict, Cut):
+            message = f"the stream broke: {verdict.message}"
+        elif self._responder.started:
+            message = "the stream broke, and no worker could go on with it"
         else:
             self._reply.send(verdict.answer)
+            return
+        await self._end_stream(RequestError(Fault.ENGINE_FAILED, message))
 
     async def _tell_too_late(self) -> None:
         seconds = self._settings.request_timeout_seconds

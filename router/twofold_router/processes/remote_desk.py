@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 from twofold_cluster.errors import Fault
 from twofold_cluster.identity import WorkerId
-from twofold_cluster.worker import Worker, WorkerState
+from twofold_cluster.worker import Worker
+from twofold_router.gateway.partners import partner_of
 from twofold_router.gateway.suspects import Suspects
 from twofold_router.placement import (
     Decision,
@@ -17,7 +18,6 @@ from twofold_router.placement import (
     PromptUsage,
     Refuse,
 )
-from twofold_router.placement.accounts import party_of
 from twofold_router.processes.link import Handlers
 from twofold_router.processes.messages import (
     Cancel,
@@ -119,16 +119,8 @@ class RemoteDesk:
         self._send(doubt)
 
     def partner_of(self, prefill: Worker, avoid: frozenset[WorkerId]) -> Worker | None:
-        excluded = avoid | {prefill.worker_id}
-        for worker in self._suspects.mark(self._workers.values(), self._clock()):
-            is_able = worker.role.decodes and worker.state is WorkerState.READY
-            if (
-                is_able
-                and worker.worker_id not in excluded
-                and party_of(worker) == party_of(prefill)
-            ):
-                return worker
-        return None
+        marked = self._suspects.mark(self._workers.values(), self._clock())
+        return partner_of(marked, prefill, avoid)
 
     # Messages
 
