@@ -10,6 +10,7 @@ from twofold_cluster.errors import Fault, RequestError
 from twofold_cluster.identity import WorkerId
 from twofold_cluster.legs import decode_leg, local_leg
 from twofold_router.gateway.continuing import Continuation, continuation_of
+from twofold_router.gateway.lessons import Lessons
 from twofold_router.gateway.parsing import Call
 from twofold_router.gateway.placing import placement_request
 from twofold_router.gateway.prefilling import Prefilled, PrefillOutcome, Rejected, prefill
@@ -18,7 +19,6 @@ from twofold_router.gateway.reply import Reply, WholeAnswer, relayed_headers
 from twofold_router.gateway.resources import Resources
 from twofold_router.gateway.stream_errors import end_of_stream
 from twofold_router.gateway.tickets import Ticket
-from twofold_router.gateway.usage import TokenUsage, event_count, usage_of, usage_of_stream
 from twofold_router.gateway.verdicts import (
     Cut,
     Failed,
@@ -35,7 +35,7 @@ from twofold_router.http import (
     UnreachableError,
 )
 from twofold_router.metrics import Leg
-from twofold_router.placement import Dispatch, Outcome, Reason
+from twofold_router.placement import Dispatch, Reason
 
 LAST_WORDS_SECONDS = 5.0
 """For the end of a stream whose client may have stopped to read."""
@@ -55,7 +55,7 @@ class Exchange:
         "_avoid",
         "_call",
         "_continuation",
-        "_first_byte_at",
+        "_lessons",
         "_metrics",
         "_owed",
         "_prefilled",
@@ -71,11 +71,11 @@ class Exchange:
         self._metrics = resources.metrics
         self._call = call
         self._reply = reply
+        self._lessons = Lessons(resources, reply, call.arrived_at)
         self._responder = reply.responder
         self._avoid: frozenset[WorkerId] = frozenset()
         self._prefilled: Prefilled | None = None
         self._owed: Prefilled | None = None
-        self._first_byte_at = 0.0
         self._continuation: Continuation | None = None
 
     async def run(self) -> None:
@@ -191,7 +191,7 @@ class Exchange:
             if response.is_stream:
                 return await self._relay_stream(ticket, response)
             raw = await response.read(self._settings.max_answer_bytes)
-            self._learn(ticket, usage_of(raw), None)
+            self._lessons.answer(ticket, raw)
             self._reply.send(WholeAnswer(response.status, relayed_headers(response.headers), raw))
         return None
 
@@ -204,7 +204,7 @@ class Exchange:
             raise BrokenError("the worker sent an empty stream")
         if first.startswith(_ERROR_EVENTS):
             return judge_answer(500, response.headers, _data_of(first))
-        self._note_first_byte(ticket)
+        self._lessons.first_byte(ticket)
         keep_bytes = self._settings.max_kept_bytes
         continuation = self._continuation
         joining = continuation.sink(self._responder, keep_bytes) if continuation else None
@@ -219,52 +219,9 @@ class Exchange:
             )
         except BrokenError as error:
             return Cut((joining or response).kept(), str(error))
-        self._learn_stream(ticket, response.kept())
+        self._lessons.stream(ticket, response.kept(), self._prefilled)
         (joining or self._responder).finish()
         return None
-
-    def _note_first_byte(self, ticket: Ticket) -> None:
-        dispatch = self._reply.dispatch
-        assert dispatch is not None
-        self._first_byte_at = now = self._resources.desk.now()
-        if not self._responder.started:
-            self._metrics.ttft(now - self._call.arrived_at)
-            ends_at = dispatch.decided_at + dispatch.ttft_seconds
-            self._metrics.ttft_predicted(ends_at - self._call.arrived_at)
-        if dispatch.prefill is None:
-            ticket.prefilled(None)
-
-    def _learn_stream(self, ticket: Ticket, kept: bytes | None) -> None:
-        if kept is None:
-            return
-        usage = usage_of_stream(kept)
-        seconds = self._resources.desk.now() - self._first_byte_at
-        if usage is not None:
-            self._learn(ticket, usage, seconds)
-        else:
-            tokens = event_count(kept)
-            ticket.outcome = Outcome(tokens, seconds)
-            self._metrics.output(tokens)
-            self._reply.used_tokens = self._prompt_tokens() + tokens
-
-    def _learn(self, ticket: Ticket, usage: TokenUsage | None, seconds: float | None) -> None:
-        """Keep what the answer tells, for the placement and the metrics."""
-        dispatch = self._reply.dispatch
-        if usage is None or dispatch is None:
-            return
-        # Leg 1 has told of the prompt where there was one; leg 2 finds all of it transferred.
-        prompt = usage.prompt if dispatch.prefill is None else None
-        ticket.outcome = Outcome(usage.output_tokens, seconds, prompt)
-        self._metrics.output(usage.output_tokens)
-        self._reply.used_tokens = usage.total_tokens
-        if prompt is not None:
-            self._metrics.prompt(dispatch, prompt)
-
-    def _prompt_tokens(self) -> int:
-        """Return what leg 1 has told, else what was predicted."""
-        if self._prefilled is not None and self._prefilled.usage is not None:
-            return self._prefilled.usage.prompt_tokens
-        return round(self._reply.dispatch.prompt_tokens) if self._reply.dispatch else 0
 
     async def _find_another(self, ticket: Ticket, verdict: Verdict | Cut) -> bool:
         """Take a place at another decode worker. Returns False if there is none."""

@@ -15,6 +15,10 @@ from twofold_router.placement.prefill_speed import PrefillSpeed
 from twofold_router.placement.step_times import StepTimes
 from twofold_router.placement.waiting import Waiting
 
+MOST_RESERVED = 0.25
+"""Of the time that a request can spare, so much at most is kept in reserve: where predictions are
+worse than that, planning for them would leave nobody a place."""
+
 Life = tuple[WorkerId, Incarnation]
 """A worker's id and which of its lives."""
 
@@ -98,11 +102,23 @@ class Account:
         tokens = self.queued_tokens + self.uncached_tokens(waiting)
         return self.free_at(now) - now + tokens * self.speed.seconds_per_token
 
+    def due_at(self, waiting: Waiting, seconds: float) -> float:
+        """Return when a prefill of *waiting* that takes *seconds* here is to be over, so that the
+        first token comes in time.
+
+        Under overload everybody is served on the verge of the deadline; without a reserve, a
+        prediction that is a little too good would make all of them late.
+        """
+        spare = waiting.on_time_until - waiting.request.arrived_at - seconds
+        reserve = min(self.statistics.lateness.seconds, MOST_RESERVED * max(spare, 0.0))
+        return waiting.on_time_until - reserve
+
     def enqueue(self, waiting: Waiting, now: float) -> None:
         """Have *waiting* wait here."""
         waiting.at = self
         waiting.uncached_tokens = self.uncached_tokens(waiting)
         waiting.seconds = waiting.uncached_tokens * self.speed.seconds_per_token
+        waiting.due_at = self.due_at(waiting, waiting.seconds)
         self.queue.add(waiting, now)
         self.queued_tokens += waiting.uncached_tokens
         for other in waiting.candidates:

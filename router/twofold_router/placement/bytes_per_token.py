@@ -1,6 +1,6 @@
 """How many tokens a prompt has, from its size: the router has no tokenizer."""
 
-from twofold_router.placement.rolling_median import RollingMedian
+from twofold_router.placement.rolling_quantile import RollingQuantile
 
 DEFAULT_BYTES_PER_TOKEN = 4.0
 """English prose in UTF-8 under the usual vocabularies of 32,000 to 256,000 entries."""
@@ -22,11 +22,11 @@ class BytesPerToken:
     __slots__ = ("_ratios",)
 
     def __init__(self) -> None:
-        self._ratios = RollingMedian(WINDOW)
+        self._ratios = RollingQuantile(WINDOW)
 
     @property
     def bytes_per_token(self) -> float:
-        return self._ratios.median or DEFAULT_BYTES_PER_TOKEN
+        return self._ratios.value or DEFAULT_BYTES_PER_TOKEN
 
     def tokens(self, size_bytes: int) -> float:
         """Estimate the prompt tokens of *size_bytes* canonical bytes."""

@@ -95,5 +95,5 @@ class CostChoice:
         """Return whether the first token from *home* would be late, and the cost in seconds."""
         computing = home.uncached_tokens(waiting) * home.speed.seconds_per_token
         wait = home.wait_seconds(now)
-        is_late = now + wait + computing > waiting.on_time_until
+        is_late = now + wait + computing > home.due_at(waiting, computing)
         return is_late, wait + (1 + self.recomputing_weight) * computing

@@ -61,10 +61,10 @@ class ByDeadline:
         return len(self._plan) + len(self._put_off) + len(self._late)
 
     def add(self, waiting: Waiting, now: float) -> None:
-        if now + waiting.seconds > waiting.on_time_until:
+        if now + waiting.seconds > waiting.due_at:
             self._be_late(waiting)
             return
-        bisect.insort(self._plan, (waiting.on_time_until, waiting.serial, waiting))
+        bisect.insort(self._plan, (waiting.due_at, waiting.serial, waiting))
         self._plan_seconds += waiting.seconds
         self._changes += 1
 
@@ -76,7 +76,7 @@ class ByDeadline:
             return
         if self._put_off.pop(serial, None) is not None:
             return
-        index = bisect.bisect_left(self._plan, (waiting.on_time_until, serial))
+        index = bisect.bisect_left(self._plan, (waiting.due_at, serial))
         del self._plan[index]
         self._plan_seconds -= waiting.seconds
         self._changes += 1
@@ -115,7 +115,7 @@ class ByDeadline:
         self._changes = 0
         entries = self._plan
         if self._put_off:
-            entries += [(w.on_time_until, w.serial, w) for w in self._put_off.values()]
+            entries += [(w.due_at, w.serial, w) for w in self._put_off.values()]
             entries.sort()
             self._put_off.clear()
         kept: list[_Entry] = []

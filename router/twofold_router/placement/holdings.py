@@ -10,7 +10,7 @@ class Holding:
 
     ``source`` is the account whose blocks the decode worker must be able to use, None if it
     computes the prompt itself. ``began_at`` is when the prompt was dispatched to be computed. The
-    token counts are predictions.
+    token counts are predictions, and so is ``ttft_seconds``, how long it was to take.
     """
 
     __slots__ = (
@@ -20,6 +20,7 @@ class Holding:
         "decode",
         "is_learned",
         "source",
+        "ttft_seconds",
         "uncached_tokens",
         "waiting",
     )
@@ -30,6 +31,7 @@ class Holding:
         self.source = None if computed_at is decode else computed_at
         self.is_learned = False
         self.began_at = 0.0
+        self.ttft_seconds = 0.0
         self.compute_at(computed_at)
 
     def compute_at(self, account: Account) -> None:

@@ -135,6 +135,8 @@ class Outcome(msgspec.Struct, frozen=True):
     output_tokens: int
     decode_seconds: float | None = None
     """From the first to the last of them, where they came one by one."""
+    ttft_seconds: float | None = None
+    """From the decision to the first of them, likewise."""
     usage: PromptUsage | None = None
     """If the engine told at the end only."""
 

@@ -35,7 +35,10 @@ def learn_prompt(holding: Holding, usage: PromptUsage | None, seconds: float | N
 def learn_outcome(holding: Holding, outcome: Outcome, now: float) -> None:
     """Take in an answer that came to its end."""
     account = holding.decode
-    account.statistics.output_lengths.observe(outcome.output_tokens)
+    statistics = account.statistics
+    statistics.output_lengths.observe(outcome.output_tokens)
+    if outcome.ttft_seconds is not None:
+        statistics.lateness.observe(holding.ttft_seconds, outcome.ttft_seconds)
     if outcome.decode_seconds is not None and outcome.output_tokens > 1:
         seconds_per_token = outcome.decode_seconds / (outcome.output_tokens - 1)
         batch = account.batch

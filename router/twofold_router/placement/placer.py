@@ -315,7 +315,7 @@ class Placer:
         request_id = waiting.request.request_id
         del self._waiting[request_id]
         holding = self._holdings[request_id] = Holding(waiting, computed_at, decode)
-        ends_at = self._begin_prefill(holding, now)
+        self._begin_prefill(holding, now)
         self._decode_side.join(holding, decode, now)
         return Dispatch(
             request_id=request_id,
@@ -325,21 +325,21 @@ class Placer:
             reason=reason,
             prompt_tokens=waiting.prompt_tokens,
             cached_tokens=holding.cached_tokens,
-            ttft_seconds=ends_at - now,
+            ttft_seconds=holding.ttft_seconds,
             decided_at=now,
         )
 
-    def _begin_prefill(self, holding: Holding, now: float) -> float:
-        """Take a place for the prefill where it is computed; return when it should be over."""
+    def _begin_prefill(self, holding: Holding, now: float) -> None:
+        """Take a place for the prefill where it is computed."""
         account = holding.computed_at
         request_id = holding.waiting.request.request_id
         holding.began_at = now
         account.start_prefill(request_id, holding.uncached_tokens, now)
         ends_at = account.free_at(now)
+        holding.ttft_seconds = ends_at - now
         if holding.source is None:
             # Nobody may tell: an answer in one piece says nothing before its end.
             self._prefill_ends.add(ends_at, request_id)
-        return ends_at
 
     def _learn_prompt(
         self, holding: Holding, usage: PromptUsage | None, seconds: float | None, now: float

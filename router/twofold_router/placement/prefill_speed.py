@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from twofold_router.placement.rolling_median import RollingMedian
+from twofold_router.placement.rolling_quantile import RollingQuantile
 
 DEFAULT_SECONDS_PER_TOKEN = 0.00016
 """DualMap's figure (arXiv 2602.06502), for a worker and a pool that nothing is known of."""
@@ -33,14 +33,14 @@ class PrefillSpeed:
     def __init__(self, pool: "PrefillSpeed | None" = None) -> None:
         """*pool* is what a worker is judged by before it is known; None makes a pool's own."""
         self._pool: Final = pool
-        self._own = RollingMedian(WINDOW if pool else POOL_WINDOW)
+        self._own = RollingQuantile(WINDOW if pool else POOL_WINDOW)
         self._announced: float | None = None
 
     @property
     def seconds_per_token(self) -> float:
         own = self._own
-        if own.median is not None and len(own) >= MIN_OWN_SAMPLES:
-            return own.median
+        if own.value is not None and len(own) >= MIN_OWN_SAMPLES:
+            return own.value
         if self._announced is not None:
             return self._announced
         return self._pool.seconds_per_token if self._pool else DEFAULT_SECONDS_PER_TOKEN

@@ -14,12 +14,14 @@ class Waiting:
 
     ``candidates`` are the accounts it may wait at; ``at`` is one of them, or None before the
     choice; ``key`` is what the hashes were computed from, if there were any. ``uncached_tokens``
-    and ``seconds`` (of computing them) are those at ``at``.
+    and ``seconds`` (of computing them) are those at ``at``, and ``due_at`` is when they are to be
+    over there for the first token to come by ``on_time_until``.
     """
 
     __slots__ = (
         "at",
         "candidates",
+        "due_at",
         "key",
         "on_time_until",
         "prompt_tokens",
@@ -36,7 +38,7 @@ class Waiting:
         self.prompt_tokens = prompt_tokens = max(prompt_tokens, 1.0)
         self.serial = serial
         own = request.ttft_slo_seconds
-        self.on_time_until = (
+        self.on_time_until = self.due_at = (
             request.arrived_at
             + (slo_seconds if own is None else own)
             + request.ttft_slo_seconds_per_token * prompt_tokens

@@ -65,6 +65,24 @@ def test_service_time_leaves_out_the_wait_behind_others() -> None:
     assert at.unprefilled_tokens == 0.0
 
 
+def test_a_prefill_is_due_before_the_first_token_by_what_that_is_late() -> None:
+    at = account()
+    for _ in range(20):
+        at.statistics.lateness.observe(1.0, 1.3)
+
+    # It arrives at 0, and its first token has 5 s.
+    assert at.due_at(waiting(1), seconds=1.0) == pytest.approx(5.0 - 0.3)
+
+
+def test_no_more_than_a_quarter_of_the_spare_time_is_reserved() -> None:
+    at = account()
+    for _ in range(20):
+        at.statistics.lateness.observe(1.0, 60.0)
+
+    assert at.due_at(waiting(1), seconds=1.0) == pytest.approx(5.0 - 1.0)
+    assert at.due_at(waiting(1), seconds=6.0) == pytest.approx(5.0)
+
+
 def test_who_waits_elsewhere_is_a_guest_until_it_leaves() -> None:
     here, there = account("here"), account("there")
     guest = waiting(1, here, there)

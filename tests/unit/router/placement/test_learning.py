@@ -84,6 +84,17 @@ def test_an_answer_teaches_its_length_and_the_time_per_token() -> None:
     assert at.step_times.predict(0, 0.0, 2_000.0) == pytest.approx(0.1, rel=0.05)
 
 
+def test_a_first_token_teaches_how_late_it_was() -> None:
+    at = make_account("d", Role.DECODE)
+    for _ in range(20):
+        held = holding(at)
+        held.ttft_seconds = 0.5
+        learn_outcome(held, Outcome(output_tokens=1, ttft_seconds=0.75), 0.0)
+        learn_outcome(held, Outcome(output_tokens=1), 0.0)
+
+    assert at.statistics.lateness.seconds == 0.25
+
+
 def test_one_token_takes_no_time_from_the_first_to_the_last() -> None:
     at = make_account("d", Role.DECODE)
     before = at.step_times.predict(1, 0.0, 0.0)

@@ -66,7 +66,7 @@ AT_FIRST = [
     make_worker("w3", Role.DECODE),
 ]
 USAGES = st.sampled_from([None, PromptUsage(40), PromptUsage(70, 0), PromptUsage(96, 64)])
-OUTCOMES = st.sampled_from([None, Outcome(5, 0.1), Outcome(9, 0.2, PromptUsage(50, 16))])
+OUTCOMES = st.sampled_from([None, Outcome(5, 0.1, 0.4), Outcome(9, 0.2, 0.1, PromptUsage(50, 16))])
 
 
 class Clock:
