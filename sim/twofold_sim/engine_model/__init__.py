@@ -1,0 +1,21 @@
+"""One engine without a model: its batches, its blocks and its time."""
+
+from twofold_sim.engine_model.interface import (
+    BlocksEvent,
+    BlocksRemoved,
+    BlocksStored,
+    EngineCounts,
+    EngineModel,
+    Event,
+    Job,
+)
+
+__all__ = [
+    "BlocksEvent",
+    "BlocksRemoved",
+    "BlocksStored",
+    "EngineCounts",
+    "EngineModel",
+    "Event",
+    "Job",
+]
