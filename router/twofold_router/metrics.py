@@ -44,6 +44,9 @@ _COUNTERS: dict[str, tuple[str, Labels]] = {
     "prompt_tokens": ("Tokens of prompts, as the engines told.", ()),
     "cached_tokens_predicted": ("Tokens of these prompts that were expected in a cache.", ()),
     "cached_tokens_reported": ("Tokens of these prompts that the engines found in a cache.", ()),
+    "kv_events": ("Batches of KV events, and what happened to them.", ("what",)),
+    "key_reloads": ("Times that the file of keys had changed, by what came of it.", ("outcome",)),
+    "limits_alone": ("Requests whose limits were counted without Redis.", ()),
     "output_tokens": ("Tokens generated, as far as they are known.", ()),
 }
 _DISTRIBUTIONS: dict[str, tuple[str, Labels]] = {
@@ -88,6 +91,15 @@ class Metrics:
 
     def continuation(self, outcome: str) -> None:
         self._count("continuations", (outcome,))
+
+    def kv_events(self, what: str) -> None:
+        self._count("kv_events", (what,))
+
+    def key_reload(self, outcome: str) -> None:
+        self._count("key_reloads", (outcome,))
+
+    def limit_alone(self) -> None:
+        self._count("limits_alone", ())
 
     def leg(self, leg: Leg, seconds: float) -> None:
         """Count one request to a worker, however it ended."""

@@ -47,9 +47,9 @@ async def run_router(settings: RouterSettings) -> None:
         listener = stack.enter_context(listen(settings.host, settings.port))
         redis = await stack.enter_async_context(open_redis(settings))
         dispatcher = await stack.enter_async_context(open_dispatcher(settings, redis, metrics))
-        limiter = await stack.enter_async_context(open_limiter(settings, redis))
+        limiter = await stack.enter_async_context(open_limiter(settings, redis, metrics))
         admitting = await stack.enter_async_context(
-            open_admitting(settings, limiter, limiter.keep_only)
+            open_admitting(settings, limiter, limiter.keep_only, metrics.key_reload)
         )
 
         async def read_metrics() -> bytes:
@@ -109,7 +109,7 @@ async def open_dispatcher(
         placement, suspect_seconds=settings.suspect_seconds, observe=metrics.placement
     )
 
-    followers = Followers(dispatcher.blocks_changed)
+    followers = Followers(dispatcher.blocks_changed, metrics.kv_events)
 
     def follow(changed: Sequence[Worker], gone: Sequence[Worker]) -> None:
         dispatcher.follow(changed, gone)
@@ -136,30 +136,36 @@ async def open_dispatcher(
 
 @asynccontextmanager
 async def open_limiter(
-    settings: RouterSettings, redis: "Redis | None"
+    settings: RouterSettings, redis: "Redis | None", metrics: Metrics
 ) -> AsyncIterator[LocalLimiter | SharedLimiter]:
     """Count what the keys ask for, in Redis where there is one."""
     if settings.keys_file is None or redis is None:
         yield LocalLimiter()
         return
-    limiter = SharedLimiter(Accounts(redis, settings.service))
+    limiter = SharedLimiter(Accounts(redis, settings.service), on_alone=metrics.limit_alone)
     async with running(limiter.run()):
         yield limiter
 
 
 @asynccontextmanager
 async def open_admitting(
-    settings: RouterSettings, limiter: Limiter, keep_only: Callable[[Set[str]], None]
+    settings: RouterSettings,
+    limiter: Limiter,
+    keep_only: Callable[[Set[str]], None],
+    on_reload: Callable[[str], None],
 ) -> AsyncIterator[Admitting]:
     """Know the callers by their keys, if there is a file of them.
 
-    *keep_only* is told the names of the keys when they change.
+    *keep_only* is told the names of the keys when they change, *on_reload* what came of reading
+    the file again.
     """
     if settings.keys_file is None:
         yield Admitting(settings.classes, None, limiter)
         return
     try:
-        keyring = Keyring(settings.keys_file, settings.classes, on_change=keep_only)
+        keyring = Keyring(
+            settings.keys_file, settings.classes, on_change=keep_only, on_reload=on_reload
+        )
     except InvalidAccessError as error:
         raise InvalidSettingError(str(error)) from error
     async with running(keyring.run()):

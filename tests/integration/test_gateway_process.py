@@ -238,9 +238,11 @@ async def test_keys_are_read_anew_when_their_file_changes(port: int, tmp_path: P
                 while await ask("new") != 200:
                     await asyncio.sleep(0.1)
             after = [await ask("old"), await ask("new")]
+            metrics = (await client.get("/metrics")).text
             log = await terminate(router)
 
     assert (before, after) == ([200, 401], [401, 200])
+    assert 'twofold_router_key_reloads_total{outcome="done"} 1.0' in metrics
     assert_ended_well(router, log)
 
 

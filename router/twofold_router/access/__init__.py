@@ -9,14 +9,11 @@ from twofold_router.access.callers import ANONYMOUS, Caller, Limits
 from twofold_router.access.classes import Classes, Terms
 from twofold_router.access.errors import InvalidAccessError
 from twofold_router.access.exposure import check_exposure, is_loopback
-from twofold_router.access.keyring import Keyring, KeyringSnapshot
+from twofold_router.access.keyring import Keyring
 from twofold_router.access.limiting import Admission, Limiter, RateLimitedError
 from twofold_router.access.local_limiting import LocalLimiter
 from twofold_router.access.request_class import DEFAULT_CLASS, OnLate, RequestClass, parse_class
-from twofold_router.access.shared_limiting import (
-    SharedLimiter,
-    SharedLimiterSnapshot,
-)
+from twofold_router.access.shared_limiting import SharedLimiter
 
 __all__ = [
     "ANONYMOUS",
@@ -27,7 +24,6 @@ __all__ = [
     "Classes",
     "InvalidAccessError",
     "Keyring",
-    "KeyringSnapshot",
     "Limiter",
     "Limits",
     "LocalLimiter",
@@ -35,7 +31,6 @@ __all__ = [
     "RateLimitedError",
     "RequestClass",
     "SharedLimiter",
-    "SharedLimiterSnapshot",
     "Terms",
     "check_exposure",
     "is_loopback",

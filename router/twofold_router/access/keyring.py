@@ -4,9 +4,9 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Collection, Set
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Literal
 
 from twofold_cluster.errors import Fault, RequestError
 from twofold_router.access.callers import Caller
@@ -27,17 +27,6 @@ _Stamp = tuple[int, ...]
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class KeyringSnapshot:
-    """What happened to the keys since the start."""
-
-    key_count: int
-    reload_count: int
-    failed_reload_count: int
-    stale: bool
-    """The file as it stands now cannot be used; what was read before is."""
-
-
 class Keyring:
     """All keys of one file, none of them in plain.
 
@@ -50,8 +39,10 @@ class Keyring:
         class_names: Collection[str],
         *,
         on_change: Callable[[Set[str]], None] = lambda names: None,
+        on_reload: Callable[[Literal["done", "failed"]], None] = lambda outcome: None,
     ) -> None:
-        """Read *path*. *on_change* is told the names of all keys when another version is read.
+        """Read *path*. *on_change* is told the names of all keys when another version is read, and
+        *on_reload* what came of every attempt.
 
         Raises:
             InvalidAccessError: the file cannot be read or is not valid.
@@ -59,11 +50,9 @@ class Keyring:
         self._path = path
         self._class_names = frozenset(class_names)
         self._on_change = on_change
+        self._on_reload = on_reload
         self._stamp = _stamp_of(path)
         self._callers = _read(path, self._class_names)
-        self._reload_count = 0
-        self._failed_reload_count = 0
-        self._stale = False
 
     def find(self, authorization: bytes | None, api_key: bytes | None) -> Caller:
         """Return whose key stands in ``Authorization: Bearer …``, or else in ``x-api-key``, where
@@ -105,21 +94,14 @@ class Keyring:
         try:
             callers = await asyncio.to_thread(_read, self._path, self._class_names)
         except InvalidAccessError as error:
-            self._failed_reload_count += 1
-            self._stale = True
+            self._on_reload("failed")
             _log.warning("keys are not reloaded, the old ones stay", extra={"error": str(error)})
         else:
             self._replace(callers)
 
-    def snapshot(self) -> KeyringSnapshot:
-        return KeyringSnapshot(
-            len(self._callers), self._reload_count, self._failed_reload_count, self._stale
-        )
-
     def _replace(self, callers: dict[bytes, Caller]) -> None:
-        self._stale = False
         self._callers = callers
-        self._reload_count += 1
+        self._on_reload("done")
         self._on_change({caller.name for caller in callers.values()})
         _log.info("keys are reloaded", extra={"keys": len(callers)})
 

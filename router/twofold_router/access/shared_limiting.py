@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Set
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
@@ -39,15 +38,6 @@ _AWAY = (RedisError, OSError, TimeoutError)
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class SharedLimiterSnapshot:
-    """How often the other replicas could not be asked."""
-
-    alone_count: int
-    """Decisions that this replica made by itself."""
-    is_away: bool
-
-
 class _Waiting(NamedTuple):
     name: str
     cost: Backlog
@@ -73,8 +63,10 @@ class SharedLimiter:
         *,
         timeout_seconds: float = TIMEOUT_SECONDS,
         clock: Callable[[], float] = time.monotonic,
+        on_alone: Callable[[], None] = lambda: None,
     ) -> None:
         self._accounts = accounts
+        self._on_alone = on_alone
         self._timeout_seconds = timeout_seconds
         self._clock = clock
         self._local = LocalLimiter(clock)
@@ -83,14 +75,13 @@ class SharedLimiter:
         self._wake = asyncio.Event()
         self._ask_at = math.inf  # nobody would answer before run() does
         self._is_away = False
-        self._alone_count = 0
 
     async def admit(self, name: str, limits: Limits, tokens: int) -> Admission:
         """See ``Limiter``. Waits for Redis, for a bounded time."""
         cost = cost_of(limits, tokens)
         decision = await self._ask(name, cost)
         if decision is None:
-            self._alone_count += 1
+            self._on_alone()
             return await self._local.admit(name, limits, tokens)
         self._local.put(name, decision.backlog)
         if not decision.granted:
@@ -121,9 +112,6 @@ class SharedLimiter:
         finally:
             self._ask_at = math.inf
             self._give_up_waiting()
-
-    def snapshot(self) -> SharedLimiterSnapshot:
-        return SharedLimiterSnapshot(self._alone_count, self._is_away)
 
     async def _ask(self, name: str, cost: Backlog) -> Decision | None:
         now = self._clock()

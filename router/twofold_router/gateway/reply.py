@@ -84,6 +84,8 @@ def answer_of(error: RequestError) -> WholeAnswer:
         headers.append((b"retry-after", b"%d" % error.retry_after_seconds))
     if isinstance(error, RateLimitedError):
         headers += error.headers
+    if error.fault.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
     if isinstance(error, WrongMethodError):
         headers.append((b"allow", error.allowed.encode()))
     return WholeAnswer(error.fault.status, headers, error.body())

@@ -1,6 +1,5 @@
 """The KV events of the workers, followed over ZMQ from router to engine."""
 
 from twofold_router.kv_events.followers import Followers
-from twofold_router.kv_events.following import Counts
 
-__all__ = ["Counts", "Followers"]
+__all__ = ["Followers"]

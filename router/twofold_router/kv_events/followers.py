@@ -1,7 +1,6 @@
 """A follower for each worker that offers KV events, as the workers come and go."""
 
 import asyncio
-import dataclasses
 import logging
 from collections.abc import Iterable
 
@@ -10,7 +9,7 @@ import zmq.asyncio
 
 from twofold_cluster.identity import WorkerId
 from twofold_cluster.worker import Worker
-from twofold_router.kv_events.following import Counts, Follower, OnChange, Source
+from twofold_router.kv_events.following import Follower, OnChange, OnHappening, Source
 from twofold_router.placement.accounts import life_of
 
 _log = logging.getLogger(__name__)
@@ -19,9 +18,9 @@ _log = logging.getLogger(__name__)
 class Followers:
     """Owns the tasks and the sockets. A worker has one follower, in its last known incarnation."""
 
-    def __init__(self, on_change: OnChange) -> None:
+    def __init__(self, on_change: OnChange, on_happening: OnHappening) -> None:
         self._on_change = on_change
-        self._counts = Counts()
+        self._on_happening = on_happening
         self._wanted: dict[WorkerId, Source] = {}
         self._tasks: dict[WorkerId, asyncio.Task[None]] = {}
         self._changed: set[WorkerId] = set()
@@ -48,9 +47,6 @@ class Followers:
         finally:
             context.destroy(linger=0)
 
-    def snapshot(self) -> Counts:
-        return dataclasses.replace(self._counts)
-
     def _want(self, worker_id: WorkerId, source: Source | None) -> None:
         if source == self._wanted.get(worker_id):
             return
@@ -70,7 +66,7 @@ class Followers:
         if (task := self._tasks.pop(worker_id, None)) is not None:
             task.cancel()
         if source is not None:
-            follower = Follower(context, source, self._on_change, self._counts)
+            follower = Follower(context, source, self._on_change, self._on_happening)
             self._tasks[worker_id] = tasks.create_task(_run(follower, source))
 
 

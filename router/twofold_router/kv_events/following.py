@@ -5,6 +5,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import zmq
 import zmq.asyncio
@@ -38,15 +39,11 @@ class Source:
     replay_endpoint: str
 
 
-@dataclass(slots=True)
-class Counts:
-    """What has happened, over all workers and ever."""
+Happening = Literal["batch", "replay", "loss", "restart"]
+"""A batch was taken in; a replay was asked for; a gap that no replay has filled, or a message that
+could not be read; an engine that began anew."""
 
-    batches: int = 0
-    replays: int = 0
-    losses: int = 0
-    """Gaps that no replay has filled, and messages that could not be read."""
-    restarts: int = 0
+OnHappening = Callable[[Happening], None]
 
 
 class Follower:
@@ -60,13 +57,13 @@ class Follower:
         context: zmq.asyncio.Context,
         source: Source,
         on_change: OnChange,
-        counts: Counts,
+        on_happening: OnHappening,
         replay_seconds: float = REPLAY_SECONDS,
     ) -> None:
         self._context = context
         self._source = source
         self._on_change = on_change
-        self._counts = counts
+        self._note = on_happening
         self._replay_seconds = replay_seconds
         self._progress = Progress()
 
@@ -108,7 +105,7 @@ class Follower:
         """Take in what the publisher has beyond our progress, as far as it comes in time."""
         if not self._source.replay_endpoint:
             return
-        self._counts.replays += 1
+        self._note("replay")
         is_whole = False
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._replay_seconds):
@@ -165,18 +162,18 @@ class Follower:
         if number != self._progress.next_number:
             self._lose(f"batches {self._progress.next_number} to {number - 1} are gone")
         self._progress.take(number, batch.at)
-        self._counts.batches += 1
+        self._note("batch")
         if batch.events:
             self._on_change(self._source.life, batch.events)
 
     def _lose(self, what: str) -> None:
-        self._counts.losses += 1
+        self._note("loss")
         extra = {"worker": self._source.life[0], "error": what}
         _log.warning("KV events were lost", extra=extra)
         self._on_change(self._source.life, "lost")
 
     def _restart(self) -> None:
-        self._counts.restarts += 1
+        self._note("restart")
         self._progress.restart()
         _log.info("an engine has begun anew", extra={"worker": self._source.life[0]})
         self._on_change(self._source.life, "restarted")

@@ -41,7 +41,7 @@ async def run_gateway_process(settings: RouterSettings, assignment: Assignment) 
     try:
         async with (
             running(home.reporting.run()),
-            open_admitting(settings, home.limiter, lambda names: None) as admitting,
+            open_admitting(settings, home.limiter, _ignore, _ignore) as admitting,
             open_gateway(
                 settings, home.desk, admitting, home.metrics, home.reporting.read_metrics, listener
             ) as gateway,
@@ -53,6 +53,10 @@ async def run_gateway_process(settings: RouterSettings, assignment: Assignment) 
     finally:
         await home.link.close()
     _log.info("stopped")
+
+
+def _ignore(_: object) -> None:
+    """The placement process reads the file of keys too, and does what is done once for all."""
 
 
 class Home:

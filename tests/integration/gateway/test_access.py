@@ -44,6 +44,7 @@ async def test_nobody_is_served_without_a_valid_key(
             seen = await cluster.ask(path, headers)
 
             assert seen.status == 401
+            assert seen.headers["www-authenticate"] == "Bearer"
             assert seen.error["type"] == "authentication_error"
             assert seen.error["code"] == "invalid_api_key"
         assert not cluster["p1"].received

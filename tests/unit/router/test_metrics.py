@@ -84,6 +84,9 @@ def test_everything_else_that_is_counted_has_its_labels() -> None:
     metrics.retry(Leg.DECODE)
     metrics.release("released")
     metrics.continuation("tried")
+    metrics.kv_events("loss")
+    metrics.key_reload("failed")
+    metrics.limit_alone()
     metrics.output(7)
     metrics.output(3)
 
@@ -93,6 +96,9 @@ def test_everything_else_that_is_counted_has_its_labels() -> None:
     assert seen["retries_total leg=2"] == 1
     assert seen["releases_total outcome=released"] == 1
     assert seen["continuations_total outcome=tried"] == 1
+    assert seen["kv_events_total what=loss"] == 1
+    assert seen["key_reloads_total outcome=failed"] == 1
+    assert seen["limits_alone_total"] == 1
     assert seen["output_tokens_total"] == 10
 
 
