@@ -20,15 +20,11 @@ class PrefillMeter:
         self._seconds = 0.0
         self._tokens = 0.0
 
-    def add(self, seconds: float, computed_tokens: float | None, *, is_idle: bool) -> None:
+    def add(self, seconds: float, computed_tokens: float, *, is_idle: bool) -> None:
         """Take in a prefill that ended *seconds* after the last one, or after it began.
 
-        None for *computed_tokens*: nobody knows how many it was, so nothing is learned. *is_idle*
-        tells that the worker has no other to compute now.
+        *is_idle* tells that the worker has no other to compute now.
         """
-        if computed_tokens is None:
-            self._seconds = self._tokens = 0.0
-            return
         if self._tokens * seconds * TOGETHER >= self._seconds * computed_tokens:
             self._complete()
         self._seconds += seconds

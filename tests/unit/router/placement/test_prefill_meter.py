@@ -6,7 +6,7 @@ from twofold_router.placement.prefill_meter import PrefillMeter
 from twofold_router.placement.prefill_speed import PrefillSpeed
 
 
-def measured(prefills: list[tuple[float, float | None, bool]]) -> float:
+def measured(prefills: list[tuple[float, float, bool]]) -> float:
     speed = PrefillSpeed()
     meter = PrefillMeter(speed)
     for seconds, tokens, is_idle in prefills:
@@ -16,7 +16,7 @@ def measured(prefills: list[tuple[float, float | None, bool]]) -> float:
 
 def test_prompts_of_one_step_are_measured_together() -> None:
     # Each step computes two prompts, and tells of them one right after the other.
-    steps: list[tuple[float, float | None, bool]] = [
+    steps: list[tuple[float, float, bool]] = [
         (0.4, 1000.0, False),
         (0.001, 1000.0, False),
     ] * 20
@@ -26,9 +26,3 @@ def test_prompts_of_one_step_are_measured_together() -> None:
 
 def test_a_prompt_that_was_computed_alone_is_a_sample() -> None:
     assert measured([(0.5, 1000.0, True)] * 3) == pytest.approx(0.0005)
-
-
-def test_what_nobody_tells_the_size_of_is_no_part_of_a_sample() -> None:
-    unknown = [(0.3, 1000.0, False), (9.0, None, True), (0.3, 1000.0, True)]
-
-    assert measured(unknown * 3) == pytest.approx(0.0003)
