@@ -70,12 +70,15 @@ def main() -> int:
             router_running(router_under_test(parsed), engines, logs) as router,
         ):
             engines.pace(EVENT_SECONDS)
-            ramp = {share: _ramp_goodput(router, share, ramp_seconds) for share in RAMP}
+            ramp = {
+                share: _ramp_goodput(router, share, ramp_seconds, seed)
+                for seed, share in enumerate(RAMP)
+            }
             steps = [
                 Step(overload_seconds, OVERLOAD * CAPACITY),
                 Step(light_seconds, LIGHT * CAPACITY),
             ]
-            with prepared(_load(router, steps)) as load:
+            with prepared(_load(router, steps, seed=len(RAMP))) as load:
                 watch = Watch(router.process)
                 result = load.run(watch.look)
     overloaded = [each for each in watch.seen if each.at < overload_seconds]
@@ -158,12 +161,12 @@ def render(results: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _ramp_goodput(router: RunningRouter, share: float, seconds: float) -> float:
-    with prepared(_load(router, [Step(seconds, share * CAPACITY)])) as load:
+def _ramp_goodput(router: RunningRouter, share: float, seconds: float, seed: int) -> float:
+    with prepared(_load(router, [Step(seconds, share * CAPACITY)], seed)) as load:
         return goodput(load.run().requests, seconds)
 
 
-def _load(router: RunningRouter, steps: list[Step]) -> Load:
+def _load(router: RunningRouter, steps: list[Step], seed: int) -> Load:
     return Load(
         ports=[router.port],
         steps=steps,
@@ -173,6 +176,7 @@ def _load(router: RunningRouter, steps: list[Step]) -> Load:
         max_tokens=EVENTS,
         stream=True,
         slo_ttft_seconds=SLO_SECONDS,
+        seed=seed,
     )
 
 

@@ -9,6 +9,9 @@ BYTES_PER_TOKEN = 4
 LINE_BYTES = 64
 """Text is cut at lines only, so that no cut goes through an escape."""
 POOL_LINES = 1 << 17
+MARK = "%016x "
+"""A number that no other prompt has stands before what is not shared, so that a router expects
+no more in a cache than there is."""
 SHARED_PREFIX_COUNT = 8
 
 _LETTERS = "etaoinshrdlucmfwypvbgk"
@@ -17,8 +20,8 @@ _LETTERS = "etaoinshrdlucmfwypvbgk"
 class Prompts:
     """Different bodies of one length.
 
-    A body's text is a slice of a pool, so it is ready without being made: two texts are equal
-    in no block, unless both begin with one of a few shared prefixes of half the length.
+    A body's text is a slice of a pool, so it is ready without being made: two texts begin in the
+    same way only if it is with one of a few shared prefixes of half the length.
     """
 
     def __init__(
@@ -39,18 +42,22 @@ class Prompts:
 
     @property
     def body_bytes(self) -> int:
-        return len(self._start) + self._line_count * LINE_BYTES + len(self._end)
+        text_bytes = len(MARK % 0) + self._line_count * LINE_BYTES
+        return len(self._start) + text_bytes + len(self._end)
 
     def next_body(self) -> list[bytes | memoryview]:
         """Return the next body in parts."""
         if self._random.random() >= self._shared_share:
-            return [self._start, self._unique(self._line_count), self._end]
+            return [self._start, self._mark(), self._any(self._line_count), self._end]
         shared_lines = self._line_count // 2
         place = self._random.randrange(SHARED_PREFIX_COUNT) * shared_lines
-        rest = self._unique(self._line_count - shared_lines)
-        return [self._start, self._lines(place, shared_lines), rest, self._end]
+        rest = self._any(self._line_count - shared_lines)
+        return [self._start, self._lines(place, shared_lines), self._mark(), rest, self._end]
 
-    def _unique(self, line_count: int) -> memoryview:
+    def _mark(self) -> bytes:
+        return (MARK % self._random.getrandbits(64)).encode()
+
+    def _any(self, line_count: int) -> memoryview:
         return self._lines(self._random.randrange(POOL_LINES - line_count), line_count)
 
     def _lines(self, first: int, count: int) -> memoryview:

@@ -101,6 +101,9 @@ class ByDeadline:
         late, self._newly_late = self._newly_late, []
         return [waiting for waiting in late if waiting.serial in self._late]
 
+    def longest_late(self) -> Waiting | None:
+        return next(iter(self._late.values()), None)
+
     def _sort_out(self, starts_at: float) -> None:
         """Bring the plan up to date as far as its head is concerned."""
         if self._changes * REPLAN_FRACTION > len(self._plan) + len(self._put_off):

@@ -39,6 +39,10 @@ class Order(Protocol):
         """Return those who cannot be on time any more, once each."""
         ...
 
+    def longest_late(self) -> Waiting | None:
+        """Name the one who has been late for longest, None if nobody is."""
+        ...
+
 
 class ByArrival:
     """First come, first served."""
@@ -73,6 +77,9 @@ class ByArrival:
 
     def late(self) -> list[Waiting]:
         return []
+
+    def longest_late(self) -> Waiting | None:
+        return None
 
 
 class ByCachedPrefix(ByArrival):

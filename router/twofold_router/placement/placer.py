@@ -226,9 +226,20 @@ class Placer:
         if waiting.at is not None:
             self._bound.enter(waiting.request)
             self._deadlines.add(waiting.request.deadline_at, waiting.request.request_id)
-            victim = self._bound.victim()
-            decisions += self._turn_away(self._waiting[victim], now) if victim else []
+            victim = self._victim(waiting.at)
+            decisions += self._turn_away(victim, now) if victim else []
         return decisions
+
+    def _victim(self, account: Account) -> Waiting | None:
+        """Name the one whom the full queue cannot hold, None while it is not full. Who is late at
+        *account* already goes before somebody as important who can still be on time."""
+        victim_id = self._bound.victim()
+        if victim_id is None:
+            return None
+        victim = self._waiting[victim_id]
+        late = account.queue.longest_late()
+        is_less = late is not None and late.request.priority <= victim.request.priority
+        return late if is_less else victim
 
     def _move(self, move: Move, now: float) -> Account:
         """Carry out *move*; return where that makes room."""

@@ -619,3 +619,14 @@ def test_the_speed_of_a_worker_that_does_both_is_learned_though_its_places_end_b
 
     assert expected[0] == pytest.approx(0.16, rel=0.1)
     assert expected[3] == pytest.approx(2.0, rel=0.1)
+
+
+def test_a_full_queue_turns_away_who_is_late_before_who_can_be_on_time() -> None:
+    place = placer(P1, D1, policy="twofold", max_queued=1, ttft_slo_seconds=5.0)
+    long = make_key(*range(40))  # 20,480 tokens: 3.3 s
+    place.submit(make_request("first", key=long), 0.0)
+    place.submit(make_request("late", key=make_key("l", *range(40)), ttft_slo_seconds=1.0), 0.0)
+
+    decisions = place.submit(make_request("on time", key=make_key("x")), 0.1)
+
+    assert [(d.request_id, type(d)) for d in decisions] == [("late", Refuse)]
