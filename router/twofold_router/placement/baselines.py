@@ -16,7 +16,7 @@ def round_robin() -> Choose:
     turn = itertools.count()
 
     def choose(waiting: Waiting, pool: Pool, now: float) -> tuple[Sequence[Account], Account]:
-        accounts = _allowed(waiting, pool)
+        accounts = allowed(waiting, pool)
         chosen = accounts[next(turn) % len(accounts)]
         return (chosen,), chosen
 
@@ -27,7 +27,7 @@ def least_loaded() -> Choose:
     """Make a choice of the worker with the least work to be done, whatever it has cached."""
 
     def choose(waiting: Waiting, pool: Pool, now: float) -> tuple[Sequence[Account], Account]:
-        chosen = min(_allowed(waiting, pool), key=_pending)
+        chosen = min(allowed(waiting, pool), key=_pending)
         return (chosen,), chosen
 
     return choose
@@ -38,7 +38,7 @@ def two_random(rng: random.Random) -> Choose:
     choices in randomized load balancing", 2001)."""
 
     def choose(waiting: Waiting, pool: Pool, now: float) -> tuple[Sequence[Account], Account]:
-        accounts = _allowed(waiting, pool)
+        accounts = allowed(waiting, pool)
         chosen = min(rng.sample(accounts, min(2, len(accounts))), key=_pending)
         return (chosen,), chosen
 
@@ -61,14 +61,15 @@ def min_ttft() -> Choose:
     algorithm 1, without its transfers between caches)."""
 
     def choose(waiting: Waiting, pool: Pool, now: float) -> tuple[Sequence[Account], Account]:
-        accounts = _allowed(waiting, pool)
+        accounts = allowed(waiting, pool)
         chosen = min(accounts, key=lambda account: account.ttft_seconds(waiting, now))
         return (chosen,), chosen
 
     return choose
 
 
-def _allowed(waiting: Waiting, pool: Pool) -> list[Account]:
+def allowed(waiting: Waiting, pool: Pool) -> list[Account]:
+    """Return all workers of *pool* but those to be avoided."""
     avoid = waiting.request.avoid
     if not avoid:
         return pool.accounts

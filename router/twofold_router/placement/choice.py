@@ -73,13 +73,15 @@ class CostChoice:
 
     homes: Homes
     recomputing_weight: float = RECOMPUTING_WEIGHT
+    hash_counts: Sequence[int] = HASH_COUNTS
 
     def __call__(
         self, waiting: Waiting, pool: Pool, now: float
     ) -> tuple[Sequence[Account], Account]:
         share = self.homes.find_key(waiting, pool)
         is_hot = share > max(1 / len(pool), HOT_SHARE)
-        for count in HASH_COUNTS[1:] if is_hot else HASH_COUNTS:
+        hash_counts = self.hash_counts
+        for count in (hash_counts[1:] or hash_counts) if is_hot else hash_counts:
             homes = self.homes.of(waiting, pool, count)
             best, best_rank = homes[0], self._rank(homes[0], waiting, now)
             for home in homes[1:]:

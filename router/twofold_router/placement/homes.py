@@ -14,7 +14,10 @@ class Homes:
     Holds one hotness tree for each model that has workers.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, key_blocks: int | None = None) -> None:
+        """Keys of *key_blocks*, and nothing is hot; None: as many as the prefix's hotness asks
+        for."""
+        self._key_blocks = key_blocks
         self._hotness: dict[str, PrefixHotness] = {}
 
     def find_key(self, waiting: Waiting, pool: Pool) -> float:
@@ -23,6 +26,9 @@ class Homes:
         blocks = request.key.blocks
         if not blocks:
             waiting.key = request.key.end
+            return 0.0
+        if self._key_blocks is not None:
+            waiting.key = blocks[: self._key_blocks][-1]
             return 0.0
         hotness = self._hotness.get(request.model)
         if hotness is None:

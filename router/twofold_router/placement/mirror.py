@@ -7,6 +7,7 @@ prefix of a key can be found by bisection.
 """
 
 from collections import OrderedDict
+from collections.abc import Iterator
 
 from twofold_cluster.prompt_key import PromptKey
 
@@ -41,6 +42,10 @@ class CacheMirror:
 
     def __len__(self) -> int:
         return len(self._tokens)
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Go through the blocks in the order in which they will leave."""
+        return iter(self._tokens)
 
     def __contains__(self, digest: bytes) -> bool:
         return digest in self._tokens

@@ -1,0 +1,57 @@
+"""One run as it is kept: what was run, and what it gave."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from twofold_sim.measuring.measures import Measures, Slo
+from twofold_sim.measuring.samples import Samples
+
+Setting = str | int | float | bool | None
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One policy, number of workers, QPS and seed."""
+
+    policy: str
+    workload: str
+    """A synthetic one says so in its name."""
+    workers: int
+    """Those that prefill."""
+    decode_workers: int = 0
+    """0: the prefill pool alone, where a request ends with its first token."""
+    qps: float
+    seed: int = 0
+    slo: Slo
+    setup: dict[str, Setting] = {}
+    """What else the run was told, by name; with the unit at the end of the name."""
+    measures: Measures
+    virtual_seconds: float | None = None
+    """From the first arrival to the end of the run."""
+    wall_seconds: float | None = None
+    """That the run took here."""
+    samples: Samples | None = None
+
+
+class RecordFile(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``--json FILE`` writes."""
+
+    command: str
+    records: list[Record]
+
+
+def write_records(path: Path, command: str, records: Sequence[Record]) -> None:
+    """Write *records*, with the *command* that made them."""
+    encoded = msgspec.json.encode(RecordFile(command=command, records=list(records)))
+    path.write_bytes(msgspec.json.format(encoded, indent=1) + b"\n")
+
+
+def read_records(path: Path) -> RecordFile:
+    """Read what ``write_records`` wrote.
+
+    Raises:
+        msgspec.DecodeError: the file holds something else.
+        OSError: it cannot be read.
+    """
+    return msgspec.json.decode(path.read_bytes(), type=RecordFile)

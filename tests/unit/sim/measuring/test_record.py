@@ -1,0 +1,55 @@
+"""What is kept of a run."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from twofold_sim.measuring import (
+    Record,
+    Samples,
+    Served,
+    Slo,
+    measure,
+    read_records,
+    write_records,
+)
+
+
+def record(samples: Samples | None = None) -> Record:
+    served = [
+        Served(at=0.0, prompt_tokens=10, ttft_seconds=1.0, end_seconds=1.0),
+        Served(at=1.0, prompt_tokens=20, refused="lost"),
+    ]
+    return Record(
+        policy="twofold",
+        workload="synthetic-agent",
+        workers=8,
+        qps=7.5,
+        slo=Slo(ttft_seconds_per_token=0.1),
+        setup={"seconds_per_token": 0.00016, "on_long": "drop", "requests": None},
+        measures=measure(served, Slo(), samples=samples),
+        samples=samples,
+    )
+
+
+def test_a_record_survives_the_file(tmp_path: Path) -> None:
+    samples = Samples(interval_seconds=1.0)
+    samples.take({"a": 1.0})
+    samples.take({"b": 2.0})
+    records = [record(), record(samples)]
+    path = tmp_path / "records.json"
+
+    write_records(path, "twofold bench replay", records)
+    found = read_records(path)
+
+    assert found.records == records
+    assert found.command == "twofold bench replay"
+
+
+def test_another_file_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "records.json"
+    path.write_text("{}")
+
+    with pytest.raises(msgspec.DecodeError):
+        read_records(path)
