@@ -1,5 +1,7 @@
 """One engine without a model: its batches, its blocks and its time."""
 
+from twofold_sim.engine_model.batching import BatchingEngine
+from twofold_sim.engine_model.errors import JobTooLargeError
 from twofold_sim.engine_model.interface import (
     BlocksEvent,
     BlocksRemoved,
@@ -11,6 +13,7 @@ from twofold_sim.engine_model.interface import (
 )
 
 __all__ = [
+    "BatchingEngine",
     "BlocksEvent",
     "BlocksRemoved",
     "BlocksStored",
@@ -18,4 +21,5 @@ __all__ = [
     "EngineModel",
     "Event",
     "Job",
+    "JobTooLargeError",
 ]

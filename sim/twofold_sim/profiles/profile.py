@@ -1,15 +1,41 @@
 """What an engine costs: the seconds of its steps, of a transfer, and how much it can hold."""
 
+import math
+
 import msgspec
 
+_AT_LEAST_ONE = (
+    "kv_capacity_tokens",
+    "block_tokens",
+    "max_batched_tokens",
+    "max_sequences",
+    "max_model_tokens",
+    "gpu_count",
+)
 
-class StepCosts(msgspec.Struct, frozen=True, kw_only=True):
+
+def _refuse_negative(costs: msgspec.Struct) -> None:
+    """Refuse numbers below zero, and those that are not finite.
+
+    Raises:
+        ValueError: one is, and is named.
+    """
+    for name in costs.__struct_fields__:
+        value = getattr(costs, name)
+        if isinstance(value, int | float) and not 0 <= value < math.inf:
+            raise ValueError(f"{name} is {value}, and must be a number of 0 or more")
+
+
+class StepCosts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Seconds of one step of continuous batching, linear in what the step computes.
 
     A step computes some tokens of prompts and one token for each sequence that decodes::
 
-        base + per_prefill_token * tokens + per_prefill_pair * pairs
+        base + per_prefill_token * (tokens - hidden) + per_prefill_pair * pairs
              + per_sequence * sequences + per_context_token * context tokens
+
+    *hidden*: a step reads all weights, which takes as long as computing some tokens does; so many
+    of its prompt tokens, or all of them if it has fewer, take no time of their own.
 
     A *pair* is a token of a prompt and one that it attends to: n tokens after c others are
     n * c + n * (n + 1) / 2 pairs. The context tokens are those of all sequences that decode.
@@ -20,6 +46,10 @@ class StepCosts(msgspec.Struct, frozen=True, kw_only=True):
     per_prefill_pair: float = 0.0
     per_sequence: float = 0.0
     per_context_token: float = 0.0
+    hidden_prefill_tokens: int = 0
+
+    def __post_init__(self) -> None:
+        _refuse_negative(self)
 
     def seconds(
         self,
@@ -31,21 +61,24 @@ class StepCosts(msgspec.Struct, frozen=True, kw_only=True):
         """Return the seconds of one step."""
         return (
             self.base_seconds
-            + self.per_prefill_token * prefill_tokens
+            + self.per_prefill_token * max(prefill_tokens - self.hidden_prefill_tokens, 0.0)
             + self.per_prefill_pair * prefill_pairs
             + self.per_sequence * sequence_count
             + self.per_context_token * context_tokens
         )
 
 
-class TransferCosts(msgspec.Struct, frozen=True, kw_only=True):
+class TransferCosts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Seconds to pull the blocks of a prompt from another engine."""
 
     latency_seconds: float = 0.0
     per_token: float = 0.0
 
+    def __post_init__(self) -> None:
+        _refuse_negative(self)
 
-class Profile(msgspec.Struct, frozen=True, kw_only=True):
+
+class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One kind of engine: a model on some hardware."""
 
     name: str
@@ -62,3 +95,19 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     max_sequences: int = 256
     max_model_tokens: int = 131_072
     gpu_count: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse what no engine can be.
+
+        Raises:
+            ValueError: a field has a value that makes no sense, and is named.
+        """
+        _refuse_negative(self)
+        for name in _AT_LEAST_ONE:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, and must be at least 1")
+        if self.kv_capacity_tokens < self.block_tokens:
+            raise ValueError(
+                f"kv_capacity_tokens is {self.kv_capacity_tokens}, less than one block of "
+                f"{self.block_tokens} tokens"
+            )
