@@ -38,6 +38,7 @@ def pools(settings: Settings, redis_url: str, grpc_address: str, logs: Path) -> 
         *("--listen", grpc_address),
         *("--ray", "local"),
         *("--log-dir", str(logs)),
+        *(("--engine", "sim") if settings.device == "sim" else ()),
     ]
 
 

@@ -49,7 +49,7 @@ def wanted_pools(settings: Settings) -> list[pools_pb2.Pool]:
         tensor_parallel=1,
         cpus=cores_each(os.cpu_count() or 1, settings.prefill + settings.decode),
         gpus=1 if on_gpu else 0,
-        kv_cache_gib=0 if on_gpu else settings.kv_cache_gib,
+        kv_cache_gib=settings.kv_cache_gib if settings.device == "cpu" else 0,
         engine_args=settings.engine_args,
         kv_events=settings.kv_events,
     )

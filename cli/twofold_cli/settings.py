@@ -5,7 +5,8 @@ from typing import Literal
 
 import msgspec
 
-Device = Literal["cpu", "cuda"]
+Device = Literal["cpu", "cuda", "sim"]
+"""``sim``: engines without a model, which compute nothing."""
 
 
 def module_command(module: str) -> tuple[str, ...]:

@@ -2,9 +2,11 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Literal
 
 from twofold_cluster.identity import Role
-from twofold_engine.settings import WorkerSettings
+from twofold_engine.settings import WorkerSettings, to_argv
+from twofold_engine.simulated import MODULE, sim_argv
 from twofold_engine.supervising import ProcessState, WorkerProcess
 
 MODULE_BY_ROLE = {
@@ -13,6 +15,8 @@ MODULE_BY_ROLE = {
     Role.BOTH: "twofold_decode_worker",
 }
 
+EngineKind = Literal["vllm", "sim"]
+
 
 class EngineActor:
     """Thin on purpose: what can fail is in the process, what is decided in the pool manager.
@@ -20,12 +24,16 @@ class EngineActor:
     The end of the actor, by Ray or by a crash, ends the process: the kernel sees to it.
     """
 
-    def __init__(self, settings: WorkerSettings, log_dir: str, host: str | None) -> None:
+    def __init__(
+        self, settings: WorkerSettings, log_dir: str, host: str | None, kind: EngineKind
+    ) -> None:
         """Prepare the worker at *host*, or at the address of the node that Ray chose."""
         path = Path(log_dir)
         path.mkdir(parents=True, exist_ok=True)
         settings = dataclasses.replace(settings, host=host or _node_address())
-        self._process = WorkerProcess(settings, MODULE_BY_ROLE[settings.role], path)
+        is_sim = kind == "sim"
+        module = MODULE if is_sim else MODULE_BY_ROLE[settings.role]
+        self._process = WorkerProcess(settings, module, path, sim_argv if is_sim else to_argv)
 
     async def start(self) -> None:
         await self._process.start()

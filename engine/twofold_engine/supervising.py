@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -63,11 +63,21 @@ class ProcessState:
 
 
 class WorkerProcess:
-    """Owns one worker's process from :meth:`start` until :meth:`stop`."""
+    """Owns one worker's process from :meth:`start` until :meth:`stop`.
 
-    def __init__(self, settings: WorkerSettings, module: str, log_dir: Path) -> None:
+    It runs *module* with the options that *argv_of* makes of its settings.
+    """
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        module: str,
+        log_dir: Path,
+        argv_of: Callable[[WorkerSettings], list[str]] = to_argv,
+    ) -> None:
         self._settings = settings
         self._module = module
+        self._argv_of = argv_of
         self._log_path = log_dir / f"{settings.worker_id}.log"
         self._state = ProcessState()
         self._tail: deque[str] = deque(maxlen=LOG_TAIL_LINES)
@@ -88,7 +98,7 @@ class WorkerProcess:
                 sys.executable,
                 "-m",
                 self._module,
-                *to_argv(settings),
+                *self._argv_of(settings),
                 pass_fds=(events_end,),
                 stdin=asyncio.subprocess.DEVNULL,
                 # Not asyncio's own pipe: with that, the end of the process would not be seen

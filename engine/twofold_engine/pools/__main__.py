@@ -35,6 +35,12 @@ def _parser() -> argparse.ArgumentParser:
         "auto: the cluster that this machine belongs to; or a cluster's address",
     )
     parser.add_argument("--log-dir", default="/tmp/twofold", help="for the workers' logs")  # noqa: S108
+    parser.add_argument(
+        "--engine",
+        choices=("vllm", "sim"),
+        default="vllm",
+        help="sim: engines without a model; a pool's engine arguments are then the simulator's",
+    )
     return parser
 
 
@@ -58,7 +64,7 @@ async def _serve(options: argparse.Namespace) -> int:
         async with connect(options.redis) as redis:
             manager = PoolManager(
                 ManagerSettings(options.service, options.redis),
-                RayLauncher(options.log_dir, one_machine=one_machine),
+                RayLauncher(options.log_dir, one_machine=one_machine, kind=options.engine),
                 redis,
             )
             add_PoolsServicer_to_server(PoolsService(manager, time.monotonic), server)

@@ -9,7 +9,7 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from twofold_cluster.identity import Role
-from twofold_engine.actor import EngineActor
+from twofold_engine.actor import EngineActor, EngineKind
 from twofold_engine.errors import EngineError
 from twofold_engine.pools.wanting import EngineSpec
 from twofold_engine.settings import WorkerSettings
@@ -51,12 +51,13 @@ class RayLauncher:
     """Launches workers as actors in placement groups of one bundle each.
 
     On a machine of its own (*one_machine*) an engine may share cores: there it asks Ray for GPUs
-    only, and listens on loopback.
+    only, and listens on loopback. All have engines of one *kind*.
     """
 
-    def __init__(self, log_dir: str, *, one_machine: bool) -> None:
+    def __init__(self, log_dir: str, *, one_machine: bool, kind: EngineKind = "vllm") -> None:
         self._log_dir = log_dir
         self._one_machine = one_machine
+        self._kind = kind
 
     def launch(self, settings: WorkerSettings, engine: EngineSpec) -> Handle:
         bundle = {"CPU": 0.0 if self._one_machine else engine.cpus, "GPU": engine.gpus}
@@ -71,7 +72,8 @@ class RayLauncher:
         if group is not None:
             options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(group)
         host = "127.0.0.1" if self._one_machine else None
-        actor = ray.remote(EngineActor).options(**options).remote(settings, self._log_dir, host)
+        remote = ray.remote(EngineActor).options(**options)
+        actor = remote.remote(settings, self._log_dir, host, self._kind)
         return _RayHandle(actor, group)
 
 

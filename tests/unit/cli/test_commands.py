@@ -33,6 +33,13 @@ def test_the_pool_manager_is_told_where_everything_is() -> None:
     )
 
 
+def test_the_pool_manager_is_told_that_engines_have_no_model() -> None:
+    simulated = msgspec.structs.replace(SETTINGS, device="sim")
+
+    assert pools(simulated, "redis://h:1", "h:2", Path("/logs"))[-2:] == ["--engine", "sim"]
+    assert "--block-tokens" not in router(simulated, "redis://h:1")
+
+
 def test_the_router_is_told_when_there_is_no_prefill() -> None:
     expected = "router --service local --redis redis://h:1 --host 127.0.0.1 --port 9000"
     on_gpus = msgspec.structs.replace(SETTINGS, device="cuda")

@@ -1,4 +1,5 @@
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from twofold_cli.preparing import (
     check_gpus,
     check_port,
     engine_args,
+    simulated,
 )
 
 MODEL = Model("/m", "m", 0, engine_args=("--max-model-len", "2048"))
@@ -24,6 +26,8 @@ MODEL = Model("/m", "m", 0, engine_args=("--max-model-len", "2048"))
         (Arguments(decode=-2), "--decode"),
         (Arguments(port=0), "--port"),
         (Arguments(port=70000), "--port"),
+        (Arguments(engine="tgi"), "--engine"),
+        (Arguments(profile="llama2-70b-h100-tp8"), "--profile"),
         (Arguments(host="0.0.0.0"), "--router-arg=--keys-file"),
         (Arguments(kv_cache_gib=0.0), "--kv-cache-gib"),
         (Arguments(kv_cache_gib=float("nan")), "--kv-cache-gib"),
@@ -77,3 +81,24 @@ def test_the_users_engine_argument_replaces_the_models(given: tuple[str, ...]) -
 
 def test_other_engine_arguments_are_added_to_the_models() -> None:
     assert engine_args(MODEL, ("--seed=1",)) == ("--max-model-len", "2048", "--seed=1")
+
+
+def test_an_engine_without_a_model_needs_no_more_than_a_profile() -> None:
+    settings = simulated(Arguments(engine="sim", prefill=4), Path("/valkey"))
+
+    assert (settings.device, settings.prefill) == ("sim", 4)
+    assert settings.engine_args == ("--profile", settings.served_name)
+
+
+def test_it_is_called_as_the_user_says() -> None:
+    arguments = Arguments(engine="sim", profile="dualmap", model="m", engine_args=("--speed=2",))
+
+    settings = simulated(arguments, Path("/valkey"))
+
+    assert settings.served_name == "m"
+    assert settings.engine_args == ("--profile", "dualmap", "--speed=2")
+
+
+def test_a_profile_that_is_not_there_is_refused_by_name() -> None:
+    with pytest.raises(BadArgumentError, match=r"--profile: 'nowhere' is no built-in profile"):
+        simulated(Arguments(engine="sim", profile="nowhere"), Path("/valkey"))

@@ -1,0 +1,121 @@
+"""``/v1/messages``, Anthropic's, with as much as a client needs of it: text in, text out."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from twofold_sim.live.generating import Answer
+from twofold_sim.live.ordering import Common, Head, Order, Telling, Usage, as_bad_request
+from twofold_sim.live.rendering import render
+
+_encode = msgspec.json.Encoder().encode
+
+
+class _MessagesRequest(Common, kw_only=True):
+    messages: list[Any]
+    max_tokens: int
+    system: str | list[Any] | None = None
+    tools: Any = None
+    stop_sequences: list[str] | None = None
+
+
+_decode = msgspec.json.Decoder(_MessagesRequest, strict=False).decode
+
+
+class Messages:
+    """One block of text is the whole content."""
+
+    id_prefix = "msg_"
+
+    def read(self, body: bytes) -> Order:
+        try:
+            request = _decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise as_bad_request(error) from error
+        system = [{"role": "system", "content": request.system}] if request.system else []
+        request.stop = request.stop_sequences
+        prompt = render([*system, *request.messages], request.tools)
+        return request.order([prompt], request.max_tokens)
+
+    def whole(
+        self, head: Head, answers: Sequence[Answer], usage: Usage, params: dict[str, Any] | None
+    ) -> bytes:
+        (answer,) = answers
+        content = [{"type": "text", "text": answer.text}]
+        told = _message(head, content) | _ending(answer)
+        return _encode({**told, "usage": _usage(usage), "kv_transfer_params": params})
+
+    def telling(self, head: Head, order: Order) -> Telling:
+        return MessagesTelling(head)
+
+    def broken(self, error: bytes) -> bytes:
+        told = msgspec.json.decode(error)["error"]
+        return _event("error", error={"type": "internal_error", "message": told["message"]})
+
+
+class MessagesTelling:
+    """The events of one message with one block."""
+
+    def __init__(self, head: Head) -> None:
+        self._head = head
+        self._answer: Answer | None = None
+
+    def begin(self, usage: Usage) -> bytes:
+        begun = {**_message(self._head, []), "stop_reason": None, "stop_sequence": None}
+        told = {**_usage(usage), "output_tokens": 0}
+        block = {"type": "text", "text": ""}
+        return b"".join(
+            (
+                _event("message_start", message={**begun, "usage": told}),
+                _event("content_block_start", index=0, content_block=block),
+            )
+        )
+
+    def token(self, choice: int, text: str) -> bytes:
+        delta = {"type": "text_delta", "text": text}
+        return _event("content_block_delta", index=0, delta=delta)
+
+    def last(self, choice: int, text: str, answer: Answer) -> bytes:
+        self._answer = answer
+        return self.token(choice, text) if text else b""
+
+    def end(self, usage: Usage) -> bytes:
+        assert self._answer is not None
+        return b"".join(
+            (
+                _event("content_block_stop", index=0),
+                _event("message_delta", delta=_ending(self._answer), usage=_usage(usage)),
+                _event("message_stop"),
+            )
+        )
+
+
+def _message(head: Head, content: list[Any]) -> dict[str, Any]:
+    return {
+        "id": head.answer_id,
+        "type": "message",
+        "role": "assistant",
+        "model": head.model,
+        "content": content,
+    }
+
+
+def _ending(answer: Answer) -> dict[str, Any]:
+    if answer.finish_reason == "length":
+        return {"stop_reason": "max_tokens", "stop_sequence": None}
+    if isinstance(answer.stop_reason, str):
+        return {"stop_reason": "stop_sequence", "stop_sequence": answer.stop_reason}
+    return {"stop_reason": "end_turn", "stop_sequence": None}
+
+
+def _usage(usage: Usage) -> dict[str, Any]:
+    return {
+        "input_tokens": usage.prompt_tokens - usage.cached_tokens,
+        "cache_read_input_tokens": usage.cached_tokens,
+        "output_tokens": usage.output_tokens,
+    }
+
+
+def _event(name: str, **fields: Any) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), _encode({"type": name, **fields}))

@@ -1,0 +1,213 @@
+"""What a request wants, whichever API it came by."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+
+from twofold_sim.live.errors import BadRequestError
+from twofold_sim.live.generating import Answer, Wish
+from twofold_sim.live.tokens import Tokens
+
+MAX_SAMPLES = 128
+"""Of one request, over all its prompts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """One request. Each prompt is answered *samples* times, and each answer is a choice."""
+
+    model: str | None
+    prompts: Sequence[Tokens]
+    samples: int = 1
+    max_tokens: int | None = None
+    """None: as many as the model's length leaves."""
+    min_tokens: int = 0
+    stop: tuple[str, ...] = ()
+    stop_token_ids: frozenset[int] = frozenset()
+    keeps_stop: bool = False
+    ignores_end: bool = False
+    streams: bool = False
+    tells_usage: bool = False
+    """In a stream, at its end."""
+    salt: str | None = None
+    params: dict[str, Any] | None = None
+    """``kv_transfer_params``."""
+
+    @property
+    def asks_for_blocks(self) -> bool:
+        """True for leg 1: the blocks are to be kept."""
+        return bool(self.params and self.params.get("do_remote_decode"))
+
+    @property
+    def brings_blocks(self) -> bool:
+        """True for leg 2: the blocks are to be fetched."""
+        return bool(self.params and self.params.get("do_remote_prefill"))
+
+    def wish(self, prompt_tokens: int, max_model_tokens: int) -> Wish:
+        """Return how the answer to a prompt of *prompt_tokens* ends.
+
+        Raises:
+            BadRequestError: it does not fit in the model's length, or the limits are none.
+        """
+        left = max_model_tokens - prompt_tokens
+        asked = self.max_tokens
+        if prompt_tokens == 0:
+            raise BadRequestError("The decoder prompt cannot be empty", param="prompt")
+        if left < 1:
+            raise BadRequestError(
+                f"This model's maximum context length is {max_model_tokens} tokens. However, your "
+                f"prompt contains {prompt_tokens} input tokens, which exceeds this limit even "
+                "without any output tokens. Please reduce the length of the input prompt.",
+                param="input_tokens",
+            )
+        if asked is not None and asked < 1:
+            raise BadRequestError(
+                f"max_tokens must be at least 1, got {asked}.", param="max_tokens"
+            )
+        if asked is not None and asked > left:
+            raise BadRequestError(
+                f"This model's maximum context length is {max_model_tokens} tokens. However, you "
+                f"requested {asked} output tokens and your prompt contains {prompt_tokens} input "
+                f"tokens, for a total of {asked + prompt_tokens} tokens. Please reduce the length "
+                "of the input prompt or the number of requested output tokens.",
+                param="input_tokens",
+            )
+        max_tokens = left if asked is None else asked
+        if not 0 <= self.min_tokens <= max_tokens:
+            message = (
+                f"min_tokens must be at least 0 and at most max_tokens={max_tokens}, "
+                f"got {self.min_tokens}."
+            )
+            raise BadRequestError(message, param="min_tokens")
+        return Wish(
+            max_tokens,
+            self.min_tokens,
+            self.stop,
+            self.stop_token_ids,
+            self.keeps_stop,
+            self.ignores_end,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What all events of an answer repeat."""
+
+    answer_id: str
+    created_at: int
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Of all prompts and all answers of a request."""
+
+    prompt_tokens: int
+    cached_tokens: int
+    output_tokens: int
+
+
+class Telling(Protocol):
+    """One answer as the events of a stream; asked for them in their order."""
+
+    def begin(self, usage: Usage) -> bytes: ...
+
+    def token(self, choice: int, text: str) -> bytes: ...
+
+    def last(self, choice: int, text: str, answer: Answer) -> bytes:
+        """Tell of a choice's last token."""
+        ...
+
+    def end(self, usage: Usage) -> bytes: ...
+
+
+class Dialect(Protocol):
+    """One of the APIs: how an order is read from it, and an answer told in it."""
+
+    id_prefix: str
+
+    def read(self, body: bytes) -> Order:
+        """Read a request.
+
+        Raises:
+            BadRequestError: it is none of this API.
+        """
+        ...
+
+    def whole(
+        self, head: Head, answers: Sequence[Answer], usage: Usage, params: dict[str, Any] | None
+    ) -> bytes:
+        """Encode an answer in one piece, with the ``kv_transfer_params`` of leg 1."""
+        ...
+
+    def telling(self, head: Head, order: Order) -> Telling: ...
+
+    def broken(self, error: bytes) -> bytes:
+        """Tell in a stream of the *error* that ends it."""
+        ...
+
+
+class Common(msgspec.Struct, kw_only=True):
+    """The fields that the APIs of OpenAI share, and vLLM's own. Others are ignored: what they ask
+    for, as a temperature or a schema, makes no difference to an engine without a model."""
+
+    model: str | None = None
+    stream: bool | None = False
+    stream_options: "StreamOptions | None" = None
+    n: int | None = 1
+    min_tokens: int | None = 0
+    stop: str | list[str] | None = None
+    stop_token_ids: list[int] | None = None
+    include_stop_str_in_output: bool | None = False
+    ignore_eos: bool | None = False
+    cache_salt: str | None = None
+    kv_transfer_params: dict[str, Any] | None = None
+
+    def order(self, prompts: Sequence[Tokens], max_tokens: int | None) -> Order:
+        """Return the order to answer *prompts*.
+
+        Raises:
+            BadRequestError: a field's value is out of its range.
+        """
+        samples = 1 if self.n is None else self.n
+        if not 1 <= samples * max(1, len(prompts)) <= MAX_SAMPLES:
+            raise BadRequestError(f"n must be at least 1 and at most {MAX_SAMPLES}", param="n")
+        if self.cache_salt == "":
+            message = "Parameter 'cache_salt' must be a non-empty string if provided."
+            raise BadRequestError(message, param="cache_salt")
+        if self.stream_options and not self.stream:
+            message = "Stream options can only be defined when `stream=True`."
+            raise BadRequestError(message, param="stream_options")
+        stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        if not all(stop):
+            raise BadRequestError("stop cannot contain an empty string.", param="stop")
+        return Order(
+            model=self.model,
+            prompts=prompts,
+            samples=samples,
+            max_tokens=max_tokens,
+            min_tokens=self.min_tokens or 0,
+            stop=tuple(stop),
+            stop_token_ids=frozenset(self.stop_token_ids or ()),
+            keeps_stop=bool(self.include_stop_str_in_output),
+            ignores_end=bool(self.ignore_eos),
+            streams=bool(self.stream),
+            tells_usage=bool(self.stream_options and self.stream_options.include_usage),
+            salt=self.cache_salt,
+            params=self.kv_transfer_params,
+        )
+
+
+class StreamOptions(msgspec.Struct):
+    include_usage: bool | None = False
+
+
+def as_bad_request(error: Exception) -> BadRequestError:
+    """Return what a decoder's *error* is to the client."""
+    text = str(error)
+    _, _, path = text.rpartition(" - at `$.")
+    param = path.rstrip("`") if isinstance(error, msgspec.ValidationError) and path else None
+    kind = "" if isinstance(error, msgspec.ValidationError) else "JSON decode error: "
+    return BadRequestError(kind + text, param=param if param != text else None)

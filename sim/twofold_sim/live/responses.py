@@ -1,0 +1,178 @@
+"""``/v1/responses``, with as much as a client needs of it: text in, text out, nothing stored."""
+
+from collections.abc import Sequence
+from itertools import count
+from typing import Any
+
+import msgspec
+
+from twofold_sim.live.errors import BadRequestError
+from twofold_sim.live.generating import Answer
+from twofold_sim.live.ordering import Common, Head, Order, Telling, Usage, as_bad_request
+from twofold_sim.live.rendering import render
+
+_encode = msgspec.json.Encoder().encode
+
+
+class _ResponsesRequest(Common, kw_only=True):
+    input: str | list[Any]
+    instructions: str | None = None
+    tools: Any = None
+    max_output_tokens: int | None = None
+    previous_response_id: str | None = None
+
+
+_decode = msgspec.json.Decoder(_ResponsesRequest, strict=False).decode
+
+
+class Responses:
+    """One message is the whole output."""
+
+    id_prefix = "resp_"
+
+    def read(self, body: bytes) -> Order:
+        try:
+            request = _decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise as_bad_request(error) from error
+        if request.previous_response_id:
+            message = "nothing is stored here: send the whole conversation as input"
+            raise BadRequestError(message, param="previous_response_id")
+        messages: list[Any] = []
+        if request.instructions:
+            messages.append({"role": "system", "content": request.instructions})
+        if isinstance(request.input, str):
+            messages.append({"role": "user", "content": request.input})
+        else:
+            messages += [_as_message(item) for item in request.input]
+        return request.order([render(messages, request.tools)], request.max_output_tokens)
+
+    def whole(
+        self, head: Head, answers: Sequence[Answer], usage: Usage, params: dict[str, Any] | None
+    ) -> bytes:
+        (answer,) = answers
+        return _encode(_response(head, answer, usage) | {"kv_transfer_params": params})
+
+    def telling(self, head: Head, order: Order) -> Telling:
+        return ResponsesTelling(head)
+
+    def broken(self, error: bytes) -> bytes:
+        told = msgspec.json.decode(error)["error"]
+        fields = {"code": str(told["code"]), "message": told["message"], "param": told["param"]}
+        return _event("error", {**fields, "sequence_number": 0})
+
+
+class ResponsesTelling:
+    """Numbers its events, as clients check them."""
+
+    def __init__(self, head: Head) -> None:
+        self._head = head
+        self._number = count()
+        self._answer: Answer | None = None
+        self._item = {"item_id": _item_id(head), "output_index": 0, "content_index": 0}
+
+    def begin(self, usage: Usage) -> bytes:
+        begun = _response(self._head, None, None)
+        return b"".join(
+            (
+                self._event("response.created", response=begun),
+                self._event("response.in_progress", response=begun),
+                self._event(
+                    "response.output_item.added",
+                    output_index=0,
+                    item=_message(self._head, None),
+                ),
+                self._event("response.content_part.added", **self._item, part=_part("")),
+            )
+        )
+
+    def token(self, choice: int, text: str) -> bytes:
+        return self._event("response.output_text.delta", **self._item, delta=text, logprobs=[])
+
+    def last(self, choice: int, text: str, answer: Answer) -> bytes:
+        self._answer = answer
+        return b"".join(
+            (
+                self.token(choice, text) if text else b"",
+                self._event(
+                    "response.output_text.done", **self._item, text=answer.text, logprobs=[]
+                ),
+                self._event("response.content_part.done", **self._item, part=_part(answer.text)),
+                self._event(
+                    "response.output_item.done",
+                    output_index=0,
+                    item=_message(self._head, answer),
+                ),
+            )
+        )
+
+    def end(self, usage: Usage) -> bytes:
+        told = _response(self._head, self._answer, usage)
+        name = "response.incomplete" if told["status"] == "incomplete" else "response.completed"
+        return self._event(name, response=told)
+
+    def _event(self, name: str, **fields: Any) -> bytes:
+        return _event(name, {**fields, "sequence_number": next(self._number)})
+
+
+def _as_message(item: Any) -> Any:
+    """Return an item of the input as a message: a tool's output has no role of its own."""
+    if isinstance(item, dict) and "role" not in item:
+        role = "tool" if item.get("type") == "function_call_output" else "assistant"
+        return {**item, "role": role, "content": item.get("output", item.get("content"))}
+    if isinstance(item, dict):
+        # What an answer has beside its text is not in the prompt that it followed.
+        return {"role": item["role"], "content": item.get("content")}
+    return item
+
+
+def _response(head: Head, answer: Answer | None, usage: Usage | None) -> dict[str, Any]:
+    is_cut = answer is not None and answer.finish_reason == "length"
+    status = "in_progress" if answer is None else "incomplete" if is_cut else "completed"
+    return {
+        "id": head.answer_id,
+        "object": "response",
+        "created_at": head.created_at,
+        "model": head.model,
+        "status": status,
+        "incomplete_details": {"reason": "max_output_tokens"} if is_cut else None,
+        "output": [] if answer is None else [_message(head, answer)],
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": [],
+        "temperature": 1.0,
+        "top_p": 1.0,
+        "usage": None if usage is None else _usage(usage),
+    }
+
+
+def _message(head: Head, answer: Answer | None) -> dict[str, Any]:
+    return {
+        "id": _item_id(head),
+        "type": "message",
+        "role": "assistant",
+        "status": "in_progress" if answer is None else "completed",
+        "content": [] if answer is None else [_part(answer.text)],
+    }
+
+
+def _part(text: str) -> dict[str, Any]:
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+def _usage(usage: Usage) -> dict[str, Any]:
+    return {
+        "input_tokens": usage.prompt_tokens,
+        "input_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "output_tokens": usage.output_tokens,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": usage.prompt_tokens + usage.output_tokens,
+    }
+
+
+def _item_id(head: Head) -> str:
+    return "msg_" + head.answer_id.removeprefix(Responses.id_prefix)
+
+
+def _event(name: str, fields: dict[str, Any]) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), _encode({"type": name, **fields}))

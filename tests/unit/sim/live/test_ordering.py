@@ -1,0 +1,106 @@
+from typing import Any
+
+import msgspec
+import pytest
+
+from twofold_sim.live.errors import BadRequestError
+from twofold_sim.live.ordering import MAX_SAMPLES, Common, Order, as_bad_request
+from twofold_sim.live.tokens import tokenize
+
+PROMPT = tokenize("hello")
+
+
+def order(**fields: Any) -> Order:
+    return msgspec.convert(fields, Common).order([PROMPT], fields.get("max_tokens"))
+
+
+def test_an_order_has_what_was_asked_for() -> None:
+    made = order(
+        model="m",
+        n=2,
+        min_tokens=3,
+        stop="x",
+        stop_token_ids=[7],
+        ignore_eos=True,
+        stream=True,
+        stream_options={"include_usage": True},
+        cache_salt="s",
+        kv_transfer_params={"do_remote_decode": True},
+    )
+
+    assert made == Order(
+        model="m",
+        prompts=[PROMPT],
+        samples=2,
+        min_tokens=3,
+        stop=("x",),
+        stop_token_ids=frozenset({7}),
+        ignores_end=True,
+        streams=True,
+        tells_usage=True,
+        salt="s",
+        params={"do_remote_decode": True},
+    )
+    assert (made.asks_for_blocks, made.brings_blocks) == (True, False)
+
+
+def test_nulls_are_as_if_they_were_not_there() -> None:
+    nulls = dict.fromkeys(("n", "min_tokens", "stop", "stop_token_ids", "stream", "ignore_eos"))
+
+    assert order(**nulls) == order()
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"n": 0}, "n"),
+        ({"n": MAX_SAMPLES + 1}, "n"),
+        ({"cache_salt": ""}, "cache_salt"),
+        ({"stop": ["a", ""]}, "stop"),
+        ({"stream_options": {}, "stream": False}, "stream_options"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_name(fields: dict[str, Any], param: str) -> None:
+    if param == "stream_options":
+        fields = {"stream_options": {"include_usage": True}}
+    with pytest.raises(BadRequestError) as raised:
+        order(**fields)
+
+    assert raised.value.param == param
+
+
+def test_an_answer_without_a_limit_may_fill_the_models_length() -> None:
+    assert order().wish(prompt_tokens=90, max_model_tokens=100).max_tokens == 10
+
+
+def test_an_answer_may_end_exactly_at_the_models_length() -> None:
+    wish = order(max_tokens=10).wish(prompt_tokens=90, max_model_tokens=100)
+
+    assert wish.max_tokens == 10
+
+
+@pytest.mark.parametrize(
+    ("fields", "prompt_tokens", "message"),
+    [
+        ({}, 100, "maximum context length is 100 tokens"),
+        ({"max_tokens": 11}, 90, "for a total of 101 tokens"),
+        ({"max_tokens": 0}, 90, "max_tokens must be at least 1, got 0"),
+        ({"max_tokens": 5, "min_tokens": 6}, 90, "min_tokens must be"),
+        ({"min_tokens": -1}, 90, "min_tokens must be"),
+        ({}, 0, "cannot be empty"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_vllms_words(
+    fields: dict[str, Any], prompt_tokens: int, message: str
+) -> None:
+    with pytest.raises(BadRequestError, match=message):
+        order(**fields).wish(prompt_tokens, max_model_tokens=100)
+
+
+def test_a_decoders_error_names_the_field() -> None:
+    with pytest.raises(msgspec.ValidationError) as raised:
+        msgspec.json.decode(b'{"n":"x"}', type=Common)
+
+    error = as_bad_request(raised.value)
+
+    assert error.param == "n"
