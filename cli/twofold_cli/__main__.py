@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from twofold_cli import directories, doctor
+from twofold_cli import bench, directories, doctor, plan
 from twofold_cli.errors import CliError
 from twofold_cli.preparing import Arguments, prepare
 from twofold_cli.state import StateDirectory
@@ -21,6 +21,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(bench.app, name="bench")
+app.command(name="plan", no_args_is_help=True)(plan.plan)
 
 _DEFAULTS = Arguments()
 
@@ -35,6 +37,12 @@ def up(
     port: Annotated[int, typer.Option(help="Of the OpenAI API.")] = _DEFAULTS.port,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = _DEFAULTS.host,
     detach: Annotated[bool, typer.Option(help="Return when it is ready.")] = False,
+    engine: Annotated[
+        str, typer.Option(help="vllm, or sim: engines without a model, that take a profile's time.")
+    ] = _DEFAULTS.engine,
+    profile: Annotated[
+        str | None, typer.Option(help="With --engine sim: a profile's name, or its file.")
+    ] = None,
     kv_cache_gib: Annotated[
         float | None, typer.Option(help="KV cache of each CPU worker, in GiB.")
     ] = None,
@@ -42,7 +50,7 @@ def up(
         bool, typer.Option("--kv-events", help="Let the router follow what is cached.")
     ] = False,
     engine_arg: Annotated[
-        list[str] | None, typer.Option(help="An argument for vLLM; repeat it for more.")
+        list[str] | None, typer.Option(help="An argument for the engine; repeat it for more.")
     ] = None,
     router_arg: Annotated[
         list[str] | None, typer.Option(help="An argument for the router; repeat it for more.")
@@ -53,6 +61,8 @@ def up(
 
     console = Console()
     arguments = Arguments(
+        engine=engine,
+        profile=profile,
         model=model,
         prefill=prefill,
         decode=decode,

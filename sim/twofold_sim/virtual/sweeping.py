@@ -1,0 +1,179 @@
+"""Many runs: the same requests, faster and slower, with one policy after the other."""
+
+import random
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+import msgspec
+
+from twofold_cluster.identity import Role
+from twofold_router.placement.policy import MakePolicy
+from twofold_sim.measuring import Record, measure
+from twofold_sim.measuring.record import Setting
+from twofold_sim.virtual.replaying import Replay
+from twofold_sim.virtual.setup import PrefillPool, Setup
+from twofold_sim.workloads import (
+    SYNTHETIC,
+    OnLong,
+    Prompt,
+    WorkloadError,
+    at_qps,
+    hit_rate_ceiling,
+    name_of,
+    no_longer_than,
+    open_workload,
+)
+
+SAMPLE_COUNT = 300
+"""Looks at what is pending where, in the time of the arrivals; none sooner than after a second."""
+
+_TOLD_ELSEWHERE = ("cluster", "slo", "sample_seconds", "seed")
+
+
+class Requests(msgspec.Struct, frozen=True, kw_only=True):
+    """Which requests to replay."""
+
+    workload: str
+    """A synthetic one's name, or the path of a trace."""
+    count: int | None = None
+    """Those that are measured; None: all there are."""
+    warm_up_count: int = 0
+    """Those that come before them, and are served only."""
+    max_prompt_tokens: int | None = None
+    on_long: OnLong = "truncate"
+
+    @property
+    def name(self) -> str:
+        return name_of(self.workload)
+
+    def take(self, seed: int) -> list[Prompt]:
+        """Return the prompts, as fast as they are in the workload.
+
+        A synthetic workload is generated from *seed*. Of a trace, seed 0 takes the first, and every
+        other seed as many from another place; if that is all of them, the trace begins at another
+        place and what was before comes at its end.
+
+        Raises:
+            WorkloadError: the trace cannot be read.
+        """
+        total = None if self.count is None else self.count + self.warm_up_count
+        is_synthetic = self.workload in SYNTHETIC
+        # Some more, since some may be dropped.
+        made = 2 * total if is_synthetic and total is not None and self.on_long == "drop" else total
+        prompts = open_workload(self.workload, count=made if is_synthetic else None, seed=seed)
+        if self.max_prompt_tokens is not None:
+            prompts = no_longer_than(prompts, self.max_prompt_tokens, self.on_long)
+        return window(prompts, total, 0 if is_synthetic else seed)
+
+
+def window(prompts: Sequence[Prompt], count: int | None, seed: int) -> list[Prompt]:
+    """Return *count* of *prompts* from a place that *seed* names, 0 the beginning; if that is all
+    of them, those before the place come after the others."""
+    total = len(prompts)
+    count = total if count is None else min(count, total)
+    if count == 0:
+        return []
+    rng = random.Random(f"window {seed}")  # noqa: S311 - guards nothing
+    last = total - count or total - 1
+    start = rng.randint(0, last) if seed else 0
+    taken = list(prompts[start : start + count])
+    if len(taken) < count:
+        # As long after the last one as two are apart on average.
+        gap = (prompts[-1].at - prompts[0].at) / max(total - 1, 1)
+        later = prompts[-1].at - prompts[0].at + gap
+        taken += [
+            msgspec.structs.replace(prompt, at=prompt.at + later) for prompt in prompts[:start]
+        ]
+    return [msgspec.structs.replace(prompt, at=prompt.at - taken[0].at) for prompt in taken]
+
+
+def sweep(
+    requests: Requests,
+    policies: Mapping[str, MakePolicy],
+    setups: Sequence[Setup],
+    qps: Sequence[float],
+    seeds: Sequence[int],
+) -> Iterator[Record]:
+    """Run each policy at each QPS with each of *setups* and *seeds*, and yield each run's record.
+
+    Raises:
+        WorkloadError: the trace cannot be read, or nothing is left of it to be measured.
+    """
+    for seed in seeds:
+        prompts = requests.take(seed)
+        if len(prompts) <= requests.warm_up_count:
+            raise WorkloadError(
+                f"{requests.workload}: {len(prompts)} requests are left of it, of which "
+                f"{requests.warm_up_count} are for warming up: nothing is left to be measured"
+            )
+        ceiling = hit_rate_ceiling(prompts, warm_up_count=requests.warm_up_count)
+        for setup in setups:
+            seeded = msgspec.structs.replace(setup, seed=seed)
+            for rate in qps:
+                arriving = at_qps(prompts, rate)
+                for name, make_policy in policies.items():
+                    yield run(requests, arriving, name, make_policy, seeded, rate, ceiling)
+
+
+def run(
+    requests: Requests,
+    arriving: Sequence[Prompt],
+    policy: str,
+    make_policy: MakePolicy,
+    setup: Setup,
+    qps: float,
+    ceiling: float,
+) -> Record:
+    """Replay *arriving* once."""
+    began_at = time.perf_counter()
+    interval = max(1.0, arriving[-1].at / SAMPLE_COUNT)
+    setup = msgspec.structs.replace(setup, sample_seconds=interval)
+    replayed = Replay(arriving, make_policy, setup).run()
+    measures = measure(
+        replayed.served,
+        setup.slo,
+        samples=replayed.samples,
+        moved_count=replayed.moved_count,
+        hit_rate_ceiling=ceiling,
+        warm_up_count=requests.warm_up_count,
+    )
+    counts = setup.cluster.counts()
+    prefilling = counts.get(Role.PREFILL, 0) + counts.get(Role.BOTH, 0)
+    return Record(
+        policy=policy,
+        workload=requests.name,
+        workers=prefilling,
+        decode_workers=counts.get(Role.DECODE, 0),
+        qps=qps,
+        seed=setup.seed,
+        slo=setup.slo,
+        setup=_told(requests, setup),
+        measures=measures,
+        virtual_seconds=replayed.virtual_seconds,
+        wall_seconds=time.perf_counter() - began_at,
+        samples=replayed.samples,
+    )
+
+
+def _told(requests: Requests, setup: Setup) -> dict[str, Setting]:
+    """Name what a run was told; of the setup, what is not as usual."""
+    cluster = setup.cluster
+    told: dict[str, Setting] = {
+        "requests": requests.count,
+        "warm_up_requests": requests.warm_up_count,
+        "max_prompt_tokens": requests.max_prompt_tokens,
+        "on_long": requests.on_long,
+    }
+    if isinstance(cluster, PrefillPool):
+        told["seconds_per_token"] = cluster.seconds_per_token
+        told["cache_tokens"] = cluster.cache_tokens
+    else:
+        told["profile"] = cluster.profile.name
+        told["both"] = cluster.both
+    usual = Setup(cluster=cluster)
+    for name in setup.__struct_fields__:
+        value = getattr(setup, name)
+        if name not in _TOLD_ELSEWHERE and value != getattr(usual, name):
+            is_plain = isinstance(value, str | int | float)
+            told[name] = value if is_plain else msgspec.json.encode(value).decode()
+    return told
