@@ -5,6 +5,7 @@ import math
 from twofold_cluster.identity import Incarnation, WorkerId
 from twofold_cluster.worker import Worker
 from twofold_router.placement.block_index import BlockIndex
+from twofold_router.placement.coming import Blocks, Coming
 from twofold_router.placement.interface import WorkerCounts
 from twofold_router.placement.mirror import CacheMirror
 from twofold_router.placement.models import ModelStatistics
@@ -29,15 +30,17 @@ Party = tuple[str, str, str]
 class Account:
     """One incarnation: its cache, its speed, who waits for it, and what is dispatched to it.
 
-    Invariant: ``queued_tokens`` is the sum over ``queue``, ``unprefilled_tokens`` that over
-    ``unprefilled``; ``decoding`` is the number of dispatched requests that name this account for
-    their decode; ``guests`` are those who wait elsewhere with this account among their candidates.
+    Invariant: ``queued_tokens`` is the sum over ``queue`` and ``queued`` has its blocks,
+    ``unprefilled_tokens`` and ``computing`` have those of ``unprefilled``; ``decoding`` is the
+    number of dispatched requests that name this account for their decode; ``guests`` are those who
+    wait elsewhere with this account among their candidates.
     """
 
     __slots__ = (
         "batch",
         "blocks",
         "busy_since",
+        "computing",
         "decoding",
         "guests",
         "is_ready",
@@ -45,6 +48,7 @@ class Account:
         "meter",
         "mirror",
         "queue",
+        "queued",
         "queued_tokens",
         "speed",
         "statistics",
@@ -67,11 +71,13 @@ class Account:
         self.speed = PrefillSpeed(statistics.prefill_speed)
         self.meter = PrefillMeter(self.speed)
         self.queue = queue
+        self.queued = Coming()
         self.queued_tokens = 0.0
         self.guests: dict[int, Waiting] = {}
         """By serial."""
-        self.unprefilled: dict[str, float] = {}
-        """Uncached tokens of each request dispatched here and not prefilled."""
+        self.unprefilled: dict[str, tuple[float, Blocks]] = {}
+        """Uncached tokens and blocks of each request dispatched here and not prefilled."""
+        self.computing = Coming()
         self.unprefilled_tokens = 0.0
         self.busy_since = 0.0
         """When the first of them came to be computed."""
@@ -83,9 +89,18 @@ class Account:
         self.last_turn = 0
 
     def uncached_tokens(self, waiting: Waiting) -> float:
-        """Return how many tokens of *waiting* would be computed here; at least the last one."""
+        """Return how many tokens of *waiting* would be computed here after all that is dispatched
+        here; at least the last one."""
         cached = self.mirror.cached_tokens(waiting.request.key)
-        return max(waiting.prompt_tokens - cached, 1.0)
+        return self._less(waiting, max(cached, self._coming_tokens(waiting, self.computing)))
+
+    def uncached_tokens_in_turn(self, waiting: Waiting) -> float:
+        """Return the same for when all are computed who wait here as well."""
+        cached = self.mirror.cached_tokens(waiting.request.key)
+        for coming in (self.computing, self.queued):
+            if coming:
+                cached = max(cached, self._coming_tokens(waiting, coming))
+        return self._less(waiting, cached)
 
     def free_at(self, now: float) -> float:
         """Return when what is dispatched here is computed."""
@@ -120,6 +135,7 @@ class Account:
         waiting.seconds = waiting.uncached_tokens * self.speed.seconds_per_token
         waiting.due_at = self.due_at(waiting, waiting.seconds)
         self.queue.add(waiting, now)
+        self.queued.add(waiting.request.key.blocks)
         self.queued_tokens += waiting.uncached_tokens
         for other in waiting.candidates:
             if other is not self:
@@ -128,6 +144,7 @@ class Account:
     def dequeue(self, waiting: Waiting) -> None:
         """Have *waiting* wait here no longer."""
         self.queue.remove(waiting)
+        self.queued.remove(waiting.request.key.blocks)
         # Set to zero when it must be, so that rounding does not add up over days.
         self.queued_tokens = self.queued_tokens - waiting.uncached_tokens if self.queue else 0.0
         waiting.at = None
@@ -145,19 +162,24 @@ class Account:
             waiting.candidates = tuple(home for home in waiting.candidates if home is not self)
         self.guests.clear()
 
-    def start_prefill(self, request_id: str, tokens: float, now: float) -> None:
-        """Count *tokens* that were dispatched to be computed here."""
+    def start_prefill(
+        self, request_id: str, tokens: float, now: float, blocks: Blocks = ()
+    ) -> None:
+        """Count *tokens* that were dispatched to be computed here, of a prompt of *blocks*."""
         if not self.unprefilled:
             self.busy_since = now
-        self.unprefilled[request_id] = tokens
+        self.unprefilled[request_id] = (tokens, blocks)
+        self.computing.add(blocks)
         self.unprefilled_tokens += tokens
 
     def end_prefill(self, request_id: str, now: float) -> float | None:
         """Count *request_id* no longer; return for how many seconds the worker had nobody else
         of ours to compute before it, None if it was not counted any more."""
-        tokens = self.unprefilled.pop(request_id, None)
-        if tokens is None:
+        work = self.unprefilled.pop(request_id, None)
+        if work is None:
             return None
+        tokens, blocks = work
+        self.computing.remove(blocks)
         self.unprefilled_tokens = self.unprefilled_tokens - tokens if self.unprefilled else 0.0
         seconds = now - self.busy_since
         self.busy_since = now
@@ -167,6 +189,19 @@ class Account:
         """Let the time pass for those who decode here."""
         batch = self.batch
         batch.advance(now, self.step_times.predict(batch.count, batch.context_tokens, now))
+
+    def _coming_tokens(self, waiting: Waiting, coming: Coming) -> int:
+        """Return how many tokens of the prompt are to be computed for others."""
+        key = waiting.request.key
+        block_count = coming.prefix_of(key.blocks)
+        if not block_count:
+            return 0
+        share = block_count * key.block_bytes / key.size_bytes
+        tokens = int(share * waiting.prompt_tokens)
+        return tokens - tokens % self.worker.kv_block_tokens
+
+    def _less(self, waiting: Waiting, cached_tokens: float) -> float:
+        return max(waiting.prompt_tokens - cached_tokens, 1.0)
 
     def counts(self) -> WorkerCounts:
         return WorkerCounts(

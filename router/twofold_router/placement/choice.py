@@ -7,7 +7,6 @@ from typing import Protocol
 
 from twofold_router.placement.accounts import Account
 from twofold_router.placement.homes import Homes
-from twofold_router.placement.hotness import MINIMUM_REQUESTS, WINDOW_REQUESTS
 from twofold_router.placement.pools import Pool
 from twofold_router.placement.waiting import Waiting
 
@@ -51,11 +50,8 @@ class PairChoice:
         return (home.worker.load.kv_used_fraction, self.rng.random())
 
 
-HASH_COUNTS = (2, 4, 8)
-"""Homes that are asked, one step further each time that all of them are overloaded."""
-
-HOT_SHARE = MINIMUM_REQUESTS / WINDOW_REQUESTS
-"""A key that fewer of the recent requests have is not hot, however many workers there are."""
+HASH_COUNTS = (2, 8)
+"""Homes that are asked: the pair, and more when the request would have to wait there."""
 
 RECOMPUTING_WEIGHT = 3.0
 """What a second of computing a prefix again costs the others, in seconds (w in DESIGN)."""
@@ -66,9 +62,9 @@ class CostChoice:
     """The least ``wait + (1 + w) * uncached time`` (DESIGN, ``twofold``: "Choice"), of those homes
     where the request is on time if there are any.
 
-    Computing again costs the request its time and everybody else the capacity. While all homes are
-    overloaded, or the key is hot, more hashes are asked; never somebody who is no home, because a
-    copy there is not looked for again.
+    Computing again costs the request its time and everybody else the capacity. Where the same
+    beginning went last is asked beside the homes. Nobody else is, because a copy there would be one
+    more, and each copy takes the place of something else (decision 010).
     """
 
     homes: Homes
@@ -78,24 +74,25 @@ class CostChoice:
     def __call__(
         self, waiting: Waiting, pool: Pool, now: float
     ) -> tuple[Sequence[Account], Account]:
-        share = self.homes.find_key(waiting, pool)
-        is_hot = share > max(1 / len(pool), HOT_SHARE)
-        hash_counts = self.hash_counts
-        for count in (hash_counts[1:] or hash_counts) if is_hot else hash_counts:
+        self.homes.find_key(waiting, pool)
+        last = self.homes.last(waiting, pool)
+        for count in self.hash_counts:
             homes = self.homes.of(waiting, pool, count)
+            if last is not None and last not in homes:
+                homes = [*homes, last]
             best, best_rank = homes[0], self._rank(homes[0], waiting, now)
             for home in homes[1:]:
                 rank = self._rank(home, waiting, now)
                 if rank < best_rank:
                     best, best_rank = home, rank
-            is_late, _ = best_rank
-            if not is_late or count >= len(pool):
+            if count >= len(pool) or not best.wait_seconds(now):
                 break
+        self.homes.take(waiting, best, pool)
         return homes, best
 
     def _rank(self, home: Account, waiting: Waiting, now: float) -> tuple[bool, float]:
         """Return whether the first token from *home* would be late, and the cost in seconds."""
-        computing = home.uncached_tokens(waiting) * home.speed.seconds_per_token
+        computing = home.uncached_tokens_in_turn(waiting) * home.speed.seconds_per_token
         wait = home.wait_seconds(now)
         is_late = now + wait + computing > home.due_at(waiting, computing)
         return is_late, wait + (1 + self.recomputing_weight) * computing

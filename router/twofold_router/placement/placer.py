@@ -345,7 +345,8 @@ class Placer:
         account = holding.computed_at
         request_id = holding.waiting.request.request_id
         holding.began_at = now
-        account.start_prefill(request_id, holding.uncached_tokens, now)
+        blocks = holding.waiting.request.key.blocks
+        account.start_prefill(request_id, holding.uncached_tokens, now, blocks)
         ends_at = account.free_at(now)
         holding.ttft_seconds = ends_at - now
         if holding.source is None:

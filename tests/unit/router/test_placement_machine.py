@@ -1,6 +1,7 @@
 """Whatever happens in whatever order: nobody is lost, and all counts are given back."""
 
 import itertools
+from collections import Counter
 from typing import Any
 
 import msgspec
@@ -235,7 +236,15 @@ class PlacementMachine(RuleBasedStateMachine):
         for account in self.accounts():
             queued = sum(w.uncached_tokens for w in account.queue.everyone())
             assert account.queued_tokens == pytest.approx(queued)
-            assert account.unprefilled_tokens == pytest.approx(sum(account.unprefilled.values()))
+            work = account.unprefilled.values()
+            assert account.unprefilled_tokens == pytest.approx(sum(tokens for tokens, _ in work))
+            computing: dict[bytes, int] = Counter(digest for _, blocks in work for digest in blocks)
+            assert account.computing._counts == computing
+            waiting = account.queue.everyone()
+            queued: dict[bytes, int] = Counter(
+                digest for each in waiting for digest in each.request.key.blocks
+            )
+            assert account.queued._counts == awaited
             assert all(holdings[name].computed_at is account for name in account.unprefilled)
             decoding = [name for name, holding in holdings.items() if holding.decode is account]
             assert account.decoding == len(decoding)

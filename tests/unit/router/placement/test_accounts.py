@@ -39,6 +39,29 @@ def test_what_is_cached_takes_no_time() -> None:
     assert at.ttft_seconds(follower, now=0.0) == pytest.approx(0.512)
 
 
+def test_what_is_dispatched_here_will_be_cached_for_the_next() -> None:
+    at = account()
+    first = make_waiting(1, key=make_key("a", "b"))
+    at.start_prefill("first", 1024.0, 0.0, first.request.key.blocks)
+    follower = make_waiting(2, key=make_key("a", "b", "c"))
+
+    assert at.uncached_tokens(follower) == at.uncached_tokens_in_turn(follower) == 512.0
+    at.end_prefill("first", 1.0)
+    assert at.uncached_tokens(follower) == 1536.0
+
+
+def test_what_waits_here_will_be_cached_when_its_turn_is_over() -> None:
+    at = account()
+    first = make_waiting(1, key=make_key("a", "b"))
+    at.enqueue(first, 0.0)
+    follower = make_waiting(2, key=make_key("a", "b", "c"))
+
+    assert at.uncached_tokens(follower) == 1536.0
+    assert at.uncached_tokens_in_turn(follower) == 512.0
+    at.dequeue(first)
+    assert at.uncached_tokens_in_turn(follower) == 1536.0
+
+
 def test_a_token_is_always_left_to_compute() -> None:
     at = account()
     at.mirror.hold(make_key("a", "b"), 2048)

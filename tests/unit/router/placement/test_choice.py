@@ -45,11 +45,7 @@ def pair_choice(theta_seconds: float = 5.0, seed: int = 1) -> PairChoice:
 
 
 def cost_choice() -> CostChoice:
-    """Make one whose homes have seen enough for a key not to be hot."""
-    homes = Homes()
-    for number in range(200):
-        homes.find_key(make_waiting(key=make_key("other", number)), pool(2))
-    return CostChoice(homes)
+    return CostChoice(Homes())
 
 
 def test_the_pair_goes_by_the_longer_prefix_while_that_is_quick_enough() -> None:
@@ -113,19 +109,17 @@ def test_computing_again_costs_four_times_its_time() -> None:
     assert cost_choice()(arriving(**patient), workers, 0.0)[1] is cold
 
 
-@pytest.mark.parametrize(("overloaded", "expected"), [(1, 2), (2, 4), (3, 4), (4, 8), (8, 8)])
-def test_more_homes_are_asked_while_all_of_them_are_overloaded(
-    overloaded: int, expected: int
-) -> None:
+@pytest.mark.parametrize(("busy", "expected"), [(0, 2), (1, 2), (2, 8), (8, 8)])
+def test_more_homes_are_asked_when_the_request_would_wait_at_both(busy: int, expected: int) -> None:
     workers = pool()
-    for home in homes_of(workers, overloaded):
+    for home in homes_of(workers, busy):
         load(home, 100.0)
 
     candidates, chosen = cost_choice()(arriving(), workers, 0.0)
 
     assert list(candidates) == homes_of(workers, expected)
     assert chosen in candidates
-    assert chosen.unprefilled == {} or overloaded == 8
+    assert chosen.unprefilled == {} or busy == 8
 
 
 def test_somebody_who_is_no_home_is_never_asked() -> None:
@@ -138,21 +132,29 @@ def test_somebody_who_is_no_home_is_never_asked() -> None:
     assert chosen in homes_of(workers, 8)
 
 
-def test_a_hot_key_has_four_homes() -> None:
-    workers, choice = pool(), cost_choice()
-    for _ in range(40):
-        candidates, _ = choice(make_waiting(key=make_key("hot")), workers, 0.0)
+def test_where_the_same_beginning_went_last_is_asked_wherever_it_is() -> None:
+    workers, choice = pool(20), cost_choice()
+    elsewhere = next(each for each in workers.accounts if each not in homes_of(workers, 8))
+    choice.homes.take(arriving(), elsewhere, workers)
+    elsewhere.mirror.hold(PROMPT, 2048)
 
-    assert len(candidates) == 4
+    candidates, chosen = choice(arriving(), workers, 0.0)
+
+    assert list(candidates) == [*homes_of(workers, 2), elsewhere]
+    assert chosen is elsewhere
 
 
-def test_in_a_large_cluster_a_rare_key_is_not_hot() -> None:
-    choice = cost_choice()
-    for number in range(5_000):
-        choice.homes.find_key(make_waiting(key=make_key(number)), pool(2))
-    large = pool(5_000)
+def test_requests_that_come_together_with_a_beginning_in_common_meet() -> None:
+    workers, choice = pool(20), cost_choice()
+    chosen = []
+    for number in range(3):
+        waiting = make_waiting(number, key=make_key("a", "b", "c", "d", number), slo_seconds=60.0)
+        _, account = choice(waiting, workers, 0.0)
+        account.enqueue(waiting, 0.0)
+        chosen.append(account)
 
-    assert len(choice(arriving(), large, 0.0)[0]) == 2
+    # Waiting for one or two others costs less than to compute four blocks again.
+    assert len(set(map(id, chosen))) == 1
 
 
 def test_the_only_worker_is_chosen_whatever_it_has_to_do() -> None:

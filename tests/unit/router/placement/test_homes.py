@@ -77,10 +77,32 @@ def test_a_hot_prefix_makes_longer_keys() -> None:
     waiting = make_waiting()
     for number in range(100):
         waiting = make_waiting(key=make_key("system prompt", number))
-        share = homes.find_key(waiting, workers)
+        homes.find_key(waiting, workers)
 
     assert waiting.key == waiting.request.key.blocks[1]
-    assert share <= 0.02
+
+
+def test_the_last_place_is_where_the_longest_known_beginning_went() -> None:
+    workers, homes = pool(20), Homes()
+    first, second = workers.accounts[:2]
+    homes.take(make_waiting(key=make_key("a", "b", "c")), first, workers)
+    homes.take(make_waiting(key=make_key("a", "x")), second, workers)
+
+    assert homes.last(make_waiting(key=make_key("a", "b", "d")), workers) is first
+    assert homes.last(make_waiting(key=make_key("a", "e")), workers) is second
+    assert homes.last(make_waiting(key=make_key("e")), workers) is None
+
+
+def test_a_last_place_that_has_gone_or_failed_the_request_is_none() -> None:
+    workers, homes = pool(20), Homes()
+    account = workers.accounts[0]
+    waiting = make_waiting(avoid=frozenset({account.worker.worker_id}))
+    homes.take(waiting, account, workers)
+
+    assert homes.last(waiting, workers) is None
+    assert homes.last(make_waiting(), workers) is account
+    workers.remove([account])
+    assert homes.last(make_waiting(), workers) is None
 
 
 def test_models_do_not_share_what_is_hot() -> None:
