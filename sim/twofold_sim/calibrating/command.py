@@ -91,11 +91,11 @@ def render(calibration: Calibration) -> str:
             f"{fitted / sample.seconds - 1:+7.1%}"
         )
     transfer = calibration.profile.transfer
-    for tokens, seconds in calibration.transfers:
-        fitted = transfer.latency_seconds + transfer.per_token * tokens
+    for fetch in calibration.transfers:
+        fitted = transfer.latency_seconds + transfer.per_token * fetch.tokens
         lines.append(
-            f"{tokens:13.0f} tokens fetched    {seconds * 1000:9.1f} ms{fitted * 1000:9.1f} ms"
-            f"{fitted / seconds - 1:+7.1%}"
+            f"{fetch.tokens:13.0f} tokens fetched    {fetch.seconds * 1000:9.1f} ms"
+            f"{fitted * 1000:9.1f} ms, of {fetch.measured_seconds * 1000:.1f} ms of leg 2"
         )
     profile = msgspec.json.format(msgspec.json.encode(calibration.profile), indent=2).decode()
     return "\n".join([*lines, profile])

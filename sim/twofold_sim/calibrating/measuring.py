@@ -16,7 +16,7 @@ from statistics import fmean, median
 
 from twofold_sim.calibrating.endpoint import Answer, Endpoint, EndpointError
 from twofold_sim.calibrating.prompts import PromptMaker
-from twofold_sim.profiles.fit import Fit, Sample, fit_step_costs, fit_transfer_costs
+from twofold_sim.profiles.fit import Fetch, Fit, Sample, fit_step_costs, fit_transfer_costs
 from twofold_sim.profiles.profile import Profile, TransferCosts
 
 PAIR_SHARE = 0.25
@@ -52,8 +52,7 @@ class Calibration:
     fit: Fit
     samples: list[Sample]
     """The medians that were fitted."""
-    transfers: list[tuple[float, float]]
-    """Tokens and seconds of the fetches."""
+    transfers: list[Fetch]
 
 
 async def calibrate(
@@ -76,11 +75,12 @@ async def calibrate(
     seconds = settings.seconds * (1 - PAIR_SHARE if decode is not None else 1)
     samples = await _rounds([measuring.prompts(), measuring.batches()], seconds)
     fit = fit_step_costs(samples)
-    transfer, transfers = TransferCosts(), []
+    transfer = TransferCosts()
+    transfers: list[Fetch] = []
     if decode is not None:
         seconds = settings.seconds * PAIR_SHARE
-        fetches = await _rounds([await measuring.fetches(decode)], seconds)
-        transfers = [(fetch.prefill_tokens, _transfer_seconds(fetch, fit)) for fetch in fetches]
+        samples_of_leg_2 = await _rounds([await measuring.fetches(decode)], seconds)
+        transfers = [_fetch(sample, fit) for sample in samples_of_leg_2]
         transfer = fit_transfer_costs(transfers)
     profile = Profile(
         name=settings.name,
@@ -230,10 +230,11 @@ async def _rounds(ladders: Sequence[Sequence[Measure]], seconds: float) -> list[
     return [_middle(samples) for samples in measured.values()]
 
 
-def _transfer_seconds(fetch: Sample, fit: Fit) -> float:
+def _fetch(leg_2: Sample, fit: Fit) -> Fetch:
     """Return the part of a leg 2 that is neither the request's nor the step's of its last token."""
-    step = fit.steps.seconds(1, fetch.prefill_tokens)
-    return max(fetch.seconds - fit.request_seconds - step, 1e-6)
+    step = fit.steps.seconds(1, leg_2.prefill_tokens)
+    seconds = leg_2.seconds - fit.request_seconds - step
+    return Fetch(leg_2.prefill_tokens, seconds, leg_2.seconds)
 
 
 def _middle(samples: Sequence[Sample]) -> Sample:

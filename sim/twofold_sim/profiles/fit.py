@@ -37,6 +37,18 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Fetch:
+    """Seconds that the fetch of a prompt's blocks took."""
+
+    tokens: float
+    seconds: float
+    """What is left of ``measured_seconds`` without the rest of leg 2; below zero if the rest took
+    less than it should have."""
+    measured_seconds: float
+    """Until the first token of leg 2."""
+
+
+@dataclass(frozen=True, slots=True)
 class Residuals:
     """Relative errors of the fitted seconds, without their sign."""
 
@@ -73,7 +85,8 @@ def fit_step_costs(samples: Sequence[Sample]) -> Fit:
     """
     if not samples or min(sample.seconds for sample in samples) <= 0.0:
         raise ValueError("samples of more than 0 seconds are needed to fit")
-    fits = [(hidden, *_fit_damped(_matrix(samples, hidden))) for hidden in HIDDEN_TOKENS]
+    ones = np.ones(len(samples))
+    fits = [(hidden, *_fit_damped(_matrix(samples, hidden), ones)) for hidden in HIDDEN_TOKENS]
     hidden, coefficients, errors = min(fits, key=lambda fit: _loss(fit[2]))
     base, token, pair, sequence, context, request = (float(value) for value in coefficients)
     return Fit(
@@ -90,16 +103,21 @@ def fit_step_costs(samples: Sequence[Sample]) -> Fit:
     )
 
 
-def fit_transfer_costs(fetches: Sequence[tuple[float, float]]) -> TransferCosts:
-    """Return the costs of fetching, from tokens and seconds.
+def fit_transfer_costs(fetches: Sequence[Fetch]) -> TransferCosts:
+    """Return the costs of fetching, none below zero.
+
+    Errors are shares of all that a fetch was measured with: where it is too short to be seen in
+    that, it is about nothing, and may well seem to be less.
 
     Raises:
-        ValueError: there are none, or one took no time.
+        ValueError: there are none, or one was measured with no time.
     """
-    if not fetches or min(seconds for _, seconds in fetches) <= 0.0:
+    if not fetches or min(fetch.measured_seconds for fetch in fetches) <= 0.0:
         raise ValueError("fetches of more than 0 seconds are needed to fit")
-    rows = [[1.0 / seconds, tokens / seconds] for tokens, seconds in fetches]
-    (latency, per_token), _ = _fit_damped(np.array(rows))
+    measured = np.array([fetch.measured_seconds for fetch in fetches])
+    rows = np.array([[1.0, fetch.tokens] for fetch in fetches]) / measured[:, None]
+    shares = np.array([fetch.seconds for fetch in fetches]) / measured
+    (latency, per_token), _ = _fit_damped(rows, shares)
     return TransferCosts(latency_seconds=float(latency), per_token=float(per_token))
 
 
@@ -129,13 +147,13 @@ def solve_nonnegative(matrix: Matrix, target: Matrix) -> tuple[Matrix, float]:
     return best, float(rest @ rest)
 
 
-def _fit_damped(matrix: Matrix) -> tuple[Matrix, Matrix]:
-    """Return the coefficients of 0 or more that bring all rows to about 1, and the errors."""
+def _fit_damped(matrix: Matrix, target: Matrix) -> tuple[Matrix, Matrix]:
+    """Return the coefficients of 0 or more that bring the rows near *target*, and the errors."""
     weights = np.ones(len(matrix))
     coefficients, errors = np.zeros(matrix.shape[1]), weights
     for _ in range(_SWEEPS):
-        coefficients, _ = solve_nonnegative(matrix * weights[:, None], weights)
-        errors = np.abs(matrix @ coefficients - 1.0)
+        coefficients, _ = solve_nonnegative(matrix * weights[:, None], target * weights)
+        errors = np.abs(matrix @ coefficients - target)
         weights = np.sqrt(DAMPED_FROM / np.maximum(errors, DAMPED_FROM))
     return coefficients, errors
 

@@ -8,8 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from twofold_sim.profiles import StepCosts
-from twofold_sim.profiles.fit import Sample, fit_step_costs, fit_transfer_costs, solve_nonnegative
+from twofold_sim.profiles import StepCosts, TransferCosts
+from twofold_sim.profiles.fit import (
+    Fetch,
+    Sample,
+    fit_step_costs,
+    fit_transfer_costs,
+    solve_nonnegative,
+)
 
 COSTS = StepCosts(
     base_seconds=0.02,
@@ -121,10 +127,23 @@ def test_no_step_to_the_side_makes_the_error_smaller(
 
 
 def test_transfers_are_a_latency_and_a_rate() -> None:
-    costs = fit_transfer_costs([(n, 0.01 + 2e-6 * n) for n in (64, 500, 4000, 9000)])
+    seconds = {n: 0.01 + 2e-6 * n for n in (64, 500, 4000, 9000)}
+    costs = fit_transfer_costs([Fetch(n, took, took + 0.03) for n, took in seconds.items()])
 
     assert costs.latency_seconds == pytest.approx(0.01)
     assert costs.per_token == pytest.approx(2e-6)
+
+
+def test_transfers_that_seem_to_take_less_than_nothing_take_none() -> None:
+    fetches = [Fetch(n, -0.002, 0.1) for n in (64, 500, 4000)]
+
+    assert fit_transfer_costs(fetches) == TransferCosts()
+
+
+def test_a_transfer_that_cannot_be_seen_does_not_hide_those_that_can() -> None:
+    fetches = [Fetch(10, -1e-4, 0.1), *(Fetch(n, 1e-5 * n, 0.1 + 1e-5 * n) for n in (4000, 9000))]
+
+    assert fit_transfer_costs(fetches).per_token == pytest.approx(1e-5, rel=0.02)
 
 
 def test_no_transfers_cannot_be_fitted() -> None:

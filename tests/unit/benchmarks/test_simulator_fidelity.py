@@ -1,0 +1,88 @@
+"""The simulated side of the comparison."""
+
+import pytest
+from benchmarks.simulator_fidelity import (
+    LOAD,
+    OUTPUT_TOKENS,
+    PROMPT_TOKENS,
+    Request,
+    Served,
+    compare,
+    simulate,
+    workload,
+)
+
+from twofold_sim.profiles import Profile, StepCosts, TransferCosts
+
+PROFILE = Profile(
+    name="any",
+    source="",
+    steps=StepCosts(per_prefill_token=0.01, per_sequence=0.1),
+    transfer=TransferCosts(latency_seconds=1.0),
+    kv_capacity_tokens=100_000,
+)
+
+
+def request(at: float, prompt_tokens: int, output_tokens: int) -> Request:
+    return Request(at, prompt_tokens, output_tokens, 0.0, 0.0)
+
+
+def test_one_engine_serves_the_requests_as_they_come() -> None:
+    requests = [request(5.0, 100, 1), request(0.0, 200, 11)]
+
+    late, early = simulate(PROFILE, requests, pair=False)
+
+    assert (early.ttft, early.tpot) == pytest.approx((2.0, 0.1))
+    assert (late.ttft, late.tpot) == pytest.approx((1.0, 0.0))
+
+
+def test_of_a_pair_the_second_fetches_what_the_first_computed() -> None:
+    (served,) = simulate(PROFILE, [request(0.0, 200, 11)], pair=True)
+
+    assert (served.ttft, served.tpot) == pytest.approx((2.0 + 1.0 + 0.01, 0.1))
+
+
+def test_of_a_pair_those_who_generate_are_not_held_up_by_a_prompt() -> None:
+    requests = [request(0.0, 10, 100), request(2.0, 500, 5)]
+
+    alone, _ = simulate(PROFILE, requests, pair=False)
+    apart, _ = simulate(PROFILE, requests, pair=True)
+
+    assert alone.tpot > 1.4 * apart.tpot
+
+
+def test_the_workload_is_within_its_sizes_and_the_same_for_a_seed() -> None:
+    planned = workload(PROFILE, 200.0, 1, pair=False)
+
+    assert planned == workload(PROFILE, 200.0, 1, pair=False)
+    assert planned != workload(PROFILE, 200.0, 2, pair=False)
+    for at, prompt, output in planned:
+        assert 0.0 < at <= 200.0
+        assert PROMPT_TOKENS[0] <= prompt <= PROMPT_TOKENS[1]
+        assert OUTPUT_TOKENS[0] <= output <= OUTPUT_TOKENS[1]
+
+
+def test_the_workload_leaves_the_engine_time() -> None:
+    requests = [request(*each) for each in workload(PROFILE, 400.0, 1, pair=False)]
+    busy = sum(0.01 * each.prompt_tokens for each in requests)
+
+    assert 0.3 * LOAD < busy / 400.0 < 1.5 * LOAD
+
+
+def test_errors_are_shares_of_what_the_real_engine_took() -> None:
+    requests = [Request(0.0, 1, 2, ttft, 0.2) for ttft in (1.0, 2.0, 4.0)]
+    simulated = [Served(ttft, 0.1) for ttft in (1.0, 1.5, 5.0)]
+
+    compared = compare(requests, simulated)
+
+    assert compared["ttft p50"]["error"] == pytest.approx(-0.25)
+    assert compared["ttft p90"]["error"] == pytest.approx(0.25)
+    assert compared["tpot p50"]["error"] == pytest.approx(-0.5)
+
+
+def test_a_single_token_has_no_time_per_token() -> None:
+    requests = [Request(0.0, 1, 1, 1.0, 0.0), Request(0.0, 1, 2, 1.0, 0.2)]
+
+    compared = compare(requests, [Served(1.0, 0.0), Served(1.0, 0.2)])
+
+    assert compared["tpot p50"]["error"] == pytest.approx(0.0)
