@@ -241,7 +241,7 @@ class PlacementMachine(RuleBasedStateMachine):
             computing: dict[bytes, int] = Counter(digest for _, blocks in work for digest in blocks)
             assert account.computing._counts == computing
             waiting = account.queue.everyone()
-            queued: dict[bytes, int] = Counter(
+            awaited: dict[bytes, int] = Counter(
                 digest for each in waiting for digest in each.request.key.blocks
             )
             assert account.queued._counts == awaited
