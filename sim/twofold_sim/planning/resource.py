@@ -1,0 +1,109 @@
+"""The ``LLMService`` that asks for what was planned.
+
+A fixed document, written by hand: what goes into it are numbers, and texts that are quoted.
+"""
+
+import re
+from collections.abc import Iterator
+
+from twofold_sim.planning.plan import Plan
+
+ANY_MODEL = "hf://ORGANISATION/MODEL"
+"""A profile does not say where its model is from."""
+
+_NAME_LENGTH = 63
+
+
+def render_resource(plan: Plan, *, name: str, model: str | None, command: str) -> str:
+    """Return the YAML of the best layout of *plan*, with comments on what it was planned for.
+
+    *name* is made one that Kubernetes takes. *model* is a source, such as ``hf://Qwen/Qwen3-8B``.
+    """
+    lines = [f"# {_one_line(line)}" for line in _comments(plan, command)]
+    lines += _document(plan, resource_name(name), model)
+    return "\n".join(lines) + "\n"
+
+
+def resource_name(text: str) -> str:
+    """Turn *text* into a name that Kubernetes takes (RFC 1123): small letters, digits, hyphens."""
+    name = re.sub(r"[^a-z0-9]+", "-", text.lower())[:_NAME_LENGTH].strip("-")
+    return name or "model"
+
+
+def _comments(plan: Plan, command: str) -> Iterator[str]:
+    best, objective = plan.best, plan.objective
+    decode = best.layout.pairing.decode
+    yield f"Planned with: {command}"
+    yield (
+        f"{best.layout}: {best.layout.gpu_count} of {plan.gpu_count} GPUs, with the costs of "
+        f"{' and '.join(dict.fromkeys(_profile_names(plan)))}"
+    )
+    yield (
+        f"serves {best.goodput_qps:.3g} requests a second like those of {plan.workload}, "
+        f"{objective.good_share:.0%} of them within both SLOs, in simulated runs"
+    )
+    runner_up = plan.runner_up
+    if runner_up is not None:
+        yield f"runner-up: {runner_up.layout}, {plan.behind(runner_up):.1%} behind"
+    if best.layout.pairing.is_aggregated:
+        yield "nobody only prefills: each worker computes its prompts itself"
+    yield f"prompts and answers together have at most {decode.max_model_tokens} tokens"
+
+
+def _profile_names(plan: Plan) -> Iterator[str]:
+    pairing = plan.best.layout.pairing
+    if pairing.prefill is not None:
+        yield pairing.prefill.name
+    yield pairing.decode.name
+
+
+def _document(plan: Plan, name: str, model: str | None) -> Iterator[str]:
+    layout = plan.best.layout
+    prefill, decode = layout.pairing.prefill, layout.pairing.decode
+    longest = min(each.max_model_tokens for each in (prefill, decode) if each is not None)
+    yield "apiVersion: serving.twofold.dev/v1alpha1"
+    yield "kind: LLMService"
+    yield "metadata:"
+    yield f"  name: {_quoted(name)}"
+    yield "spec:"
+    yield "  model:"
+    if model is None:
+        yield "    # A profile does not say where its model is from."
+    yield f"    source: {_quoted(model or ANY_MODEL)}"
+    yield f"    maxModelLen: {longest}"
+    if prefill is None:
+        yield "    # So that a long prompt does not hold the others up for longer."
+        yield "    engineArgs:"
+        yield f'      - "--max-num-batched-tokens={decode.max_batched_tokens}"'
+    yield "  prefill:"
+    yield f"    replicas: {layout.prefill_count}"
+    if prefill is not None:
+        yield f"    tensorParallel: {prefill.gpu_count}"
+    yield "  decode:"
+    yield f"    replicas: {layout.decode_count}"
+    yield f"    tensorParallel: {decode.gpu_count}"
+    yield "  slo:"
+    yield f"    ttftMs: {_number(plan.objective.ttft_seconds * 1000)}"
+    yield f"    tpotMs: {_number(plan.objective.tpot_seconds * 1000)}"
+    if prefill is not None and prefill.gpu_count != decode.gpu_count:
+        yield "  transfer:"
+        yield "    # The one that transfers between engines of unequal tensor parallelism."
+        yield "    connector: nixl"
+
+
+def _number(value: float) -> str:
+    rounded = round(value, 6)
+    return str(int(rounded)) if rounded == int(rounded) else str(rounded)
+
+
+def _one_line(text: str) -> str:
+    """Keep a comment from becoming anything else."""
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
+
+
+def _quoted(text: str) -> str:
+    """Return *text* between quotes, with YAML's escapes for whatever is not plain."""
+    plain = (
+        sign if " " <= sign <= "~" and sign not in '"\\' else f"\\U{ord(sign):08x}" for sign in text
+    )
+    return f'"{"".join(plain)}"'

@@ -1,0 +1,178 @@
+"""The resource: YAML that asks for what was planned."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from twofold_sim.measuring.measures import Figures
+from twofold_sim.measuring.quantiles import Quantiles
+from twofold_sim.planning import Candidate, Layout, Objective, Pairing, Plan, render_resource
+from twofold_sim.planning.resource import resource_name
+from twofold_sim.planning.tables import plan_table, plan_text
+from twofold_sim.profiles import Profile, StepCosts
+
+yaml = pytest.importorskip("yaml")
+
+FIGURES = Figures(
+    request_count=100,
+    shortest_prompt_tokens=1,
+    longest_prompt_tokens=9,
+    on_time_share=0.99,
+    tpot_share=0.91,
+    slo_share=0.9,
+    ttft_seconds=Quantiles(1.0, 1.0, 2.5, 3.0),
+    tpot_seconds=Quantiles(0.04, 0.04, 0.08, 0.09),
+    end_seconds=Quantiles(),
+    hit_rate=0.3,
+    refusals={},
+    modes={},
+    transferred_count=0,
+    transferred_tokens=0,
+)
+
+
+def on_gpus(gpu_count: int) -> Profile:
+    return Profile(
+        name=f"model-tp{gpu_count}",
+        source="made up",
+        steps=StepCosts(base_seconds=0.01),
+        kv_capacity_tokens=10_000,
+        max_batched_tokens=2048,
+        max_model_tokens=16_384,
+        gpu_count=gpu_count,
+    )
+
+
+SPLIT = Layout(
+    pairing=Pairing(prefill=on_gpus(2), decode=on_gpus(4)), prefill_count=5, decode_count=1
+)
+EQUAL = Layout(
+    pairing=Pairing(prefill=on_gpus(2), decode=on_gpus(2)), prefill_count=4, decode_count=3
+)
+TOGETHER = Layout(pairing=Pairing(decode=on_gpus(4)), decode_count=3)
+
+
+def make_plan(*layouts: Layout, goodputs: tuple[tuple[float, ...], ...] = ()) -> Plan:
+    found = goodputs or tuple((8.0 / (number + 1),) * 2 for number in range(len(layouts)))
+    return Plan(
+        workload="conversation",
+        gpu_count=15,
+        objective=Objective(ttft_seconds=5.0, tpot_seconds=0.0805),
+        spacing="poisson",
+        candidates=tuple(
+            Candidate(layout=layout, goodputs=each, figures=FIGURES)
+            for layout, each in zip(layouts, found, strict=True)
+        ),
+        hopeless={"both on TP 8": 1.5},
+        unmeetable=("both on TP 2",),
+        seeds=(0, 1),
+        measured_count=600,
+        run_count=70,
+        seconds=42.0,
+    )
+
+
+def render(plan: Plan, name: str = "model", model: str | None = None, command: str = "") -> Any:
+    return yaml.safe_load(render_resource(plan, name=name, model=model, command=command))
+
+
+def test_the_resource_asks_for_the_best_layout() -> None:
+    found = render(make_plan(SPLIT, TOGETHER), "Llama2 70B", "hf://some/model")
+
+    assert found == {
+        "apiVersion": "serving.twofold.dev/v1alpha1",
+        "kind": "LLMService",
+        "metadata": {"name": "llama2-70b"},
+        "spec": {
+            "model": {"source": "hf://some/model", "maxModelLen": 16_384},
+            "prefill": {"replicas": 5, "tensorParallel": 2},
+            "decode": {"replicas": 1, "tensorParallel": 4},
+            "slo": {"ttftMs": 5000, "tpotMs": 80.5},
+            "transfer": {"connector": "nixl"},
+        },
+    }
+
+
+def test_equal_engines_take_the_usual_transfer() -> None:
+    assert "transfer" not in render(make_plan(EQUAL))["spec"]
+
+
+def test_together_nobody_only_prefills() -> None:
+    spec = render(make_plan(TOGETHER))["spec"]
+
+    assert spec["prefill"] == {"replicas": 0}
+    assert spec["decode"] == {"replicas": 3, "tensorParallel": 4}
+    assert spec["model"]["engineArgs"] == ["--max-num-batched-tokens=2048"]
+
+
+def test_comments_say_what_it_was_planned_for() -> None:
+    text = render_resource(make_plan(SPLIT, TOGETHER), name="m", model=None, command="twofold plan")
+    comments = "\n".join(line for line in text.splitlines() if line.startswith("#"))
+
+    assert "twofold plan" in comments
+    assert "14 of 15 GPUs" in comments
+    assert "8 requests a second like those of conversation" in comments
+    assert "runner-up: 3 x TP 4 for both, in steps of 2048 tokens, 50.0% behind" in comments
+
+
+@given(name=st.text(max_size=80), model=st.text(max_size=40), command=st.text(max_size=40))
+def test_no_text_breaks_the_document(name: str, model: str, command: str) -> None:
+    found = render(make_plan(SPLIT), name, model or None, command)
+
+    assert set(found) == {"apiVersion", "kind", "metadata", "spec"}
+    if model:
+        assert found["spec"]["model"]["source"] == model
+
+
+@given(text=st.text(max_size=100))
+def test_a_name_is_one_that_kubernetes_takes(text: str) -> None:
+    name = resource_name(text)
+
+    assert 1 <= len(name) <= 63
+    assert name == name.strip("-")
+    assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+
+
+def test_the_table_has_a_line_for_each_layout_and_what_binds() -> None:
+    [headers, _, best, other] = plan_table(make_plan(SPLIT, TOGETHER)).splitlines()
+
+    assert len({line.count("|") for line in (headers, best, other)}) == 1
+    assert "5 x TP 2 prefill, 1 x TP 4 decode" in best
+    assert "TPOT" in best
+    assert "50.0%" in other
+
+
+def test_the_text_tells_of_the_runner_up_the_unused_and_those_given_up() -> None:
+    text = plan_text(make_plan(SPLIT, TOGETHER))
+
+    assert "Runner-up: 3 x TP 4 for both, in steps of 2048 tokens, 50.0% behind" in text
+    assert "better with each of 2 seeds" in text
+    assert "1 of the 15 GPUs stays unused" in text
+    assert "Given up early, with less than 1.5 a second: both on TP 8." in text
+    assert "Too slow even with one request at a time: both on TP 2" in text
+
+
+def test_it_is_said_when_a_seed_sees_it_the_other_way() -> None:
+    plan = make_plan(SPLIT, TOGETHER, goodputs=((9.0, 7.0), (7.5, 7.5)))
+
+    assert not plan.is_certain
+    assert "Not certain" in plan_text(plan)
+
+
+def test_who_was_run_with_fewer_seeds_is_compared_on_the_same_ones() -> None:
+    plan = make_plan(SPLIT, TOGETHER, goodputs=((8.0, 10.0), (6.0,)))
+
+    assert plan.behind(plan.candidates[1]) == pytest.approx(0.25)
+
+
+def test_runs_that_are_too_short_to_tell_are_told_of() -> None:
+    long, short = make_plan(SPLIT), make_plan(SPLIT, goodputs=((13.0,),))
+
+    assert "too high to last" not in plan_text(long)
+    assert "arrive within 46 s, which is short for a TTFT of 5,000 ms" in plan_text(short)
+
+
+def test_a_lone_layout_has_no_runner_up() -> None:
+    assert "no other layout" in plan_text(make_plan(SPLIT))
