@@ -124,7 +124,7 @@ def _add_events(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--kv-events", action="store_true", help="publish what the cache holds")
     group.add_argument("--kv-events-endpoint", default=_EVENTS.endpoint, metavar="ZMQ")
     group.add_argument("--kv-events-replay-endpoint", default=_EVENTS.replay_endpoint)
-    group.add_argument("--kv-events-topic", default="", help="default: kv@WORKER@MODEL")
+    group.add_argument("--kv-events-topic", help="default: kv@WORKER@MODEL; vLLM's own is empty")
     group.add_argument("--kv-events-encoding", choices=("array", "map"), default=_EVENTS.encoding)
     group.add_argument("--kv-events-buffer", type=int, default=_EVENTS.buffer_count, metavar="N")
 
@@ -185,7 +185,9 @@ def _events_of(parsed: argparse.Namespace) -> KvEventSettings | None:
     return KvEventSettings(
         endpoint=parsed.kv_events_endpoint.replace("*", parsed.host),
         replay_endpoint=parsed.kv_events_replay_endpoint.replace("*", parsed.host),
-        topic=parsed.kv_events_topic or f"kv@{name}@{parsed.model or parsed.profile}",
+        topic=f"kv@{name}@{parsed.model or parsed.profile}"
+        if parsed.kv_events_topic is None
+        else parsed.kv_events_topic,
         encoding=parsed.kv_events_encoding,
         buffer_count=parsed.kv_events_buffer,
     )

@@ -45,12 +45,14 @@ def answer_tokenize(body: bytes, max_model_tokens: int) -> dict[str, Any]:
             begins_answer=request.add_generation_prompt,
             goes_on=request.continue_final_message,
         )
-    strings = [bytes_of(token).decode(errors="replace") for token in tokens]
+    strings = None
+    if request.return_token_strs:
+        strings = [bytes_of(token).decode(errors="replace") for token in tokens]
     return {
         "count": len(tokens),
         "max_model_len": max_model_tokens,
         "tokens": list(tokens),
-        "token_strs": strings if request.return_token_strs else None,
+        "token_strs": strings,
     }
 
 

@@ -1,8 +1,8 @@
 """A toy tokenizer: the pieces of a text's UTF-8, about four bytes each.
 
-A token is up to five letters or full stops, of which the first may be a capital, with the space
-before them, if there is one; or one byte of white space, or none, and up to three other bytes. So
-a text that goes on with a space goes on with a new token: the tokens of a prompt are a prefix of
+A token is up to five letters, of which the first may be a capital, or marks, with the space before
+them, if there is one; or one byte of white space, or none, and up to three other bytes. So a text
+that goes on with a space goes on with a new token: the tokens of a prompt are a prefix of
 those of the prompt with its answer. A token's id holds its bytes, and no vocabulary has to be kept.
 It fits into 32 bits, as vLLM's do: routers that read KV events take no larger ones.
 """
@@ -23,12 +23,12 @@ OTHER_BYTES = 3
 
 # NUL stands alone, so that no piece begins with zeros that a number would lose.
 _PIECE = re.compile(
-    rb" ?[A-Za-z.][a-z.]{0,%d}|\s?[^\s\0]{1,%d}|\s|\0" % (WORD_LETTERS - 1, OTHER_BYTES)
+    rb" ?[A-Za-z.,?!'][a-z.,?!']{0,%d}|\s?[^\s\0]{1,%d}|\s|\0" % (WORD_LETTERS - 1, OTHER_BYTES)
 )
 
 _FIRST_WORD = 0xF8000000
 """No UTF-8 has a byte from 0xF8 on, so all other pieces, as numbers, are below."""
-_LETTERS = b"\0abcdefghijklmnopqrstuvwxyz.ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_LETTERS = b"\0abcdefghijklmnopqrstuvwxyz.,?!'ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _SMALL_COUNT = _LETTERS.index(b"A")  # with none, which is 0
 _SMALLEST = _SMALL_COUNT ** (WORD_LETTERS - 1)
 _WORD_COUNT = len(_LETTERS) * _SMALLEST

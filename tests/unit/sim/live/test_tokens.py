@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from twofold_sim.live.tokens import BEGIN, END, OTHER, SAYS, bytes_of, detokenize, tokenize
 
-TEXTS = st.text(st.characters(codec="utf-8")) | st.text(" abz\0A", max_size=12)
+TEXTS = st.text(st.characters(codec="utf-8")) | st.text(" abz.\0A", max_size=12)
 SPECIAL = {BEGIN, SAYS, END, OTHER}
 
 
@@ -32,7 +32,7 @@ def test_a_token_has_about_four_bytes_of_english() -> None:
 
 
 @pytest.mark.parametrize(
-    "token", [0xF8000000, 0xF8000000 + 2 * (28**4 + 1), 0xFC000000, 0xFFFFFFF5, 2**32, 2**60, -1]
+    "token", [0xF8000000, 0xF8000000 + 2 * (32**4 + 1), 0xFF400000, 0xFFFFFFF5, 2**32, 2**60, -1]
 )
 def test_what_no_text_becomes_is_a_replacement_mark(token: int) -> None:
     assert bytes_of(token).decode() == "\N{REPLACEMENT CHARACTER}"
