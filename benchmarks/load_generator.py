@@ -7,25 +7,23 @@ at ``go`` the load begins; a line of JSON (``load.LoadResult``) ends it.
 import asyncio
 import sys
 import time
-from itertools import cycle
 from random import Random
 
 import msgspec
 import uvloop
 
-from benchmarks.connection import Connection, Exchange
+from benchmarks.connection import Exchange
+from benchmarks.connections import Connections
 from benchmarks.load import LEFT, READY, UNSENT, Load, LoadResult, Request
 from benchmarks.mock_answers import MODEL
 from benchmarks.prompts import Prompts
 
-HOST = "127.0.0.1"
-CONNECT_SECONDS = 10.0
 WARM_UP_CONNECTIONS = 64
 """More at once would fill a router's queue before the measurement."""
 
 
 class LoadGenerator:
-    """Holds ``idle`` connections; whoever takes one gives it back or closes it."""
+    """Makes one load and writes down what came of it."""
 
     def __init__(self, load: Load) -> None:
         self._load = load
@@ -33,8 +31,7 @@ class LoadGenerator:
         # A load that can be repeated, with the same arrivals however soon the answers come.
         self._random = Random(load.seed)
         self._arrivals = Random(load.seed)
-        self._ports = cycle(load.ports)
-        self._idle: list[Connection] = []
+        self._connections = Connections(load.ports)
         self._busy_count = 0
         self._started_at = 0.0
         self._begun_count = 0
@@ -113,7 +110,8 @@ class LoadGenerator:
         self._busy_count += 1
         try:
             async with asyncio.timeout(leave_after or self._load.request_seconds):
-                await self._exchange(exchange)
+                parts = [self._head, *self._prompts.next_body()]
+                await self._connections.send(parts, exchange)
         except TimeoutError:
             outcome = "timeout" if leave_after is None else LEFT
         except OSError:
@@ -125,27 +123,6 @@ class LoadGenerator:
             first_byte = round(exchange.first_byte_at - self._started_at, 6)
         self._event_count += exchange.event_count
         self._requests.append(Request(round(start, 6), first_byte, outcome or exchange.outcome))
-
-    async def _exchange(self, exchange: Exchange) -> None:
-        connection = await self._take()
-        try:
-            await connection.send([self._head, *self._prompts.next_body()], exchange)
-        except BaseException:
-            connection.close()
-            raise
-        if connection.usable:
-            self._idle.append(connection)
-
-    async def _take(self) -> Connection:
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.usable:
-                return connection
-        async with asyncio.timeout(CONNECT_SECONDS):
-            _, connection = await self._loop.create_connection(
-                lambda: Connection(self._loop), HOST, next(self._ports)
-            )
-        return connection
 
     def _leave_after(self) -> float | None:
         if self._random.random() >= self._load.leave_share:

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 
 import msgspec
 
-from benchmarks.connection import Connection, Exchange
+from benchmarks.connection import Exchange
+from benchmarks.connections import Connections
 from benchmarks.load import OK
-from benchmarks.processes import HOST
 from benchmarks.replayed import ReplayedRequest
 
-CONNECT_SECONDS = 10.0
 NOT_ANSWERED = "not answered"
 
 
@@ -31,12 +30,11 @@ class Replied(msgspec.Struct, frozen=True):
 
 
 class Replay:
-    """Holds ``idle`` connections; whoever takes one gives it back or closes it."""
+    """One replay, used once."""
 
     def __init__(self, port: int, requests: Sequence[ReplayedRequest]) -> None:
-        self._port = port
         self._requests = requests
-        self._idle: list[Connection] = []
+        self._connections = Connections([port])
         self._replies: list[Replied] = []
 
     async def run(self, patience_seconds: float) -> list[Replied]:
@@ -51,8 +49,7 @@ class Replay:
         for task in waiting:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for connection in self._idle:
-            connection.close()
+        self._connections.close()
         return sorted(self._replies, key=lambda reply: reply.at)
 
     async def _send(self, request: ReplayedRequest, began_at: float) -> None:
@@ -60,7 +57,7 @@ class Replay:
         exchange = Exchange(is_stream=True)
         outcome = NOT_ANSWERED
         try:
-            await self._exchange(request, exchange)
+            await self._connections.send([request.head, *request.body], exchange)
             outcome = exchange.outcome
         except OSError:
             outcome = "no connection"
@@ -70,23 +67,3 @@ class Replay:
                 ttft = exchange.first_byte_at - sent_at
             late = sent_at - began_at - request.at
             self._replies.append(Replied(request.at, late, request.prompt_tokens, ttft, outcome))
-
-    async def _exchange(self, request: ReplayedRequest, exchange: Exchange) -> None:
-        connection = await self._take()
-        try:
-            await connection.send([request.head, *request.body], exchange)
-        except BaseException:
-            connection.close()
-            raise
-        if connection.usable:
-            self._idle.append(connection)
-
-    async def _take(self) -> Connection:
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.usable:
-                return connection
-        loop = asyncio.get_running_loop()
-        async with asyncio.timeout(CONNECT_SECONDS):
-            _, connection = await loop.create_connection(lambda: Connection(loop), HOST, self._port)
-        return connection

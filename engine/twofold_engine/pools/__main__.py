@@ -8,9 +8,11 @@ import os
 import signal
 import sys
 import time
+from typing import get_args
 
 from twofold_cluster.logs import log_json
 from twofold_cluster.membership import connect
+from twofold_engine.actor import EngineKind
 from twofold_engine.pools.managing import ManagerSettings, PoolManager
 
 
@@ -37,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--log-dir", default="/tmp/twofold", help="for the workers' logs")  # noqa: S108
     parser.add_argument(
         "--engine",
-        choices=("vllm", "sim"),
+        choices=get_args(EngineKind),
         default="vllm",
         help="sim: engines without a model; a pool's engine arguments are then the simulator's",
     )

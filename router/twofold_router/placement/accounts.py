@@ -5,7 +5,7 @@ import math
 from twofold_cluster.identity import Incarnation, WorkerId
 from twofold_cluster.worker import Worker
 from twofold_router.placement.block_index import BlockIndex
-from twofold_router.placement.coming import Blocks, Coming
+from twofold_router.placement.coming import Coming
 from twofold_router.placement.interface import WorkerCounts
 from twofold_router.placement.mirror import CacheMirror
 from twofold_router.placement.models import ModelStatistics
@@ -13,6 +13,7 @@ from twofold_router.placement.orders import Order
 from twofold_router.placement.past_future import RunningBatch
 from twofold_router.placement.prefill_meter import PrefillMeter
 from twofold_router.placement.prefill_speed import PrefillSpeed
+from twofold_router.placement.prefixes import Blocks
 from twofold_router.placement.step_times import StepTimes
 from twofold_router.placement.waiting import Waiting
 
@@ -91,16 +92,11 @@ class Account:
     def uncached_tokens(self, waiting: Waiting) -> float:
         """Return how many tokens of *waiting* would be computed here after all that is dispatched
         here; at least the last one."""
-        cached = self.mirror.cached_tokens(waiting.request.key)
-        return self._less(waiting, max(cached, self._coming_tokens(waiting, self.computing)))
+        return self._uncached_tokens(waiting, self.computing)
 
     def uncached_tokens_in_turn(self, waiting: Waiting) -> float:
         """Return the same for when all are computed who wait here as well."""
-        cached = self.mirror.cached_tokens(waiting.request.key)
-        for coming in (self.computing, self.queued):
-            if coming:
-                cached = max(cached, self._coming_tokens(waiting, coming))
-        return self._less(waiting, cached)
+        return self._uncached_tokens(waiting, self.computing, self.queued)
 
     def free_at(self, now: float) -> float:
         """Return when what is dispatched here is computed."""
@@ -190,18 +186,16 @@ class Account:
         batch = self.batch
         batch.advance(now, self.step_times.predict(batch.count, batch.context_tokens, now))
 
-    def _coming_tokens(self, waiting: Waiting, coming: Coming) -> int:
-        """Return how many tokens of the prompt are to be computed for others."""
+    def _uncached_tokens(self, waiting: Waiting, *before: Coming) -> float:
+        """Return how many tokens of *waiting* are neither cached here nor computed *before*."""
         key = waiting.request.key
-        block_count = coming.prefix_of(key.blocks)
-        if not block_count:
-            return 0
-        share = block_count * key.block_bytes / key.size_bytes
-        tokens = int(share * waiting.prompt_tokens)
-        return tokens - tokens % self.worker.kv_block_tokens
-
-    def _less(self, waiting: Waiting, cached_tokens: float) -> float:
-        return max(waiting.prompt_tokens - cached_tokens, 1.0)
+        cached = self.mirror.cached_tokens(key)
+        block_count = max(coming.prefix_of(key.blocks) for coming in before)
+        if block_count:
+            share = block_count * key.block_bytes / key.size_bytes
+            tokens = int(share * waiting.prompt_tokens)
+            cached = max(cached, tokens - tokens % self.worker.kv_block_tokens)
+        return max(waiting.prompt_tokens - cached, 1.0)
 
     def counts(self) -> WorkerCounts:
         return WorkerCounts(

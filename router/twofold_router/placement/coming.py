@@ -4,8 +4,7 @@ Without them, requests that come together with a prefix in common, or the next t
 conversation whose last one still waits, would each be sent to compute it somewhere else.
 """
 
-Blocks = tuple[bytes, ...]
-"""The digests of a prompt's blocks, each of everything up to its end."""
+from twofold_router.placement.prefixes import Blocks, known_count
 
 
 class Coming:
@@ -40,14 +39,4 @@ class Coming:
 
     def prefix_of(self, blocks: Blocks) -> int:
         """Return how many blocks at the beginning of *blocks* are here."""
-        counts = self._counts
-        if not counts or not blocks or blocks[0] not in counts:
-            return 0
-        low, high = 1, len(blocks)
-        while low < high:
-            middle = (low + high + 1) // 2
-            if blocks[middle - 1] in counts:
-                low = middle
-            else:
-                high = middle - 1
-        return low
+        return known_count(blocks, self._counts)

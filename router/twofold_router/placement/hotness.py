@@ -9,8 +9,7 @@ bounds it stays as it was.
 
 from collections import deque
 
-Blocks = tuple[bytes, ...]
-"""The digests of a prompt's blocks, in order, at least one."""
+from twofold_router.placement.prefixes import Blocks
 
 WINDOW_REQUESTS = 4096
 """How many requests are recent."""
@@ -42,7 +41,8 @@ class PrefixHotness:
         self._root.children = {}
 
     def key_of(self, blocks: Blocks, worker_count: int) -> tuple[int, float]:
-        """Count a request, and return its key's length in blocks and the rho of the key."""
+        """Count a request, and return its key's length in blocks and the rho of the key. *blocks*
+        are those of the prompt, at least one."""
         self.observe(blocks)
         return self._follow(blocks, worker_count)
 

@@ -5,9 +5,7 @@ the home that has the last turn of a conversation rather than only its first blo
 """
 
 from twofold_cluster.identity import WorkerId
-
-Blocks = tuple[bytes, ...]
-"""The digests of a prompt's blocks, each of everything up to its end."""
+from twofold_router.placement.prefixes import Blocks, known_count
 
 BLOCKS_PER_WORKER = 4096
 """Remembered for each worker, twice over: two million tokens in blocks of 512, more than it can
@@ -21,7 +19,7 @@ class LastPlaces:
     """A worker for each block. The oldest are forgotten, by halves.
 
     Invariant: neither half has more than the bound that was last asked for, and one prompt. A
-    block's predecessors in its chain were put in no earlier than it, but may be forgotten before.
+    block's predecessors in its chain were put in no earlier than it, so none is forgotten before.
     """
 
     def __init__(self) -> None:
@@ -42,15 +40,8 @@ class LastPlaces:
     def find(self, blocks: Blocks) -> WorkerId | None:
         """Return where the longest known beginning of *blocks* went last; None: it is new."""
         recent, older = self._recent, self._older
-        low, high = 0, len(blocks)
-        while low < high:
-            middle = (low + high + 1) // 2
-            digest = blocks[middle - 1]
-            if digest in recent or digest in older:
-                low = middle
-            else:
-                high = middle - 1
-        if low == 0:
+        count = known_count(blocks, recent, older)
+        if count == 0:
             return None
-        digest = blocks[low - 1]
+        digest = blocks[count - 1]
         return recent.get(digest) or older.get(digest)

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 
 from twofold_cluster.prompt_key import PromptKey
+from twofold_router.placement.prefixes import known_count
 
 LEAST_SHARE = 8
 """A block is counted as this part of an engine's block at least."""
@@ -70,18 +71,10 @@ class CacheMirror:
         if known is not None:
             known -= 1
         else:
-            blocks = key.blocks
-            low, high = 0, len(blocks)
-            # Most prompts are new or known to the last block but a few: try the first at once.
-            if not high or blocks[0] not in tokens:
+            count = known_count(key.blocks, tokens)
+            if not count:
                 return 0
-            while low < high:
-                middle = (low + high + 1) // 2
-                if blocks[middle - 1] in tokens:
-                    low = middle
-                else:
-                    high = middle - 1
-            known = tokens[blocks[low - 1]]
+            known = tokens[key.blocks[count - 1]]
         return known - known % self._engine_block_tokens
 
     def hold(self, key: PromptKey, prompt_tokens: int) -> None:

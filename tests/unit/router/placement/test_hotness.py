@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twofold_router.placement.hotness import Blocks, PrefixHotness, _Prefix
+from twofold_router.placement.hotness import PrefixHotness, _Prefix
+from twofold_router.placement.prefixes import Blocks
 
 EIGHT = 8
 
