@@ -8,9 +8,14 @@ from twofold_cluster.identity import Incarnation, Role, WorkerId
 
 
 class WorkerState(enum.StrEnum):
-    """Only a ready worker takes new requests; a draining one finishes what it has."""
+    """Only a ready worker takes new requests; a draining one finishes what it has.
+
+    One on standby takes no new requests, but the second legs of those whose blocks the prefill
+    workers of its revision hold: nobody else can read them.
+    """
 
     READY = "ready"
+    STANDBY = "standby"
     DRAINING = "draining"
 
 
@@ -61,6 +66,8 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True, tag="worker"):
     """Endpoint where the engine publishes what its cache holds (ZMQ, PUB); empty: it does not."""
     kv_events_replay: str = ""
     """Endpoint that sends the last of these again (ZMQ, ROUTER); empty: there is none."""
+    adapters: tuple[str, ...] = ()
+    """LoRA adapters that are loaded, by the names that clients send as the model."""
     topology: Topology = Topology()
     state: WorkerState = WorkerState.READY
     load: Load = Load()

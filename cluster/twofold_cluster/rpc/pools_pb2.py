@@ -24,39 +24,47 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftwofold_cluster/rpc/pools.proto\x12\x10twofold.pools.v1\"\xbc\x01\n\nEngineSpec\x12\r\n\x05model\x18\x01 \x01(\t\x12\x13\n\x0bserved_name\x18\x02 \x01(\t\x12\x17\n\x0ftensor_parallel\x18\x03 \x01(\r\x12\x0c\n\x04\x63pus\x18\x04 \x01(\x01\x12\x0c\n\x04gpus\x18\x05 \x01(\x01\x12\x14\n\x0ckv_cache_gib\x18\x06 \x01(\x01\x12\x13\n\x0b\x65ngine_args\x18\x07 \x03(\t\x12\x17\n\x0fmax_unprefilled\x18\x08 \x01(\r\x12\x11\n\tkv_events\x18\t \x01(\x08\"~\n\x04Pool\x12$\n\x04role\x18\x01 \x01(\x0e\x32\x16.twofold.pools.v1.Role\x12\x10\n\x08revision\x18\x02 \x01(\t\x12\x10\n\x08replicas\x18\x03 \x01(\r\x12,\n\x06\x65ngine\x18\x04 \x01(\x0b\x32\x1c.twofold.pools.v1.EngineSpec\"I\n\x0c\x41pplyRequest\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12%\n\x05pools\x18\x02 \x03(\x0b\x32\x16.twofold.pools.v1.Pool\"\x0c\n\nApplyReply\"\x0c\n\nGetRequest\"\x0e\n\x0cWatchRequest\"\x81\x01\n\x05State\x12\x1b\n\x13observed_generation\x18\x01 \x01(\x04\x12*\n\x05pools\x18\x02 \x03(\x0b\x32\x1b.twofold.pools.v1.PoolState\x12/\n\x07workers\x18\x03 \x03(\x0b\x32\x1e.twofold.pools.v1.WorkerStatus\"c\n\tPoolState\x12$\n\x04role\x18\x01 \x01(\x0e\x32\x16.twofold.pools.v1.Role\x12\x10\n\x08revision\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x65sired\x18\x03 \x01(\r\x12\r\n\x05ready\x18\x04 \x01(\r\"\xf1\x01\n\x0cWorkerStatus\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12$\n\x04role\x18\x02 \x01(\x0e\x32\x16.twofold.pools.v1.Role\x12\x10\n\x08revision\x18\x03 \x01(\t\x12&\n\x05phase\x18\x04 \x01(\x0e\x32\x17.twofold.pools.v1.Phase\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x13\n\x0bincarnation\x18\x06 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x07 \x01(\t\x12\x10\n\x08restarts\x18\x08 \x01(\r\x12\x0b\n\x03pid\x18\t \x01(\r\x12\x18\n\x10seconds_in_phase\x18\n \x01(\x01\"8\n\x0c\x44rainRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x15\n\rlimit_seconds\x18\x02 \x01(\x01\"\x0c\n\nDrainReply*N\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x10\n\x0cROLE_PREFILL\x10\x01\x12\x0f\n\x0bROLE_DECODE\x10\x02\x12\r\n\tROLE_BOTH\x10\x03*z\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x11\n\rPHASE_PENDING\x10\x01\x12\x12\n\x0ePHASE_STARTING\x10\x02\x12\x0f\n\x0bPHASE_READY\x10\x03\x12\x12\n\x0ePHASE_DRAINING\x10\x04\x12\x0e\n\nPHASE_DEAD\x10\x05\x32\x97\x02\n\x05Pools\x12\x45\n\x05\x41pply\x12\x1e.twofold.pools.v1.ApplyRequest\x1a\x1c.twofold.pools.v1.ApplyReply\x12<\n\x03Get\x12\x1c.twofold.pools.v1.GetRequest\x1a\x17.twofold.pools.v1.State\x12\x42\n\x05Watch\x12\x1e.twofold.pools.v1.WatchRequest\x1a\x17.twofold.pools.v1.State0\x01\x12\x45\n\x05\x44rain\x12\x1e.twofold.pools.v1.DrainRequest\x1a\x1c.twofold.pools.v1.DrainReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ftwofold_cluster/rpc/pools.proto\x12\x10twofold.pools.v1\"\xbc\x01\n\nEngineSpec\x12\r\n\x05model\x18\x01 \x01(\t\x12\x13\n\x0bserved_name\x18\x02 \x01(\t\x12\x17\n\x0ftensor_parallel\x18\x03 \x01(\r\x12\x0c\n\x04\x63pus\x18\x04 \x01(\x01\x12\x0c\n\x04gpus\x18\x05 \x01(\x01\x12\x14\n\x0ckv_cache_gib\x18\x06 \x01(\x01\x12\x13\n\x0b\x65ngine_args\x18\x07 \x03(\t\x12\x17\n\x0fmax_unprefilled\x18\x08 \x01(\r\x12\x11\n\tkv_events\x18\t \x01(\x08\"\xfb\x01\n\x04Pool\x12$\n\x04role\x18\x01 \x01(\x0e\x32\x16.twofold.pools.v1.Role\x12\x10\n\x08revision\x18\x02 \x01(\t\x12\x10\n\x08replicas\x18\x03 \x01(\r\x12,\n\x06\x65ngine\x18\x04 \x01(\x0b\x32\x1c.twofold.pools.v1.EngineSpec\x12\x0f\n\x07standby\x18\x05 \x01(\x08\x12\x38\n\tresources\x18\x06 \x03(\x0b\x32%.twofold.pools.v1.Pool.ResourcesEntry\x1a\x30\n\x0eResourcesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\'\n\x07\x41\x64\x61pter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\"v\n\x0c\x41pplyRequest\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12%\n\x05pools\x18\x02 \x03(\x0b\x32\x16.twofold.pools.v1.Pool\x12+\n\x08\x61\x64\x61pters\x18\x03 \x03(\x0b\x32\x19.twofold.pools.v1.Adapter\"\x0c\n\nApplyReply\"\x0c\n\nGetRequest\"\x0e\n\x0cWatchRequest\"\x81\x01\n\x05State\x12\x1b\n\x13observed_generation\x18\x01 \x01(\x04\x12*\n\x05pools\x18\x02 \x03(\x0b\x32\x1b.twofold.pools.v1.PoolState\x12/\n\x07workers\x18\x03 \x03(\x0b\x32\x1e.twofold.pools.v1.WorkerStatus\"c\n\tPoolState\x12$\n\x04role\x18\x01 \x01(\x0e\x32\x16.twofold.pools.v1.Role\x12\x10\n\x08revision\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x65sired\x18\x03 \x01(\r\x12\r\n\x05ready\x18\x04 \x01(\r\"\xc3\x02\n\x0cWorkerStatus\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12$\n\x04role\x18\x02 \x01(\x0e\x32\x16.twofold.pools.v1.Role\x12\x10\n\x08revision\x18\x03 \x01(\t\x12&\n\x05phase\x18\x04 \x01(\x0e\x32\x17.twofold.pools.v1.Phase\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x13\n\x0bincarnation\x18\x06 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x07 \x01(\t\x12\x10\n\x08restarts\x18\x08 \x01(\r\x12\x0b\n\x03pid\x18\t \x01(\r\x12\x18\n\x10seconds_in_phase\x18\n \x01(\x01\x12\x0c\n\x04node\x18\x0b \x01(\t\x12\x0f\n\x07standby\x18\x0c \x01(\x08\x12\x31\n\x08\x61\x64\x61pters\x18\r \x03(\x0b\x32\x1f.twofold.pools.v1.AdapterStatus\"N\n\rAdapterStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12\x0e\n\x06loaded\x18\x03 \x01(\x08\x12\x0f\n\x07message\x18\x04 \x01(\t\"8\n\x0c\x44rainRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x15\n\rlimit_seconds\x18\x02 \x01(\x01\"\x0c\n\nDrainReply*N\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x10\n\x0cROLE_PREFILL\x10\x01\x12\x0f\n\x0bROLE_DECODE\x10\x02\x12\r\n\tROLE_BOTH\x10\x03*z\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x11\n\rPHASE_PENDING\x10\x01\x12\x12\n\x0ePHASE_STARTING\x10\x02\x12\x0f\n\x0bPHASE_READY\x10\x03\x12\x12\n\x0ePHASE_DRAINING\x10\x04\x12\x0e\n\nPHASE_DEAD\x10\x05\x32\x97\x02\n\x05Pools\x12\x45\n\x05\x41pply\x12\x1e.twofold.pools.v1.ApplyRequest\x1a\x1c.twofold.pools.v1.ApplyReply\x12<\n\x03Get\x12\x1c.twofold.pools.v1.GetRequest\x1a\x17.twofold.pools.v1.State\x12\x42\n\x05Watch\x12\x1e.twofold.pools.v1.WatchRequest\x1a\x17.twofold.pools.v1.State0\x01\x12\x45\n\x05\x44rain\x12\x1e.twofold.pools.v1.DrainRequest\x1a\x1c.twofold.pools.v1.DrainReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'twofold_cluster.rpc.pools_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROLE']._serialized_start=1040
-  _globals['_ROLE']._serialized_end=1118
-  _globals['_PHASE']._serialized_start=1120
-  _globals['_PHASE']._serialized_end=1242
+  _globals['_POOL_RESOURCESENTRY']._loaded_options = None
+  _globals['_POOL_RESOURCESENTRY']._serialized_options = b'8\001'
+  _globals['_ROLE']._serialized_start=1414
+  _globals['_ROLE']._serialized_end=1492
+  _globals['_PHASE']._serialized_start=1494
+  _globals['_PHASE']._serialized_end=1616
   _globals['_ENGINESPEC']._serialized_start=54
   _globals['_ENGINESPEC']._serialized_end=242
-  _globals['_POOL']._serialized_start=244
-  _globals['_POOL']._serialized_end=370
-  _globals['_APPLYREQUEST']._serialized_start=372
-  _globals['_APPLYREQUEST']._serialized_end=445
-  _globals['_APPLYREPLY']._serialized_start=447
-  _globals['_APPLYREPLY']._serialized_end=459
-  _globals['_GETREQUEST']._serialized_start=461
-  _globals['_GETREQUEST']._serialized_end=473
-  _globals['_WATCHREQUEST']._serialized_start=475
-  _globals['_WATCHREQUEST']._serialized_end=489
-  _globals['_STATE']._serialized_start=492
-  _globals['_STATE']._serialized_end=621
-  _globals['_POOLSTATE']._serialized_start=623
-  _globals['_POOLSTATE']._serialized_end=722
-  _globals['_WORKERSTATUS']._serialized_start=725
-  _globals['_WORKERSTATUS']._serialized_end=966
-  _globals['_DRAINREQUEST']._serialized_start=968
-  _globals['_DRAINREQUEST']._serialized_end=1024
-  _globals['_DRAINREPLY']._serialized_start=1026
-  _globals['_DRAINREPLY']._serialized_end=1038
-  _globals['_POOLS']._serialized_start=1245
-  _globals['_POOLS']._serialized_end=1524
+  _globals['_POOL']._serialized_start=245
+  _globals['_POOL']._serialized_end=496
+  _globals['_POOL_RESOURCESENTRY']._serialized_start=448
+  _globals['_POOL_RESOURCESENTRY']._serialized_end=496
+  _globals['_ADAPTER']._serialized_start=498
+  _globals['_ADAPTER']._serialized_end=537
+  _globals['_APPLYREQUEST']._serialized_start=539
+  _globals['_APPLYREQUEST']._serialized_end=657
+  _globals['_APPLYREPLY']._serialized_start=659
+  _globals['_APPLYREPLY']._serialized_end=671
+  _globals['_GETREQUEST']._serialized_start=673
+  _globals['_GETREQUEST']._serialized_end=685
+  _globals['_WATCHREQUEST']._serialized_start=687
+  _globals['_WATCHREQUEST']._serialized_end=701
+  _globals['_STATE']._serialized_start=704
+  _globals['_STATE']._serialized_end=833
+  _globals['_POOLSTATE']._serialized_start=835
+  _globals['_POOLSTATE']._serialized_end=934
+  _globals['_WORKERSTATUS']._serialized_start=937
+  _globals['_WORKERSTATUS']._serialized_end=1260
+  _globals['_ADAPTERSTATUS']._serialized_start=1262
+  _globals['_ADAPTERSTATUS']._serialized_end=1340
+  _globals['_DRAINREQUEST']._serialized_start=1342
+  _globals['_DRAINREQUEST']._serialized_end=1398
+  _globals['_DRAINREPLY']._serialized_start=1400
+  _globals['_DRAINREPLY']._serialized_end=1412
+  _globals['_POOLS']._serialized_start=1619
+  _globals['_POOLS']._serialized_end=1898
 # @@protoc_insertion_point(module_scope)
