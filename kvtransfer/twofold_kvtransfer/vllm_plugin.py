@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 
 PARENT_ENV = "TWOFOLD_ENGINE_SERVER"
@@ -16,7 +16,6 @@ machine, and does not tie the server itself to whoever started it."""
 
 PROGRESS_DELAY_MICROSECONDS = 1000
 
-_BINDINGS = ("nixl_cu12._bindings", "nixl_cu13._bindings")
 _PR_SET_PDEATHSIG = 1
 
 
@@ -29,7 +28,7 @@ def register() -> None:
         parent = multiprocessing.parent_process()
         pid = os.getppid() if parent is None else parent.pid
         end_with_parent(pid or os.getppid())
-    pace_nixl()
+    amend_modules()
 
 
 def end_with_parent(parent_pid: int) -> None:
@@ -44,47 +43,23 @@ def end_with_parent(parent_pid: int) -> None:
         os._exit(1)  # it died before the kernel knew
 
 
-def pace_nixl() -> None:
+def amend_modules() -> None:
+    """Change what NIXL and vLLM would do to this process's cores, in modules that are loaded
+    already and in those that come."""
+    if not any(isinstance(finder, _AmendingFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _AmendingFinder())
+    for name, amend in _AMENDMENTS.items():
+        if name in sys.modules:
+            amend(sys.modules[name])
+
+
+def pace_nixl(bindings: ModuleType) -> None:
     """Give NIXL's progress thread a pause between polls.
 
     nixl 1.5.1's Python agent asks for a delay of 0, which its UCX backend rounds to a poll that
     never waits, not to the millisecond that its comment promises: an idle engine then takes a
     whole core. Events still wake the thread at once, so transfers lose nothing.
     """
-    if not any(isinstance(finder, _PacingFinder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _PacingFinder())
-    for name in _BINDINGS:
-        if name in sys.modules:
-            _pace(sys.modules[name])
-
-
-class _PacingFinder(importlib.abc.MetaPathFinder):
-    """Finds NIXL's bindings as always, and paces them as soon as they are loaded."""
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        if fullname not in _BINDINGS:
-            return None
-        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
-        if spec is not None and spec.loader is not None:
-            spec.loader = _PacingLoader(spec.loader)
-        return spec
-
-
-class _PacingLoader(importlib.abc.Loader):
-    def __init__(self, loader: importlib.abc.Loader) -> None:
-        self._loader = loader
-
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
-        return self._loader.create_module(spec)
-
-    def exec_module(self, module: ModuleType) -> None:
-        self._loader.exec_module(module)
-        _pace(module)
-
-
-def _pace(bindings: ModuleType) -> None:
     native = bindings.nixlAgent
     if getattr(native, "paced", False):
         return
@@ -97,3 +72,48 @@ def _pace(bindings: ModuleType) -> None:
             super().__init__(name, config)
 
     bindings.nixlAgent = PacedAgent  # type: ignore[attr-defined]
+
+
+def leave_threads_unpinned(platform: ModuleType) -> None:
+    """Let a CPU engine run on all of its cores.
+
+    vLLM's NixlConnector pins the thread that makes it to the last core of each NUMA node, to part
+    transfers from the model. In our engines that thread runs the model (one process an engine), so
+    all engines of a machine would compute on the same core.
+    """
+    platform.CpuPlatform.discover_numa_topology = classmethod(lambda cls: [])
+
+
+_AMENDMENTS: Mapping[str, Callable[[ModuleType], None]] = {
+    "nixl_cu12._bindings": pace_nixl,
+    "nixl_cu13._bindings": pace_nixl,
+    "vllm.platforms.cpu": leave_threads_unpinned,
+}
+
+
+class _AmendingFinder(importlib.abc.MetaPathFinder):
+    """Finds modules as always, and amends them as soon as they are loaded."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        amend = _AMENDMENTS.get(fullname)
+        if amend is None:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _AmendingLoader(spec.loader, amend)
+        return spec
+
+
+class _AmendingLoader(importlib.abc.Loader):
+    def __init__(self, loader: importlib.abc.Loader, amend: Callable[[ModuleType], None]) -> None:
+        self._loader = loader
+        self._amend = amend
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        self._loader.exec_module(module)
+        self._amend(module)

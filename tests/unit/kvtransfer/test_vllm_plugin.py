@@ -73,6 +73,11 @@ _bindings.nixlAgent("agent", config)
 print(config.pthrDelay)
 """
 
+ASK_FOR_CORES = """
+from vllm.platforms.cpu import CpuPlatform
+print(CpuPlatform.discover_numa_topology())
+"""
+
 
 @pytest.fixture
 def stand_in(tmp_path: Path) -> Path:
@@ -143,6 +148,13 @@ def test_an_idle_agent_of_the_real_nixl_takes_no_core() -> None:
     cpu_seconds = float(_output(REGISTER, IDLE_AGENT).splitlines()[-1])
 
     assert cpu_seconds < 0.2
+
+
+@pytest.mark.parametrize("order", [(REGISTER, ASK_FOR_CORES), (ASK_FOR_CORES, REGISTER)])
+def test_the_connector_is_given_no_core_to_pin_the_engine_to(order: tuple[str, str]) -> None:
+    pytest.importorskip("vllm.platforms.cpu")
+
+    assert _output(*order, ASK_FOR_CORES).splitlines()[-1] == "[]"
 
 
 def _output(*program: str, path: Path | None = None, ours: bool = True) -> str:
