@@ -1,0 +1,22 @@
+"""The Ray cluster that a service's workers run on."""
+
+from typing import Annotated
+
+from msgspec import Meta, field
+
+from twofold_operator.resources.wire import Part, ResourceRequirements, Template
+
+
+class Ray(Part, frozen=True, kw_only=True):
+    """The Ray cluster of the workers: one of the service's own, or one that exists."""
+
+    address: (
+        Annotated[str, Meta(min_length=3, max_length=253, pattern=r"^[A-Za-z0-9.-]+:[0-9]{1,5}$")]
+        | None
+    ) = None
+    """HOST:PORT of an existing Ray cluster, whose nodes offer the resources twofold_prefill and
+    twofold_decode. Default: KubeRay makes one for each revision."""
+    head_resources: ResourceRequirements = ResourceRequirements()
+    """Of the head's Ray container."""
+    head_pod_template: Template = field(default_factory=dict)
+    """Merged over the head's pod. The container is named ray-head, the one beside it pools."""

@@ -1,0 +1,100 @@
+"""How a service treats requests: promises, placement, the two phases, the way in."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, field
+
+from twofold_operator.resources.wire import (
+    Count,
+    Labels,
+    Milliseconds,
+    Part,
+    Port,
+    ResourceRequirements,
+    SecretKeyReference,
+    SomeReplicas,
+    Template,
+)
+
+
+class Slo(Part, frozen=True, kw_only=True):
+    """What a request is promised unless its class or headers say otherwise."""
+
+    ttft_ms: Milliseconds = 5000
+    """From arrival to the first token."""
+    ttft_per_token_ms: Annotated[float, Meta(ge=0, le=1000)] = 0.0
+    """On top for each token of the prompt, so that long prompts are not the ones put off."""
+    tpot_ms: Milliseconds | None = None
+    """Between two tokens of an answer. Default: no promise."""
+    on_late: Literal["serve", "refuse"] = "serve"
+    """What becomes of a request that cannot be on time."""
+
+
+class Routing(Part, frozen=True, kw_only=True):
+    """How requests find their workers."""
+
+    policy: Literal["twofold", "dual-map"] = "twofold"
+    block_tokens: Annotated[int, Meta(ge=1, le=65536)] = 512
+    """Of the blocks that prompts are compared by; fewer for models with short contexts."""
+    max_queued: Count = 1024
+    """Requests that may wait in one router; the next is answered 429."""
+    max_unprefilled_tokens: Annotated[int, Meta(ge=1, le=2**31 - 1)] = 4096
+    """Tokens at one prefill worker that are sent and not computed."""
+
+
+class Disaggregation(Part, frozen=True, kw_only=True):
+    """Prefill and decode on workers of their own."""
+
+    enabled: bool = True
+    """Off: each request is served on one worker."""
+    min_uncached_tokens: Count = 0
+    """A prompt with fewer tokens that are not cached is computed where it is decoded."""
+    on_no_prefill: Literal["aggregate", "fail"] = "aggregate"
+    """While no prefill worker serves: decode workers compute prompts too, or a 503."""
+    on_transfer_failure: Literal["retry", "recompute", "fail"] = "retry"
+    """When blocks cannot be fetched: begin again elsewhere, compute them on the decode worker, or
+    fail the request."""
+
+
+class Transfer(Part, frozen=True, kw_only=True):
+    """How cache blocks move from the prefill to the decode worker."""
+
+    connector: Literal["nixl", "twofold", "mooncake", "lmcache"] = "nixl"
+    """This version has nixl."""
+    rdma: bool = False
+    """Gives each worker its pool's rdmaResource and the right to pin memory."""
+
+
+class Gateway(Part, frozen=True, kw_only=True):
+    """The routers, which clients talk to."""
+
+    replicas: SomeReplicas = 1
+    """Routers while minReplicas and maxReplicas do not have them scaled."""
+    min_replicas: SomeReplicas | None = None
+    """With maxReplicas: an autoscaler holds the number of routers between the two."""
+    max_replicas: SomeReplicas | None = None
+    port: Port = 80
+    """Of the Service."""
+    keys_secret: SecretKeyReference | None = None
+    """The file of API keys. Without it everybody who reaches the Service is let in."""
+    resources: ResourceRequirements = ResourceRequirements()
+    """Of one router."""
+    pod_template: Template = field(default_factory=dict)
+    """Merged over the routers' pods. The container is named router."""
+
+    @property
+    def is_scaled(self) -> bool:
+        """Tell whether an autoscaler owns the number of routers."""
+        return self.max_replicas is not None and self.max_replicas > (self.min_replicas or 1)
+
+
+class Observability(Part, frozen=True, kw_only=True):
+    """What can be seen of the service."""
+
+    kv_events: bool = False
+    """Engines publish what their caches hold, so that routers need not guess. It shows the tokens
+    of prompts to all who reach the workers."""
+    service_monitor: bool = False
+    """Have the Prometheus operator scrape routers and workers, where its API exists."""
+    labels: Labels = field(default_factory=dict)
+    """On top of the monitors' own, such as the release that a Prometheus selects by."""
