@@ -27,6 +27,7 @@ from twofold_operator.resources.parsing import (
     parse_worker_pool,
 )
 from twofold_operator.resources.pools import Pool, PoolRole
+from twofold_operator.resources.quantities import parse_quantity
 from twofold_operator.resources.ray import Ray
 from twofold_operator.resources.rollout import Rollout
 from twofold_operator.resources.service import (
@@ -43,6 +44,7 @@ from twofold_operator.resources.serving import (
     Slo,
     Transfer,
 )
+from twofold_operator.resources.sources import Source, parse_source
 from twofold_operator.resources.wire import (
     ResourceRequirements,
     SecretKeyReference,
@@ -89,13 +91,16 @@ __all__ = [
     "SecretReference",
     "Sim",
     "Slo",
+    "Source",
     "Transfer",
     "WorkerPool",
     "WorkerPoolSpec",
     "WorkerPoolStatus",
     "parse_lora_adapter",
     "parse_metadata",
+    "parse_quantity",
     "parse_service",
+    "parse_source",
     "parse_worker_pool",
     "to_wire",
 ]

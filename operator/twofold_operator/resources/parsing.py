@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from twofold_operator.resources.checking import check_lora_adapter, check_service
 from twofold_operator.resources.errors import InvalidSpecError
 from twofold_operator.resources.lora_adapter import LoRAAdapter, LoRAAdapterSpec, LoRAAdapterStatus
 from twofold_operator.resources.metadata import ObjectMeta
@@ -27,7 +28,9 @@ def parse_service(manifest: Manifest) -> LLMService:
     """
     spec = _parse_spec(manifest, LLMServiceSpec)
     status = _parse_status(manifest, LLMServiceStatus) or LLMServiceStatus()
-    return LLMService(metadata=parse_metadata(manifest), spec=spec, status=status)
+    service = LLMService(metadata=parse_metadata(manifest), spec=spec, status=status)
+    check_service(service)
+    return service
 
 
 def parse_worker_pool(manifest: Manifest) -> WorkerPool:
@@ -49,11 +52,13 @@ def parse_lora_adapter(manifest: Manifest) -> LoRAAdapter:
     Raises:
         InvalidSpecError: the spec cannot be followed.
     """
-    return LoRAAdapter(
+    adapter = LoRAAdapter(
         metadata=parse_metadata(manifest),
         spec=_parse_spec(manifest, LoRAAdapterSpec),
         status=_parse_status(manifest, LoRAAdapterStatus),
     )
+    check_lora_adapter(adapter)
+    return adapter
 
 
 def parse_metadata(manifest: Manifest) -> ObjectMeta:

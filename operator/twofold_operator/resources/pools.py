@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, field
 
 from twofold_operator.resources.model import EngineKind
+from twofold_operator.resources.quantities import parse_quantity
 from twofold_operator.resources.wire import (
     Part,
     Replicas,
@@ -59,4 +60,4 @@ class Pool(Part, frozen=True, kw_only=True):
         limit = self.resources.limits.get(self.gpu_resource)
         if limit is None:
             return self.tensor_parallel if engine == "vllm" else 0
-        return int(limit)
+        return int(parse_quantity(limit))

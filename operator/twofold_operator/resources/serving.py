@@ -85,7 +85,7 @@ class Gateway(Part, frozen=True, kw_only=True):
     @property
     def is_scaled(self) -> bool:
         """Tell whether an autoscaler owns the number of routers."""
-        return self.max_replicas is not None and self.max_replicas > (self.min_replicas or 1)
+        return self.max_replicas is not None
 
 
 class Observability(Part, frozen=True, kw_only=True):
