@@ -72,6 +72,11 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True, tag="worker"):
     state: WorkerState = WorkerState.READY
     load: Load = Load()
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return what clients may send as the model: its name, and those of the adapters."""
+        return tuple(dict.fromkeys((self.model, *self.adapters)))
+
 
 class Gone(msgspec.Struct, frozen=True, kw_only=True, tag="gone"):
     """Said of a worker that has left, or that was seen to be dead."""

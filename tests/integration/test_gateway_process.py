@@ -99,6 +99,13 @@ async def until_ready_is(client: httpx.AsyncClient, wanted: tuple[int, bool]) ->
             await asyncio.sleep(0.05)
 
 
+async def until_missing(client: httpx.AsyncClient, *wanted: str) -> None:
+    """Wait until the router says that *wanted* are missing."""
+    async with asyncio.timeout(60):
+        while (await client.get("/ready")).json()["missing"] != list(wanted):
+            await asyncio.sleep(0.05)
+
+
 async def terminate(router: asyncio.subprocess.Process) -> bytes:
     """End *router* as Kubernetes does; return what it has logged."""
     router.send_signal(signal.SIGTERM)
@@ -177,7 +184,7 @@ async def test_a_router_is_ready_only_with_workers_and_drops_those_that_have_gon
             engine.pages["/health"] = (200, b"")
             await until_ready_is(client, (200, False))
             engine.pages["/health"] = (503, b"")
-            await until_ready_is(client, (503, False))
+            await until_missing(client, "decode worker", "prefill worker")
             log = await terminate(router)
 
     assert early.status_code == 503

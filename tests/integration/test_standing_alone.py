@@ -192,7 +192,7 @@ async def test_a_router_process_serves_the_workers_that_it_is_given_without_redi
             answer = (response.status, response.headers["x-twofold-mode"])
             workers = [response.headers[f"x-twofold-{role}"] for role in ("prefill", "decode")]
         decode.pages["/health"] = (503, b"")
-        await until_ready_is(client, url, 503)
+        await until_missing(client, url, ["decode worker"])
         router.send_signal(signal.SIGTERM)
         async with asyncio.timeout(WAIT_SECONDS):
             _, log = await router.communicate()
@@ -236,6 +236,16 @@ async def running_router(
 async def until_ready_is(client: aiohttp.ClientSession, url: str, wanted: int) -> None:
     async with asyncio.timeout(20):
         while await read_ready(client, url) != wanted:
+            await asyncio.sleep(0.05)
+
+
+async def until_missing(client: aiohttp.ClientSession, url: str, wanted: list[str]) -> None:
+    """Wait until the router at *url* says that *wanted* are missing."""
+    async with asyncio.timeout(60):
+        while True:
+            async with client.get(f"{url}/ready") as response:
+                if (await response.json())["missing"] == wanted:
+                    return
             await asyncio.sleep(0.05)
 
 

@@ -3,12 +3,13 @@
 import asyncio
 import itertools
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
 from twofold_cluster.identity import WorkerId
 from twofold_cluster.worker import Worker
+from twofold_router.gateway.catalogue import Catalogue
 from twofold_router.gateway.partners import partner_of
 from twofold_router.gateway.suspects import Suspects
 from twofold_router.placement import (
@@ -56,12 +57,17 @@ class Dispatcher:
         self._suspect_seconds = suspect_seconds
         self._suspects = Suspects(suspect_seconds)
         self._workers: dict[WorkerId, Worker] = {}
+        self._catalogue = Catalogue()
         self._deciders: dict[str, Callable[[Decision], None]] = {}
         self._serial = itertools.count(1)
 
     @property
     def workers(self) -> Sequence[Worker]:
         return tuple(self._workers.values())
+
+    @property
+    def models(self) -> Mapping[str, str]:
+        return self._catalogue.models
 
     @property
     def is_stale(self) -> bool:
@@ -86,6 +92,7 @@ class Dispatcher:
         """Take *changed* workers as they are now, and forget those that are *gone*."""
         now = self._clock()
         self._workers.update((worker.worker_id, worker) for worker in changed)
+        self._catalogue.follow(changed, [worker.worker_id for worker in gone])
         for worker in gone:
             self._workers.pop(worker.worker_id, None)
         if gone:
@@ -108,9 +115,9 @@ class Dispatcher:
         loop = asyncio.get_running_loop()
         loop.call_later(self._suspect_seconds + 0.01, self._trust_again, worker.worker_id)
 
-    def partner_of(self, prefill: Worker, avoid: frozenset[WorkerId]) -> Worker | None:
+    def partner_of(self, prefill: Worker, name: str, avoid: frozenset[WorkerId]) -> Worker | None:
         marked = self._suspects.mark(self._workers.values(), self._clock())
-        return partner_of(marked, prefill, avoid)
+        return partner_of(marked, prefill, name, avoid)
 
     # Requests
 

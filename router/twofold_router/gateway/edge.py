@@ -14,7 +14,7 @@ from twofold_router.gateway.admitting import Admitting, Bill
 from twofold_router.gateway.exchange import Exchange
 from twofold_router.gateway.parsing import max_output_tokens, parse_call, request_id_from
 from twofold_router.gateway.passing_on import pass_on
-from twofold_router.gateway.readiness import ReadinessCheck, model_card, model_names
+from twofold_router.gateway.readiness import ReadinessCheck, model_card
 from twofold_router.gateway.reply import (
     JSON_HEADER,
     Reply,
@@ -104,10 +104,12 @@ class Edge:
 
     def _names_for(self, caller: Caller) -> list[str]:
         """Return the models that *caller* may know of."""
-        names = model_names(self._resources.desk.workers)
+        names = self._resources.desk.models
         return [name for name in names if caller.models is None or name in caller.models]
 
     def _require_model(self, name: str, caller: Caller) -> None:
+        if name in self._resources.desk.models:
+            return  # whether the caller may was seen to before
         names = self._names_for(caller)
         if not names:
             raise RequestError(Fault.NO_WORKER, "no worker is known yet", retry_after_seconds=1)
@@ -133,12 +135,12 @@ class Edge:
         caller = self._admitting.identify(request.headers)
         names = self._names_for(caller)
         if path == _MODELS:
-            cards = [model_card(name, self._began_at) for name in names]
+            cards = [model_card(name, desk.models[name], self._began_at) for name in names]
             return _json({"object": "list", "data": cards})
         name = unquote(path.removeprefix(_MODEL))
         if name not in names:
             raise RequestError(Fault.UNKNOWN_MODEL, f"the model {name[:200]!r} does not exist")
-        return _json(model_card(name, self._began_at))
+        return _json(model_card(name, desk.models[name], self._began_at))
 
 
 def _json(value: object, *, status: int = 200) -> WholeAnswer:

@@ -86,7 +86,8 @@ class Exchange:
             ClientGoneError: nobody listens any more.
         """
         desk = self._resources.desk
-        request = placement_request(self._call, desk.unique_id(), self._settings)
+        model = desk.models.get(self._call.model, self._call.model)
+        request = placement_request(self._call, model, desk.unique_id(), self._settings)
         deadline = self._resources.deadlines.at(request.deadline_at)
         with Ticket(desk, request) as ticket:
             try:

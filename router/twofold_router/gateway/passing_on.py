@@ -72,7 +72,7 @@ def _least_busy(workers: Iterable[Worker], model: str, avoid: set[WorkerId]) -> 
     able = [
         worker
         for worker in workers
-        if worker.model == model
+        if model in worker.names
         and worker.state is WorkerState.READY
         and worker.worker_id not in avoid
     ]

@@ -7,15 +7,19 @@ from twofold_router.placement import PlacementRequest
 from twofold_router.settings import RouterSettings
 
 
-def placement_request(call: Call, request_id: str, settings: RouterSettings) -> PlacementRequest:
-    """Make the request that *call* is placed with, under *request_id* in the placement.
+def placement_request(
+    call: Call, model: str, request_id: str, settings: RouterSettings
+) -> PlacementRequest:
+    """Make the request that *call*, which *model* is behind, is placed with, under *request_id* in
+    the placement.
 
     Raises:
         RequestError: a field of the prompt is not valid JSON.
     """
     api, fields, terms = call.two_legged_api, call.fields, call.terms
     # The tenant's salt is in the fields already.
-    key = prompt_key(api, fields, model=call.model, block_bytes=settings.block_bytes)
+    adapter = "" if call.model == model else call.model
+    key = prompt_key(api, fields, model=model, adapter=adapter, block_bytes=settings.block_bytes)
     return PlacementRequest(
         request_id=request_id,
         model=call.model,

@@ -11,7 +11,7 @@ from twofold_router.settings import RouterSettings
 @dataclass(frozen=True, slots=True)
 class Readiness:
     """The answer to ``/ready``. ``missing`` may hold names although the router is ready: then it
-    serves in mode ``fallback``."""
+    serves in mode ``fallback``, or tells its clients that nobody is there."""
 
     ready: bool
     missing: tuple[str, ...]
@@ -25,8 +25,8 @@ class Readiness:
 class ReadinessCheck:
     """Knows whether the service was ever complete.
 
-    Before that the router waits for prefill workers too. Afterwards losing all of them must not
-    take the routers out of their Service as long as decode workers may prefill.
+    Before that the router waits for both roles. Afterwards losing workers must not take the routers
+    out of their Service: its clients would find nobody there, rather than an error that says why.
     """
 
     def __init__(self, settings: RouterSettings) -> None:
@@ -41,16 +41,10 @@ class ReadinessCheck:
         if self._settings.disaggregate and not any(worker.role.prefills for worker in ready):
             missing.append("prefill worker")
         self._was_complete |= not missing
-        may_fall_back = self._was_complete and self._settings.on_no_prefill == "aggregate"
-        can_serve = not missing or (may_fall_back and missing == ["prefill worker"])
-        return Readiness(can_serve, tuple(missing), stale)
+        return Readiness(self._was_complete, tuple(missing), stale)
 
 
-def model_names(workers: Iterable[Worker]) -> list[str]:
-    """Return the names that clients may send, sorted."""
-    return sorted({worker.model for worker in workers})
-
-
-def model_card(name: str, created_at: int) -> dict[str, Any]:
-    """Describe a model as OpenAI does; *created_at* in seconds since 1970."""
-    return {"id": name, "object": "model", "created": created_at, "owned_by": "twofold"}
+def model_card(name: str, model: str, created_at: int) -> dict[str, Any]:
+    """Describe *model*, or an adapter of it, as OpenAI does; *created_at* in seconds since 1970."""
+    card = {"id": name, "object": "model", "created": created_at, "owned_by": "twofold"}
+    return card if name == model else card | {"parent": model}

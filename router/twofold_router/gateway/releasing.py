@@ -60,7 +60,7 @@ async def _try_several(
     for attempt in range(resources.settings.max_attempts):
         if attempt:
             await asyncio.sleep(PAUSE_SECONDS)
-        worker = decode or resources.desk.partner_of(prefilled.source, avoid)
+        worker = decode or resources.desk.partner_of(prefilled.source, call.model, avoid)
         decode = None
         if worker is None:
             avoid = frozenset()  # those that refused may take it after the pause

@@ -1,7 +1,7 @@
 """A request's hold on the placement: taken and given back here, and nowhere else."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -25,6 +25,12 @@ class Desk(Protocol):
     @property
     def workers(self) -> Sequence[Worker]:
         """Return all workers that are known, whatever their state."""
+        ...
+
+    @property
+    def models(self) -> Mapping[str, str]:
+        """Return by each name that clients may send, in order, the model behind it: itself, or what
+        it adapts."""
         ...
 
     @property
@@ -66,8 +72,9 @@ class Desk(Protocol):
         """Give *worker* nothing new for a while: it cannot be reached."""
         ...
 
-    def partner_of(self, prefill: Worker, avoid: frozenset[WorkerId]) -> Worker | None:
-        """Return some decode worker that can read, and so free, the blocks of *prefill*."""
+    def partner_of(self, prefill: Worker, name: str, avoid: frozenset[WorkerId]) -> Worker | None:
+        """Return some decode worker that can read, and so free, what *prefill* has computed for
+        *name*."""
         ...
 
 

@@ -25,7 +25,8 @@ Life = tuple[WorkerId, Incarnation]
 """A worker's id and which of its lives."""
 
 Party = tuple[str, str, str]
-"""Model, revision and compatibility: workers pair only within one."""
+"""What is asked for (a model, or an adapter of it), revision and compatibility: workers pair only
+within one."""
 
 
 class Account:
@@ -213,5 +214,6 @@ def life_of(worker: Worker) -> Life:
     return (worker.worker_id, worker.incarnation)
 
 
-def party_of(worker: Worker) -> Party:
-    return (worker.model, worker.revision, worker.engine.compatibility)
+def party_of(worker: Worker, name: str) -> Party:
+    """Return the party of *worker* for requests for *name*."""
+    return (name, worker.revision, worker.engine.compatibility)

@@ -35,6 +35,7 @@ class Reason(enum.StrEnum):
     PREFILL_REFUSED = "prefill-refused"
     PREFILL_FAILED = "prefill-failed"
     INVALID_PARAMS = "invalid-params"
+    DECODE_REFUSED = "decode-refused"
     TRANSFER_FAILED = "transfer-failed"
     STREAM_CUT = "stream-cut"
 

@@ -33,7 +33,12 @@ from twofold_router.placement.workforce import Change, Workforce
 
 # Leg 1 was done, or the worker does not speak our protocol: computing it again is no policy of
 # what to do without a prefill worker.
-_NOT_FOR_WANT_OF_PREFILL = (Reason.INVALID_PARAMS, Reason.TRANSFER_FAILED, Reason.STREAM_CUT)
+_NOT_FOR_WANT_OF_PREFILL = (
+    Reason.INVALID_PARAMS,
+    Reason.DECODE_REFUSED,
+    Reason.TRANSFER_FAILED,
+    Reason.STREAM_CUT,
+)
 
 
 class Placer:
@@ -105,7 +110,7 @@ class Placer:
         request_id = request.request_id
         assert request_id not in self._waiting, request_id
         assert request_id not in self._holdings, request_id
-        statistics = self._workforce.models.get(request.model)
+        statistics = self._pools.statistics(request.model)
         size_bytes = request.key.size_bytes
         prompt_tokens = statistics.bytes_per_token.tokens(size_bytes) if statistics else 1.0
         slo_seconds = self._settings.ttft_slo_seconds
@@ -136,8 +141,8 @@ class Placer:
     ) -> tuple[Worker | None, list[Decision]]:
         holding = self._holdings[request_id]
         source = holding.source
-        worker = holding.decode.worker
-        pool = self._pools.partners(worker) if source else self._pools.decode(worker.model)
+        name = holding.waiting.request.model
+        pool = self._pools.partners(source.worker, name) if source else self._pools.decode(name)
         account = self._decode_side.choose(pool, holding.waiting, source, avoid, now)
         if account is None:
             return None, []
@@ -293,7 +298,7 @@ class Placer:
         request = waiting.request
         if account.worker.role.decodes:
             return self._dispatch(waiting, account, account, Mode.AGGREGATED, None, now)
-        partners = self._pools.partners(account.worker)
+        partners = self._pools.partners(account.worker, request.model)
         decode = self._decode_side.choose(partners, waiting, account, request.avoid, now)
         if decode is None:
             return self._on_one_worker(waiting, request.cause or Reason.NO_PREFILL_WORKER, now)

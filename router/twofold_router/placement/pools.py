@@ -1,11 +1,12 @@
-"""Who can do what: the ready workers of a model, and the partners of a prefill worker."""
+"""Who can do what: the workers that serve a name, and the partners of a prefill worker."""
 
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from twofold_cluster.worker import Worker
+from twofold_cluster.worker import Worker, WorkerState
 from twofold_router.placement.accounts import Account, Party, party_of
+from twofold_router.placement.models import ModelStatistics
 from twofold_router.placement.ring import Ring
 
 
@@ -42,11 +43,12 @@ class Pool:
 
 
 class Pools:
-    """The pools that ready workers are in, by what they are needed for.
+    """The pools that workers are in, by what they are needed for and the name that is asked for.
 
-    Invariant: a ready account that decodes is in the decode pool of its model and among the
-    partners of its party; one that prefills is in the prefill pool of its model while somebody
-    can decode what it computes, itself or a partner; nobody else is in any pool.
+    Invariant: a ready account that decodes is in the decode pool of each name that it serves; with
+    those on standby it is among the partners of its parties. One that prefills is in the prefill
+    pool of a name while somebody can decode what it computes for that, itself or a partner. Nobody
+    else is in any pool.
     """
 
     def __init__(self, *, disaggregate: bool) -> None:
@@ -56,47 +58,52 @@ class Pools:
         self._partners: dict[Party, Pool] = {}
         self._ready: dict[Party, dict[str, Account]] = defaultdict(dict)
 
-    def prefill(self, model: str) -> Pool | None:
-        """Return the workers that compute prompts of *model*."""
-        return self._prefill.get(model)
+    def prefill(self, name: str) -> Pool | None:
+        """Return the workers that compute prompts for *name*."""
+        return self._prefill.get(name)
 
-    def decode(self, model: str) -> Pool | None:
-        """Return the workers that can do both phases of a request for *model*."""
-        return self._decode.get(model)
+    def decode(self, name: str) -> Pool | None:
+        """Return the workers that can do both phases of a request for *name*."""
+        return self._decode.get(name)
 
-    def partners(self, worker: Worker) -> Pool | None:
-        """Return the workers that can use the blocks that *worker* computes."""
-        return self._partners.get(party_of(worker))
+    def statistics(self, name: str) -> ModelStatistics | None:
+        """Return what is known of the model behind *name*, None if nobody serves it."""
+        pool = self._decode.get(name) or self._prefill.get(name)
+        return pool.accounts[0].statistics if pool else None
+
+    def partners(self, worker: Worker, name: str) -> Pool | None:
+        """Return the workers that can use the blocks that *worker* computes for *name*."""
+        return self._partners.get(party_of(worker, name))
 
     def add(self, accounts: Iterable[Account]) -> list[Account]:
-        """Take in *accounts*, which are ready. Returns those who can prefill from now on."""
-        useful: list[Account] = []
+        """Take in *accounts*, ready or on standby. Returns those who can prefill for some name from
+        now on."""
+        useful: dict[Account, None] = {}
         for party, joining in _by_party(accounts).items():
-            for account in joining:
-                self._ready[party][account.worker.worker_id] = account
-            decoding = [account for account in joining if account.worker.role.decodes]
-            _add(self._decode, party[0], decoding)
+            ready, decoding = _sort(joining)
+            self._ready[party].update((a.worker.worker_id, a) for a in ready)
+            _add(self._decode, party[0], [a for a in ready if a.worker.role.decodes])
             _add(self._partners, party, decoding)
-            useful += self._sort_out_prefill(party)[0]
-        return useful
+            useful |= dict.fromkeys(self._sort_out_prefill(party)[0])
+        return list(useful)
 
     def remove(self, accounts: Iterable[Account]) -> list[Account]:
-        """Let *accounts* go, whose workers are as they were added. Returns those who can prefill
-        no longer because nobody is left to decode."""
-        orphans: list[Account] = []
+        """Let *accounts* go, whose workers are as they were added. Returns those of the others who
+        can prefill for some name no longer because nobody is left to decode."""
+        orphans: dict[Account, None] = {}
         for party, leaving in _by_party(accounts).items():
-            for account in leaving:
+            ready, decoding = _sort(leaving)
+            for account in ready:
                 del self._ready[party][account.worker.worker_id]
-            decoding = [account for account in leaving if account.worker.role.decodes]
-            _remove(self._decode, party[0], decoding)
+            _remove(self._decode, party[0], [a for a in ready if a.worker.role.decodes])
             _remove(self._partners, party, decoding)
             prefilling = self._prefill.get(party[0])
             known = prefilling.by_id if prefilling else {}
-            _remove(self._prefill, party[0], [a for a in leaving if a.worker.worker_id in known])
-            orphans += self._sort_out_prefill(party)[1]
+            _remove(self._prefill, party[0], [a for a in ready if a.worker.worker_id in known])
+            orphans |= dict.fromkeys(self._sort_out_prefill(party)[1])
             if not self._ready[party]:
                 del self._ready[party]
-        return orphans
+        return list(orphans)
 
     def _sort_out_prefill(self, party: Party) -> tuple[list[Account], list[Account]]:
         """Have those of *party* in the prefill pool who can be of use there. Returns who came and
@@ -120,8 +127,15 @@ class Pools:
 def _by_party(accounts: Iterable[Account]) -> dict[Party, list[Account]]:
     parties: dict[Party, list[Account]] = defaultdict(list)
     for account in accounts:
-        parties[party_of(account.worker)].append(account)
+        for name in account.worker.names:
+            parties[party_of(account.worker, name)].append(account)
     return parties
+
+
+def _sort(accounts: list[Account]) -> tuple[list[Account], list[Account]]:
+    """Return those of *accounts* that take new requests, and those that can be partners."""
+    ready = [a for a in accounts if a.worker.state is WorkerState.READY]
+    return ready, [a for a in accounts if a.worker.role.decodes]
 
 
 def _add(table: dict[Any, Pool], name: str | Party, accounts: list[Account]) -> None:

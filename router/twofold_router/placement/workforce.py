@@ -26,7 +26,8 @@ class Workforce:
     """Keeps an account for each worker.
 
     Invariant: at most one incarnation of a worker has an account; an account is in the pools
-    exactly while ``is_ready`` is set; those that are in no prefill pool are nobody's candidates.
+    unless its worker drains; ``is_ready`` is set while that takes new requests; those that are in
+    no prefill pool are nobody's candidates.
     """
 
     def __init__(self, make_queue: Callable[[], Order], *, disaggregate: bool) -> None:
@@ -49,14 +50,14 @@ class Workforce:
             return Change()
         known = (self.accounts.get(worker.worker_id) for worker in changed)
         change = self._retire([account for account in known if account is not None])
-        ready = []
+        able = []
         for worker in changed:
             account = self._account_of(worker, now)
             self._hear_speed(account)
-            if worker.state is WorkerState.READY:
-                account.is_ready = True
-                ready.append(account)
-        change.joined = self.pools.add(ready)
+            account.is_ready = worker.state is WorkerState.READY
+            if _is_pooled(worker):
+                able.append(account)
+        change.joined = self.pools.add(able)
         return change
 
     def forget(self, worker_ids: Iterable[WorkerId]) -> Change:
@@ -71,10 +72,10 @@ class Workforce:
 
     def _retire(self, accounts: list[Account]) -> Change:
         """Give *accounts* nothing new; who waits there needs another place."""
-        ready = [account for account in accounts if account.is_ready]
-        for account in ready:
+        pooled = [account for account in accounts if _is_pooled(account.worker)]
+        for account in pooled:
             account.is_ready = False
-        retired = ready + self.pools.remove(ready)
+        retired = pooled + self.pools.remove(pooled)
         for account in retired:
             account.dismiss_guests()
         return Change([waiting for account in retired for waiting in _empty(account)])
@@ -102,10 +103,15 @@ def _empty(account: Account) -> list[Waiting]:
     return everyone
 
 
+def _is_pooled(worker: Worker) -> bool:
+    return worker.state is not WorkerState.DRAINING
+
+
 def _has_only_new_load(old: Worker, new: Worker) -> bool:
     return (
         old.incarnation == new.incarnation
         and old.state is new.state
         and old.role is new.role
-        and party_of(old) == party_of(new)
+        and old.adapters == new.adapters
+        and party_of(old, old.model) == party_of(new, new.model)
     )

@@ -3,11 +3,12 @@
 import asyncio
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from twofold_cluster.errors import Fault
 from twofold_cluster.identity import WorkerId
 from twofold_cluster.worker import Worker
+from twofold_router.gateway.catalogue import Catalogue
 from twofold_router.gateway.partners import partner_of
 from twofold_router.gateway.suspects import Suspects
 from twofold_router.placement import (
@@ -63,6 +64,7 @@ class RemoteDesk:
         self._clock = clock
         self._suspects = Suspects(suspect_seconds)
         self._workers: dict[WorkerId, Worker] = {}
+        self._catalogue = Catalogue()
         self._is_stale = False
         self._is_lost = False
         self._serial = itertools.count(1)
@@ -74,6 +76,10 @@ class RemoteDesk:
     @property
     def workers(self) -> Sequence[Worker]:
         return tuple(self._workers.values())
+
+    @property
+    def models(self) -> Mapping[str, str]:
+        return self._catalogue.models
 
     @property
     def is_stale(self) -> bool:
@@ -118,9 +124,9 @@ class RemoteDesk:
         self._take_suspect(doubt)
         self._send(doubt)
 
-    def partner_of(self, prefill: Worker, avoid: frozenset[WorkerId]) -> Worker | None:
+    def partner_of(self, prefill: Worker, name: str, avoid: frozenset[WorkerId]) -> Worker | None:
         marked = self._suspects.mark(self._workers.values(), self._clock())
-        return partner_of(marked, prefill, avoid)
+        return partner_of(marked, prefill, name, avoid)
 
     # Messages
 
@@ -143,6 +149,7 @@ class RemoteDesk:
 
     def _take_workers(self, message: WorkersChanged) -> None:
         self._workers.update((worker.worker_id, worker) for worker in message.changed)
+        self._catalogue.follow(message.changed, message.gone)
         for worker_id in message.gone:
             self._workers.pop(worker_id, None)
 

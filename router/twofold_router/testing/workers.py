@@ -1,7 +1,7 @@
 """Workers as they announce themselves, without anything behind them."""
 
 from twofold_cluster.identity import Incarnation, Role, WorkerId
-from twofold_cluster.worker import Engine, Worker
+from twofold_cluster.worker import Engine, Worker, WorkerState
 
 MODEL = "fake-model"
 
@@ -17,8 +17,10 @@ def make_worker(
     model: str = MODEL,
     service: str = "fake-service",
     capacity: int = 100_000,
+    adapters: tuple[str, ...] = (),
+    state: WorkerState = WorkerState.READY,
 ) -> Worker:
-    """Make a ready, idle worker."""
+    """Make an idle worker."""
     return Worker(
         worker_id=WorkerId(worker_id),
         incarnation=Incarnation(incarnation),
@@ -31,4 +33,6 @@ def make_worker(
         kv_capacity_tokens=capacity,
         kv_block_tokens=16,
         max_model_tokens=8192,
+        adapters=adapters,
+        state=state,
     )

@@ -38,6 +38,8 @@ from twofold_router.testing import make_worker
 
 MAX_QUEUED = 4
 ROLES = st.sampled_from(list(Role))
+TUNED = "tuned"
+ADAPTERS = st.sampled_from([(), (TUNED,)])
 NAMES = st.integers(0, 4).map("w{}".format)
 KEYS = st.builds(
     lambda blocks, rest: make_key(*blocks, rest_tokens=rest, block_tokens=16),
@@ -53,6 +55,7 @@ CHANGES = st.fixed_dictionaries(
         "priority": st.just(1),
         "tenant": st.sampled_from(["a", "b"]),
         "refuse_late": st.just(True),
+        "model": st.just(TUNED),
     },
 )
 USAGES = st.sampled_from([None, PromptUsage(40), PromptUsage(70, 0), PromptUsage(96, 64)])
@@ -95,8 +98,10 @@ class PlacementMachine(RuleBasedStateMachine):
         for worker in (decision.prefill, decision.decode):
             if worker is not None:
                 assert worker == self.workers[worker.worker_id]
-                assert worker.state is WorkerState.READY
                 assert worker.worker_id not in request.avoid
+                assert request.model in worker.names
+        states = {WorkerState.READY, WorkerState.STANDBY if decision.prefill else None}
+        assert decision.decode.state in states
         assert decision.decode.role.decodes
         assert (decision.mode is Mode.DISAGGREGATED) == (decision.prefill is not None)
         assert (decision.mode is Mode.FALLBACK) == (decision.reason is not None)
@@ -105,6 +110,7 @@ class PlacementMachine(RuleBasedStateMachine):
             assert request.separable
             assert self.disaggregate
             assert decision.prefill.role is Role.PREFILL
+            assert decision.prefill.state is WorkerState.READY
             assert decision.prefill.revision == decision.decode.revision
 
     @initialize()
@@ -112,20 +118,43 @@ class PlacementMachine(RuleBasedStateMachine):
         """Have somebody to wait for, so that most of the steps are about those who wait."""
         roles = {"w0": Role.PREFILL, "w1": Role.PREFILL, "w2": Role.PREFILL, "w3": Role.DECODE}
         self.workers = {
-            name: make_worker(name, role, incarnation="0", revision="r1", capacity=200)
+            name: make_worker(
+                name, role, incarnation="0", revision="r1", capacity=200, adapters=(TUNED,)
+            )
             for name, role in roles.items()
         }
         self.learn(self.place.workers_changed(self.workers.values(), self.now))
 
-    @rule(name=NAMES, role=ROLES, revision=st.sampled_from(["r1", "r2"]), same_life=st.booleans())
+    @rule(
+        name=NAMES,
+        role=ROLES,
+        revision=st.sampled_from(["r1", "r2"]),
+        same_life=st.booleans(),
+        adapters=ADAPTERS,
+        state=st.sampled_from([WorkerState.READY, WorkerState.STANDBY]),
+    )
     def join_or_restart_or_change(
-        self, name: str, role: Role, revision: str, same_life: bool
+        self,
+        name: str,
+        role: Role,
+        revision: str,
+        same_life: bool,
+        adapters: tuple[str, ...],
+        state: WorkerState,
     ) -> None:
         old = self.workers.get(name)
         life = str(next(self.serial))
         if old is not None and same_life:
             life, revision = old.incarnation, old.revision
-        made = make_worker(name, role, incarnation=life, revision=revision, capacity=200)
+        made = make_worker(
+            name,
+            role,
+            incarnation=life,
+            revision=revision,
+            capacity=200,
+            adapters=adapters,
+            state=state,
+        )
         self.workers[name] = made
         self.learn(self.place.workers_changed([made], self.now))
 
@@ -159,7 +188,8 @@ class PlacementMachine(RuleBasedStateMachine):
 
     def usable(self, request: PlacementRequest) -> list[Worker]:
         ready = [w for w in self.workers.values() if w.state is WorkerState.READY]
-        return [worker for worker in ready if worker.worker_id not in request.avoid]
+        able = [worker for worker in ready if request.model in worker.names]
+        return [worker for worker in able if worker.worker_id not in request.avoid]
 
     @precondition(lambda self: self.unprefilled)
     @rule(data=st.data(), usage=USAGES)
@@ -191,6 +221,7 @@ class PlacementMachine(RuleBasedStateMachine):
         if new is not None:
             assert new == self.workers[new.worker_id] != old.decode
             assert old.prefill is None or new.revision == old.decode.revision
+            assert new.state is WorkerState.READY or (old.prefill and not is_draining(new))
             self.going[name] = msgspec.structs.replace(old, decode=new)
 
     @precondition(lambda self: self.waiting)
@@ -291,6 +322,10 @@ class PlacementMachine(RuleBasedStateMachine):
         for account in self.accounts():
             assert not account.unprefilled
             assert account.decoding == account.batch.count == 0
+
+
+def is_draining(worker: Worker) -> bool:
+    return worker.state is WorkerState.DRAINING
 
 
 SPEEDS = st.sampled_from([None, 0.0001, 0.001])

@@ -21,7 +21,7 @@ from twofold_router.placement import (
     make_placement,
 )
 from twofold_router.placement.testing import make_key, make_request
-from twofold_router.testing.workers import make_worker
+from twofold_router.testing.workers import MODEL, make_worker
 
 P1, P2 = make_worker("p1", Role.PREFILL), make_worker("p2", Role.PREFILL)
 D1, D2 = make_worker("d1", Role.DECODE), make_worker("d2", Role.DECODE)
@@ -203,19 +203,26 @@ async def test_a_partner_can_read_the_blocks() -> None:
     draining = msgspec.structs.replace(D1, state=WorkerState.DRAINING)
     desk = Desk(P1, P2, strange, older, draining, D2, suspect_seconds=60.0)
     partner_of = desk.dispatcher.partner_of
-    first = partner_of(P1, frozenset())
-    avoided = partner_of(P1, frozenset({D2.worker_id}))
+    first = partner_of(P1, MODEL, frozenset())
+    avoided = partner_of(P1, MODEL, frozenset({D2.worker_id}))
     desk.dispatcher.suspect(D2)
-    suspected = partner_of(P1, frozenset())
+    suspected = partner_of(P1, MODEL, frozenset())
 
     assert (first, avoided, suspected) == (D2, None, None)
+
+
+async def test_a_partner_may_be_on_standby_and_must_have_the_adapter() -> None:
+    adapted = msgspec.structs.replace(D1, adapters=("tuned",), state=WorkerState.STANDBY)
+    desk = Desk(P1, D2, adapted)
+
+    assert desk.dispatcher.partner_of(P1, "tuned", frozenset()) == adapted
 
 
 async def test_a_worker_of_both_roles_is_no_partner_of_its_own() -> None:
     both = make_worker("b1", Role.BOTH)
     desk = Desk(both)
 
-    assert desk.dispatcher.partner_of(both, frozenset()) is None
+    assert desk.dispatcher.partner_of(both, MODEL, frozenset()) is None
 
 
 def test_ids_in_the_placement_are_unique() -> None:

@@ -7,12 +7,13 @@ import pytest
 
 from twofold_cluster.identity import Role
 from twofold_cluster.worker import WorkerState
-from twofold_router.gateway.readiness import ReadinessCheck, model_names
+from twofold_router.gateway.readiness import ReadinessCheck, model_card
 from twofold_router.settings import RouterSettings
 from twofold_router.testing.workers import make_worker
 
 P, D, B = (make_worker(role, role) for role in (Role.PREFILL, Role.DECODE, Role.BOTH))
 DRAINING = msgspec.structs.replace(D, state=WorkerState.DRAINING)
+STANDBY = msgspec.structs.replace(D, state=WorkerState.STANDBY)
 
 
 def check(**settings: Any) -> ReadinessCheck:
@@ -27,33 +28,28 @@ def test_it_needs_both_roles_at_first() -> None:
     assert [each.body()["status"] for each in seen[2:4]] == ["unready", "ready"]
 
 
-def test_once_complete_it_stays_ready_without_prefill_workers() -> None:
-    readiness = check()
+@pytest.mark.parametrize("on_no_prefill", ["aggregate", "fail"])
+def test_once_complete_it_stays_ready_and_says_what_is_missing(on_no_prefill: str) -> None:
+    readiness = check(on_no_prefill=on_no_prefill)
     readiness.check([P, D], False)
 
-    degraded = readiness.check([D], True)
+    degraded, empty = readiness.check([D], True), readiness.check([], False)
+
     assert degraded.ready
     assert degraded.body() == {"status": "degraded", "missing": ("prefill worker",), "stale": True}
-    assert not readiness.check([P], False).ready
-
-
-def test_it_does_not_where_a_prefill_worker_is_a_must() -> None:
-    readiness = check(on_no_prefill="fail")
-    readiness.check([P, D], False)
-
-    assert not readiness.check([D], False).ready
+    assert empty.ready
+    assert empty.missing == ("decode worker", "prefill worker")
 
 
 def test_without_disaggregation_decode_workers_are_enough() -> None:
     assert check(disaggregate=False).check([D], False).ready
 
 
-@pytest.mark.parametrize("workers", [[P, DRAINING], [DRAINING]])
-def test_a_draining_worker_does_not_count(workers: list[Any]) -> None:
+@pytest.mark.parametrize("workers", [[P, DRAINING], [DRAINING], [P, STANDBY]])
+def test_a_worker_that_takes_nothing_new_does_not_count(workers: list[Any]) -> None:
     assert not check().check(workers, False).ready
 
 
-def test_a_model_is_named_once() -> None:
-    other = make_worker("o", Role.DECODE, model="a-model")
-
-    assert model_names([P, other, D]) == ["a-model", "fake-model"]
+def test_an_adapter_names_its_model_as_its_parent() -> None:
+    assert "parent" not in model_card("m", "m", 1)
+    assert model_card("a", "m", 1)["parent"] == "m"

@@ -1,7 +1,8 @@
 """A ticket takes and gives back exactly once, whatever happens to the one who waits."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import pytest
 
@@ -36,6 +37,7 @@ class FakeDesk:
         self.at_once: Decision | None = None
 
     workers: Sequence[Worker] = ()
+    models: Mapping[str, str] = MappingProxyType({})
     is_stale = False
 
     def now(self) -> float:
@@ -70,7 +72,9 @@ class FakeDesk:
 
     def suspect(self, worker: Worker) -> None: ...
 
-    def partner_of(self, prefill: Worker, avoid: frozenset[WorkerId]) -> Worker | None: ...
+    def partner_of(
+        self, prefill: Worker, name: str, avoid: frozenset[WorkerId]
+    ) -> Worker | None: ...
 
 
 def dispatch(request_id: str = "r") -> Dispatch:

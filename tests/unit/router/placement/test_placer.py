@@ -630,3 +630,92 @@ def test_a_full_queue_turns_away_who_is_late_before_who_can_be_on_time() -> None
     decisions = place.submit(make_request("on time", key=make_key("x")), 0.1)
 
     assert [(d.request_id, type(d)) for d in decisions] == [("late", Refuse)]
+
+
+def on_standby(worker: Worker) -> Worker:
+    return msgspec.structs.replace(worker, state=WorkerState.STANDBY)
+
+
+def test_a_worker_on_standby_decodes_what_its_own_revision_computes_and_nothing_else() -> None:
+    place = placer(P1, on_standby(D1))
+
+    apart = dispatch(place, make_request("a"))
+    together = refusal(place, make_request("b", separable=False))
+    place.workers_changed([on_standby(P1)], 1.0)
+    late = refusal(place, make_request("c"))
+
+    assert (apart.prefill, apart.decode, apart.mode) == (P1, on_standby(D1), Mode.DISAGGREGATED)
+    assert together.fault is late.fault is Fault.NO_WORKER
+
+
+def test_traffic_moves_with_the_revision_that_is_not_on_standby() -> None:
+    p2 = make_worker("p2", Role.PREFILL, revision="r2")
+    d2 = make_worker("d2", Role.DECODE, revision="r2")
+    place = placer(P1, D1, on_standby(p2), on_standby(d2))
+    before = [dispatch(place, make_request(f"a{n}")) for n in range(4)]
+    place.workers_changed([p2, d2], 1.0)
+    place.workers_changed([on_standby(P1), on_standby(D1)], 2.0)
+    after = [dispatch(place, make_request(f"b{n}")) for n in range(4)]
+
+    assert {(each.prefill, each.decode) for each in before} == {(P1, D1)}
+    assert {(each.prefill, each.decode) for each in after} == {(p2, d2)}
+
+
+def test_a_second_leg_finds_a_partner_on_standby_only_in_its_revision() -> None:
+    d3 = make_worker("d3", Role.DECODE, revision="r2")
+    place = placer(P1, D1, D2, d3)
+    first = dispatch(place, make_request("a"))
+    place.workers_changed([on_standby(P1), on_standby(D1), on_standby(D2)], 1.0)
+    avoid = frozenset({first.decode.worker_id})
+    other, _ = place.move_decode("a", avoid, 2.0)
+    assert other is not None
+    nobody, _ = place.move_decode("a", avoid | {other.worker_id}, 3.0)
+
+    assert {first.decode.worker_id, other.worker_id} == {"d1", "d2"}
+    assert nobody is None
+
+
+def test_what_leg_2_is_refused_is_computed_again_wherever_prefill_workers_are_a_must() -> None:
+    d2 = make_worker("d2", Role.DECODE, revision="r2")
+    place = placer(P1, on_standby(D1), d2, on_no_prefill="fail")
+
+    again = make_request(separable=False, cause=Reason.DECODE_REFUSED)
+    decision = dispatch(place, again)
+
+    assert (decision.decode, decision.reason) == (d2, Reason.DECODE_REFUSED)
+
+
+def test_a_request_for_an_adapter_goes_where_both_legs_have_it() -> None:
+    adapted = [msgspec.structs.replace(worker, adapters=("tuned",)) for worker in (P2, D2)]
+    place = placer(P1, D1, *adapted)
+
+    for number in range(6):
+        decision = dispatch(place, make_request(f"r{number}", model="tuned"))
+        assert [decision.prefill, decision.decode] == adapted
+    other, _ = place.move_decode("r0", frozenset({D2.worker_id}), 1.0)
+    assert other is None
+    refused = refusal(place, make_request("s", model="another"))
+    assert refused.fault is Fault.NO_WORKER
+
+
+def test_an_adapter_learns_with_its_model() -> None:
+    adapted = [msgspec.structs.replace(worker, adapters=("tuned",)) for worker in (P1, D1)]
+    place = placer(*adapted)
+    dispatch(place, make_request("a", key=make_key("x", "y")))
+    place.prefilled("a", PromptUsage(512), 1.0)
+
+    decision = dispatch(place, make_request("b", key=make_key("v", "w"), model="tuned"))
+
+    assert decision.prompt_tokens == pytest.approx(512)
+
+
+def test_who_waits_for_an_adapter_that_is_unloaded_is_placed_elsewhere() -> None:
+    workers = [msgspec.structs.replace(worker, adapters=("tuned",)) for worker in (P1, D1)]
+    place = narrow(*workers)
+    dispatch(place, make_request("a", model="tuned"))
+    assert place.submit(make_request("b", model="tuned"), 0.0) == []
+
+    (decision,) = place.workers_changed([P1], 1.0)
+
+    assert isinstance(decision, Dispatch)
+    assert (decision.mode, decision.reason) == (Mode.FALLBACK, Reason.NO_PREFILL_WORKER)

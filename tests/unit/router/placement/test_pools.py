@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twofold_cluster.identity import Role
+from twofold_cluster.worker import WorkerState
 from twofold_router.placement.accounts import Account
 from twofold_router.placement.pools import Pool, Pools
 from twofold_router.placement.testing import make_account
@@ -32,7 +33,7 @@ def test_each_role_is_where_it_is_needed() -> None:
 
     assert ids(made.prefill(MODEL)) == {"p1", "b1"}
     assert ids(made.decode(MODEL)) == {"d1", "b1"}
-    assert ids(made.partners(P1.worker)) == {"d1", "b1"}
+    assert ids(made.partners(P1.worker, MODEL)) == {"d1", "b1"}
     assert made.prefill("another") is None
 
 
@@ -47,7 +48,7 @@ def test_a_prefill_worker_without_a_partner_is_of_no_use(other: dict[str, Any]) 
     made = pools(P1, make_account("d", Role.DECODE, **other))
 
     assert made.prefill(MODEL) is None
-    assert made.partners(P1.worker) is None
+    assert made.partners(P1.worker, MODEL) is None
 
 
 def test_a_partner_that_comes_makes_prefill_workers_useful_and_one_that_goes_makes_orphans() -> (
@@ -62,11 +63,46 @@ def test_a_partner_that_comes_makes_prefill_workers_useful_and_one_that_goes_mak
     assert made.remove([P2]) == []
 
 
+def test_one_on_standby_is_a_partner_and_nothing_else() -> None:
+    standby = make_account("d", Role.DECODE, state=WorkerState.STANDBY)
+    waiting = make_account("p", Role.PREFILL, state=WorkerState.STANDBY)
+    made = pools(P1, standby, waiting)
+
+    assert ids(made.prefill(MODEL)) == {"p1"}
+    assert ids(made.partners(P1.worker, MODEL)) == {"d"}
+    assert made.decode(MODEL) is None
+
+
+def test_an_adapter_is_served_where_both_phases_have_it() -> None:
+    p, d = (
+        make_account(name, role, adapters=("tuned",))
+        for name, role in (("p", Role.PREFILL), ("d", Role.DECODE))
+    )
+    made = pools(P1, D1, p)
+    alone = ids(made.prefill("tuned"))
+    joined = made.add([d])
+    together = ids(made.prefill("tuned"))
+    orphans = made.remove([d])
+
+    assert (alone, together) == (set(), {"p"})
+    assert (joined, orphans) == ([p], [p])
+    assert ids(made.prefill(MODEL)) == {"p1", "p"}
+    assert made.statistics("tuned") is None
+    assert made.statistics(MODEL) is D1.statistics
+
+
 ACCOUNTS = [
-    make_account(f"{role}-{revision}-{number}", role, revision=revision)
+    make_account(
+        f"{role}-{revision}-{state}-{len(adapters)}",
+        role,
+        revision=revision,
+        state=state,
+        adapters=adapters,
+    )
     for role in Role
     for revision in ("r1", "r2")
-    for number in range(2)
+    for state in (WorkerState.READY, WorkerState.STANDBY)
+    for adapters in ((), ("tuned",))
 ]
 
 
@@ -75,22 +111,31 @@ def test_whatever_comes_and_goes_the_pools_are_those_of_who_is_there(
     steps: list[Account], disaggregate: bool
 ) -> None:
     made = Pools(disaggregate=disaggregate)
-    ready: dict[str, Account] = {}
-    useful: set[str] = set()
+    known: dict[str, Account] = {}
     for account in steps:
-        name = account.worker.worker_id
-        if ready.pop(name, None) is None:
-            ready[name] = account
-            useful |= {each.worker.worker_id for each in made.add([account])}
+        before = {name: ids(made.prefill(name)) for name in (MODEL, "tuned")}
+        worker_id = account.worker.worker_id
+        if known.pop(worker_id, None) is None:
+            known[worker_id] = account
+            told, has_joined = made.add([account]), True
         else:
-            useful -= {each.worker.worker_id for each in made.remove([account])} | {name}
+            told, has_joined = made.remove([account]), False
 
-        workers = [each.worker for each in ready.values()]
-        decoding = {worker.worker_id for worker in workers if worker.role.decodes}
-        revisions = {worker.revision for worker in workers if worker.role.decodes}
-        prefilling = {w.worker_id for w in workers if w.role.prefills and w.revision in revisions}
-        assert ids(made.decode(MODEL)) == decoding
-        assert ids(made.prefill(MODEL)) == useful == (prefilling if disaggregate else decoding)
-        for pool in (made.prefill(MODEL), made.decode(MODEL)):
-            assert pool is None or {a.worker.worker_id for a in pool.accounts} == set(pool.by_id)
-            assert pool is None or len(pool.homes(b"key", 99)) == len(pool)
+        differs: set[str] = set()
+        for name in (MODEL, "tuned"):
+            able = [a.worker for a in known.values() if name in a.worker.names]
+            ready = [worker for worker in able if worker.state is WorkerState.READY]
+            decoding = {worker.worker_id for worker in ready if worker.role.decodes}
+            revisions = {worker.revision for worker in able if worker.role.decodes}
+            prefilling = {w.worker_id for w in ready if w.role.prefills and w.revision in revisions}
+            assert ids(made.decode(name)) == decoding
+            assert ids(made.prefill(name)) == (prefilling if disaggregate else decoding)
+            for pool in (made.prefill(name), made.decode(name)):
+                there = {a.worker.worker_id for a in pool.accounts} if pool else set()
+                assert there == ids(pool)
+                assert pool is None or len(pool.homes(b"key", 99)) == len(pool)
+            after = ids(made.prefill(name))
+            differs |= after - before[name] if has_joined else before[name] - after
+        assert {each.worker.worker_id for each in told} == (
+            differs if has_joined else differs - {worker_id}
+        )

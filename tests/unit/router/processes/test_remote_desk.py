@@ -20,7 +20,7 @@ from twofold_router.processes.messages import (
     WorkersChanged,
 )
 from twofold_router.processes.remote_desk import RemoteDesk
-from twofold_router.testing import make_worker
+from twofold_router.testing import MODEL, make_worker
 
 PREFILL = make_worker("p", Role.PREFILL)
 DECODE = make_worker("d", Role.DECODE)
@@ -69,8 +69,8 @@ def test_a_partner_is_of_the_same_party_and_not_avoided() -> None:
     stranger = make_worker("s", Role.DECODE, revision="r2")
     desk = welcomed(PREFILL, stranger, DECODE)
 
-    assert desk.partner_of(PREFILL, frozenset()) == DECODE
-    assert desk.partner_of(PREFILL, frozenset({DECODE.worker_id})) is None
+    assert desk.partner_of(PREFILL, MODEL, frozenset()) == DECODE
+    assert desk.partner_of(PREFILL, MODEL, frozenset({DECODE.worker_id})) is None
 
 
 def test_a_suspect_is_told_of_and_nobodys_partner_for_a_while() -> None:
@@ -79,19 +79,19 @@ def test_a_suspect_is_told_of_and_nobodys_partner_for_a_while() -> None:
     desk.suspect(DECODE)
 
     assert desk.sent == [Suspect(DECODE.worker_id, DECODE.incarnation)]
-    assert desk.partner_of(PREFILL, frozenset()) is None
+    assert desk.partner_of(PREFILL, MODEL, frozenset()) is None
     desk.time = 1.0
-    assert desk.partner_of(PREFILL, frozenset()) == DECODE
+    assert desk.partner_of(PREFILL, MODEL, frozenset()) == DECODE
 
 
 def test_suspicions_of_others_count_and_those_of_an_earlier_life_do_not() -> None:
     desk = welcomed(PREFILL, DECODE)
 
     desk.hear(Suspect(DECODE.worker_id, make_worker("x", Role.BOTH, incarnation="0").incarnation))
-    early = desk.partner_of(PREFILL, frozenset())
+    early = desk.partner_of(PREFILL, MODEL, frozenset())
     desk.hear(Suspect(DECODE.worker_id, DECODE.incarnation))
 
-    assert (early, desk.partner_of(PREFILL, frozenset())) == (DECODE, None)
+    assert (early, desk.partner_of(PREFILL, MODEL, frozenset())) == (DECODE, None)
 
 
 async def test_a_move_is_answered_with_a_worker_or_none() -> None:
