@@ -40,6 +40,7 @@ class Fault(enum.Enum):
     DECODE_BUSY = _Row(429, "rate_limit_error", "decode_busy")
     INTERNAL = _Row(500, "server_error", "internal_error")
     ENGINE_FAILED = _Row(502, "server_error", "engine_failed")
+    TRANSFER_FAILED = _Row(502, "server_error", "transfer_failed")
     NO_WORKER = _Row(503, "service_unavailable", "no_worker")
     OVERLOADED = _Row(503, "service_unavailable", "overloaded")
     DRAINING = _Row(503, "service_unavailable", "draining")

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import gc
+import os
 import sys
 from collections.abc import Coroutine, Sequence
 from dataclasses import fields
@@ -25,6 +26,9 @@ from twofold_router.settings import MIB, InvalidSettingError, RouterSettings
 from twofold_router.static_workers import InvalidWorkerFlagError, parse_worker_flags
 
 USAGE_ERROR = 2
+
+REDIS_VARIABLE = "TWOFOLD_REDIS_URL"
+"""A URL may hold a password, which has no place among the arguments of a process."""
 
 _BAD_START = (
     CannotListenError,
@@ -73,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="ROLE=URL",
         help="serve these engines without Redis; ROLE is prefill, decode or both; repeat it",
     )
-    add("--redis", default=_DEFAULT["redis_url"], metavar="URL", help="default: %(default)s")
+    add("--redis", metavar="URL", help=f"default: ${REDIS_VARIABLE}, or {_DEFAULT['redis_url']}")
     add("--host", default=_DEFAULT["host"], help="address to listen on (default: %(default)s)")
     add("--port", type=int, default=_DEFAULT["port"], help="0: a free one (default: %(default)s)")
     add("--policy", default=_DEFAULT["policy"], choices=POLICIES, help="default: %(default)s")
@@ -85,6 +89,12 @@ def _parser() -> argparse.ArgumentParser:
         default=_DEFAULT["on_no_prefill"],
         choices=("aggregate", "fail"),
         help="what to do while no prefill worker serves (default: %(default)s)",
+    )
+    add(
+        "--on-transfer-failure",
+        default=_DEFAULT["on_transfer_failure"],
+        choices=("retry", "recompute", "fail"),
+        help="what to do when a decode worker does not take over a prompt (default: %(default)s)",
     )
     add("--keys-file", type=Path, metavar="FILE", help="API keys; without it everybody is let in")
     add("--insecure", action="store_true", help="listen on any address without API keys")
@@ -115,6 +125,7 @@ def _add_bounds(parser: argparse.ArgumentParser) -> None:
     add("--request-timeout", float, _DEFAULT["request_timeout_seconds"], "whole request, s")
     add("--leg-1-timeout", float, _DEFAULT["leg_1_timeout_seconds"], "prefill, s")
     add("--connect-timeout", float, _DEFAULT["connect_timeout_seconds"], "to a worker, s")
+    add("--drain-delay", float, _DEFAULT["drain_delay_seconds"], "from SIGTERM to the drain, s")
     add("--drain-timeout", float, _DEFAULT["drain_timeout_seconds"], "at shutdown, s")
 
 
@@ -122,7 +133,7 @@ def _settings_of(parsed: argparse.Namespace) -> RouterSettings:
     return RouterSettings(
         service=parsed.service,
         workers=parse_worker_flags(parsed.worker) if parsed.worker else (),
-        redis_url=parsed.redis,
+        redis_url=_redis_url(parsed.redis),
         host=parsed.host,
         port=parsed.port,
         processes=parsed.processes,
@@ -132,6 +143,7 @@ def _settings_of(parsed: argparse.Namespace) -> RouterSettings:
         classes=Classes(map(parse_class, parsed.classes)),
         disaggregate=not parsed.no_disaggregation,
         on_no_prefill=parsed.on_no_prefill,
+        on_transfer_failure=parsed.on_transfer_failure,
         max_body_bytes=parsed.max_body_mib * MIB,
         max_answer_bytes=parsed.max_answer_mib * MIB,
         max_queued=parsed.max_queued,
@@ -141,8 +153,13 @@ def _settings_of(parsed: argparse.Namespace) -> RouterSettings:
         request_timeout_seconds=parsed.request_timeout,
         leg_1_timeout_seconds=parsed.leg_1_timeout,
         connect_timeout_seconds=parsed.connect_timeout,
+        drain_delay_seconds=parsed.drain_delay,
         drain_timeout_seconds=parsed.drain_timeout,
     )
+
+
+def _redis_url(told: str | None) -> str:
+    return told or os.environ.get(REDIS_VARIABLE) or str(_DEFAULT["redis_url"])
 
 
 def _collect_garbage_rarely() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence, Set
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -28,6 +29,8 @@ from twofold_router.settings import InvalidSettingError, RouterSettings
 from twofold_router.static_workers import StaticWorkers, fetch_with
 
 _log = logging.getLogger(__name__)
+
+_PASSWORD = re.compile("//[^/]*@")
 
 Follow = Callable[[Sequence[Worker], Sequence[Worker]], None]
 """Takes workers that changed, and those that have gone."""
@@ -65,6 +68,7 @@ async def run_router(settings: RouterSettings) -> None:
             open_gateway(settings, dispatcher, admitting, metrics, read_metrics, listener)
         )
         await stop.wait()
+        await gateway.leave(stop)
     _log.info("stopped")
 
 
@@ -88,7 +92,8 @@ async def open_redis(settings: RouterSettings) -> AsyncIterator["Redis | None"]:
     try:
         redis = connect(settings.redis_url)
     except ValueError as error:
-        raise InvalidSettingError(f"redis_url is {settings.redis_url!r}: {error}") from error
+        url = _PASSWORD.sub("//…@", settings.redis_url)
+        raise InvalidSettingError(f"redis_url is {url!r}: {error}") from error
     async with redis:
         yield redis
 

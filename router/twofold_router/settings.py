@@ -17,6 +17,14 @@ BYTES_PER_TOKEN = 4
 """To say the size of a block in tokens; what a token really takes is learned."""
 
 
+_CHOICES = {
+    "on_no_prefill": ("aggregate", "fail"),
+    "on_transfer_failure": ("retry", "recompute", "fail"),
+}
+
+_MAY_BE_NOTHING = ("drain_delay_seconds",)
+
+
 class InvalidSettingError(TwofoldError):
     """A setting has a value that the router cannot start with."""
 
@@ -43,6 +51,10 @@ class RouterSettings:
     policy: str = "twofold"
     disaggregate: bool = True
     on_no_prefill: Literal["aggregate", "fail"] = "aggregate"
+    on_transfer_failure: Literal["retry", "recompute", "fail"] = "retry"
+    """What to do when the decode worker does not take over what leg 1 has computed. ``retry``: ask
+    another one that can read it, if the first has not begun; then compute it again. ``recompute``:
+    do that at once. ``fail``: never compute it again."""
     max_queued: int = 1024
     """Requests that may wait for a prefill worker; the next gets a 429."""
     max_unprefilled_tokens: int = 4096
@@ -78,6 +90,9 @@ class RouterSettings:
     """The lease on the blocks ends by itself after this long (kv_lease_duration)."""
     drain_timeout_seconds: float = 20.0
     """For requests in flight at shutdown; below Kubernetes' 30 s until it kills."""
+    drain_delay_seconds: float = 0.0
+    """Before that: how long to serve on as if nothing were, but not ready, since whoever sends
+    requests hears later than we that this router ends. Kubernetes takes some seconds."""
     suspect_seconds: float = 1.0
     """A worker that broke a connection gets nothing new for this long; the membership needs three
     times as long to know."""
@@ -88,8 +103,8 @@ class RouterSettings:
             self._require("service", bool(self.service), "not empty without workers")
             self._require("redis_url", bool(self.redis_url), "not empty")
         self._require("policy", self.policy in POLICIES, f"one of {', '.join(POLICIES)}")
-        allowed = ("aggregate", "fail")
-        self._require("on_no_prefill", self.on_no_prefill in allowed, f"one of {allowed}")
+        for name, allowed in _CHOICES.items():
+            self._require(name, getattr(self, name) in allowed, f"one of {allowed}")
         self._require("port", 0 <= self.port <= 65535, "from 0 to 65535")
         self._require("processes", 1 <= self.processes <= 64, "from 1 to 64")
         for name in ("max_queued", "min_uncached_tokens", "max_kept_bytes"):
@@ -106,7 +121,10 @@ class RouterSettings:
         for setting in fields(self):
             if setting.name.endswith("_seconds"):
                 value = getattr(self, setting.name)
-                self._require(setting.name, 0 < value < math.inf, "more than 0, and finite")
+                if setting.name in _MAY_BE_NOTHING:
+                    self._require(setting.name, 0 <= value < math.inf, "0 or more, and finite")
+                else:
+                    self._require(setting.name, 0 < value < math.inf, "more than 0, and finite")
 
     def _require(self, name: str, holds: bool, range_: str) -> None:
         if not holds:

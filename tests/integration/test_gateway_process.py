@@ -2,11 +2,12 @@
 flags that it cannot start with."""
 
 import asyncio
+import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -48,9 +49,11 @@ def of_service(redis_url: str, port: int) -> list[str]:
 
 
 @asynccontextmanager
-async def running_router(options: Sequence[str]) -> AsyncIterator[asyncio.subprocess.Process]:
+async def running_router(
+    options: Sequence[str], environment: Mapping[str, str] | None = None
+) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
-        *command(*options), stderr=asyncio.subprocess.PIPE
+        *command(*options), stderr=asyncio.subprocess.PIPE, env=environment
     )
     try:
         yield process
@@ -96,6 +99,12 @@ async def read_ready(client: httpx.AsyncClient) -> tuple[int, bool]:
 async def until_ready_is(client: httpx.AsyncClient, wanted: tuple[int, bool]) -> None:
     async with asyncio.timeout(30):
         while await read_ready(client) != wanted:
+            await asyncio.sleep(0.05)
+
+
+async def until_status_is(client: httpx.AsyncClient, wanted: str) -> None:
+    async with asyncio.timeout(60):
+        while (await client.get("/ready")).json()["status"] != wanted:
             await asyncio.sleep(0.05)
 
 
@@ -216,6 +225,52 @@ async def test_a_stream_in_flight_is_finished_at_sigterm(port: int) -> None:
     assert rest.endswith(b"data: [DONE]\n\n")
     assert it.headers["x-twofold-mode"] == "disaggregated"
     assert_ended_well(router, log)
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+async def test_a_router_that_is_told_to_end_serves_on_until_everybody_has_heard(
+    port: int, processes: str
+) -> None:
+    async with serving_engines(Role.BOTH) as (engine,):
+        given = [f"--worker=both={engine.worker.address}", "--processes", processes]
+        async with (
+            running_router([*given, "--port", str(port), "--drain-delay", "300"]) as router,
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
+        ):
+            await until_ready_is(client, (200, False))
+            router.send_signal(signal.SIGTERM)
+            await until_status_is(client, "leaving")
+            late = await client.post("/v1/completions", json=ASK)
+            ready = await client.get("/ready")
+            if processes == "1":
+                log = await terminate(router)
+
+    assert (late.status_code, ready.status_code) == (200, 503)
+    if processes == "1":
+        assert_ended_well(router, log)
+
+
+async def test_the_url_of_redis_may_come_with_the_environment(
+    valkey: ValkeyServer, port: int
+) -> None:
+    options = ["--service", SERVICE, "--port", str(port)]
+    environment = os.environ | {"TWOFOLD_REDIS_URL": valkey.connection_url}
+    async with (
+        running_router(options, environment) as router,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
+    ):
+        await until_ready_is(client, (503, False))
+        log = await terminate(router)
+
+    assert_ended_well(router, log)
+
+
+def test_a_password_of_redis_is_not_told() -> None:
+    ended = start_in_vain(["--service", SERVICE, "--redis", "foo://a:secret@x", "--port", "0"])
+
+    assert ended.returncode == 2
+    assert "foo://…@x" in ended.stderr
+    assert "secret" not in ended.stderr
 
 
 async def test_keys_are_read_anew_when_their_file_changes(port: int, tmp_path: Path) -> None:

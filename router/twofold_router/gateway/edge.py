@@ -41,12 +41,16 @@ class Edge:
     """Turns HTTP requests into exchanges, and errors into OpenAI's."""
 
     def __init__(
-        self, resources: Resources, admitting: Admitting, read_metrics: ReadMetrics
+        self,
+        resources: Resources,
+        admitting: Admitting,
+        read_metrics: ReadMetrics,
+        readiness: ReadinessCheck,
     ) -> None:
         self._resources = resources
         self._admitting = admitting
         self._read_metrics = read_metrics
-        self._readiness = ReadinessCheck(resources.settings)
+        self._readiness = readiness
         self._began_at = int(time.time())
 
     async def handle(self, request: Request, responder: Responder) -> None:

@@ -149,11 +149,11 @@ class Exchange:
 
     async def _leg_2(self, ticket: Ticket) -> None:
         """Try decode workers until one answers, or nobody is left: then the last error counts."""
-        attempts_left = self._settings.max_attempts
+        attempts = 0
         while (verdict := await self._decode(ticket)) is not None:
-            attempts_left -= 1
-            is_over = isinstance(verdict, Final) or attempts_left == 0
-            if is_over or not await self._find_another(ticket, verdict):
+            attempts += 1
+            may_try = attempts < self._settings.max_attempts
+            if isinstance(verdict, Final) or not await self._find_another(ticket, verdict, may_try):
                 await self._give_up(verdict)
                 return
             self._metrics.retry(Leg.DECODE)
@@ -224,30 +224,44 @@ class Exchange:
         (joining or self._responder).finish()
         return None
 
-    async def _find_another(self, ticket: Ticket, verdict: Verdict | Cut) -> bool:
-        """Take a place at another decode worker. Returns False if there is none."""
+    async def _find_another(self, ticket: Ticket, verdict: Verdict | Cut, may_try: bool) -> bool:
+        """Take a place at another decode worker. Returns False if there is none.
+
+        Unless *may_try*, enough have been asked: what they all refused to take over may only be
+        computed again, once, since none of them has begun.
+
+        Raises:
+            RequestError: the transfer failed, and that is to be the end.
+        """
         dispatch = self._reply.dispatch
         assert dispatch is not None
         if self._responder.started:
-            return await self._go_on(ticket, dispatch, verdict)
+            return may_try and await self._go_on(ticket, dispatch, verdict)
+        policy = self._settings.on_transfer_failure
         if self._prefilled is not None and isinstance(verdict, Failed):
-            return await self._compute_again(ticket, dispatch, verdict)
+            if policy == "fail":
+                message = f"the prompt was computed, but leg 2 failed ({verdict.kind})"
+                raise RequestError(Fault.TRANSFER_FAILED, message)
+            if verdict.kind == "broken":
+                # Probably dead. An engine that answered can still compute the prompt itself.
+                self._avoid |= {dispatch.decode.worker_id}
+            return may_try and await self._compute_again(ticket, Reason.TRANSFER_FAILED)
         self._avoid |= {dispatch.decode.worker_id}
-        worker = await ticket.move_decode(self._avoid)
-        if worker is None:
+        if may_try and (self._prefilled is None or policy != "recompute"):
+            worker = await ticket.move_decode(self._avoid)
+            if worker is not None:
+                self._reply.dispatch = msgspec.structs.replace(dispatch, decode=worker)
+                return True
+        if self._prefilled is None or policy == "fail":
             return False
-        self._reply.dispatch = msgspec.structs.replace(dispatch, decode=worker)
-        return True
+        return await self._compute_again(ticket, Reason.DECODE_REFUSED)
 
-    async def _compute_again(self, ticket: Ticket, dispatch: Dispatch, verdict: Failed) -> bool:
-        """Go on without the blocks, which may be half read. An engine that answered can still
-        compute the prompt itself; one that broke the connection is probably dead."""
-        if verdict.kind == "broken":
-            self._avoid |= {dispatch.decode.worker_id}
+    async def _compute_again(self, ticket: Ticket, reason: Reason) -> bool:
+        """Go on without the blocks, which nobody takes, or which may be half read."""
         if self._owed is not None:
             self._release_owed()
         self._prefilled = None
-        place = ticket.place_again(Reason.TRANSFER_FAILED, self._avoid, separable=False)
+        place = ticket.place_again(reason, self._avoid, separable=False)
         try:
             await self._take_place(place)
         except RequestError:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from twofold_cluster.worker import Worker, WorkerState
 from twofold_router.settings import RouterSettings
@@ -10,16 +10,19 @@ from twofold_router.settings import RouterSettings
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """The answer to ``/ready``. ``missing`` may hold names although the router is ready: then it
-    serves in mode ``fallback``, or tells its clients that nobody is there."""
+    """The answer to ``/ready``. One that is degraded serves in mode ``fallback``, or tells its
+    clients that nobody is there."""
 
-    ready: bool
+    status: Literal["ready", "degraded", "unready", "leaving"]
     missing: tuple[str, ...]
     stale: bool
 
+    @property
+    def ready(self) -> bool:
+        return self.status in ("ready", "degraded")
+
     def body(self) -> dict[str, Any]:
-        status = "unready" if not self.ready else "degraded" if self.missing else "ready"
-        return {"status": status, "missing": self.missing, "stale": self.stale}
+        return {"status": self.status, "missing": self.missing, "stale": self.stale}
 
 
 class ReadinessCheck:
@@ -32,6 +35,8 @@ class ReadinessCheck:
     def __init__(self, settings: RouterSettings) -> None:
         self._settings = settings
         self._was_complete = False
+        self.is_leaving = False
+        """Set while it serves for the last time."""
 
     def check(self, workers: Iterable[Worker], stale: bool) -> Readiness:
         ready = [worker for worker in workers if worker.state is WorkerState.READY]
@@ -41,7 +46,11 @@ class ReadinessCheck:
         if self._settings.disaggregate and not any(worker.role.prefills for worker in ready):
             missing.append("prefill worker")
         self._was_complete |= not missing
-        return Readiness(self._was_complete, tuple(missing), stale)
+        if self.is_leaving:
+            return Readiness("leaving", tuple(missing), stale)
+        if not self._was_complete:
+            return Readiness("unready", tuple(missing), stale)
+        return Readiness("degraded" if missing else "ready", tuple(missing), stale)
 
 
 def model_card(name: str, model: str, created_at: int) -> dict[str, Any]:

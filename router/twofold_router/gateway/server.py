@@ -4,13 +4,14 @@ import asyncio
 import logging
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from twofold_router.gateway.admitting import Admitting
 from twofold_router.gateway.background import open_background
 from twofold_router.gateway.edge import Edge, ReadMetrics
 from twofold_router.gateway.listening import url_of
+from twofold_router.gateway.readiness import ReadinessCheck
 from twofold_router.gateway.reply import answer_of_refusal
 from twofold_router.gateway.request_timeout import Deadlines
 from twofold_router.gateway.resources import Resources
@@ -35,6 +36,17 @@ class Gateway:
 
     url: str
     server: Server
+    readiness: ReadinessCheck
+    drain_delay_seconds: float
+
+    async def leave(self, stop: asyncio.Event) -> None:
+        """Say that it is not ready, and serve on until everybody should have heard of that, or
+        until *stop* is set once more."""
+        self.readiness.is_leaving = True
+        stop.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.drain_delay_seconds):
+                await stop.wait()
 
 
 @asynccontextmanager
@@ -54,7 +66,8 @@ async def open_gateway(
         upstream = Upstream(client, metrics)
         deadlines = Deadlines()
         resources = Resources(settings, desk, upstream, background, deadlines, metrics)
-        edge = Edge(resources, admitting, read_metrics)
+        readiness = ReadinessCheck(settings)
+        edge = Edge(resources, admitting, read_metrics, readiness)
         url = url_of(listener)
         background.watch(_sweep(deadlines, desk))
         async with serve(
@@ -65,7 +78,7 @@ async def open_gateway(
             drain_seconds=settings.drain_timeout_seconds,
         ) as server:
             _log.info("listening", extra={"url": url})
-            yield Gateway(url, server)
+            yield Gateway(url, server, readiness, settings.drain_delay_seconds)
             _log.info("draining", extra={"seconds": settings.drain_timeout_seconds})
 
 

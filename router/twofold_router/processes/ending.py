@@ -12,4 +12,4 @@ SPARE_SECONDS = 2.0
 def end_seconds(settings: RouterSettings) -> int:
     """Return the whole seconds after which a process that was told to end has hung."""
     drain = settings.drain_timeout_seconds + BACKGROUND_DRAIN_SECONDS + CANCEL_SECONDS
-    return math.ceil(drain + SPARE_SECONDS)
+    return math.ceil(settings.drain_delay_seconds + drain + SPARE_SECONDS)

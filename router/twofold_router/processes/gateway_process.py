@@ -48,6 +48,8 @@ async def run_gateway_process(settings: RouterSettings, assignment: Assignment) 
         ):
             home.reporting.count_connections = lambda: gateway.server.connections
             await stop.wait()
+            if not home.is_lost:
+                await gateway.leave(stop)
             # Whatever hangs from here on, nobody is left to look for it if the parent has gone.
             signal.alarm(end_seconds(settings))
     finally:
@@ -69,6 +71,8 @@ class Home:
         self.desk = RemoteDesk(assignment.process, send, suspect_seconds=settings.suspect_seconds)
         self.limiter = RemoteLimiter(send)
         self.reporting = Reporting(send, self.metrics.tallies)
+        self.is_lost = False
+        """Set once nobody places any more."""
         self._stop = stop
         self.link.receive(
             {
@@ -90,6 +94,7 @@ class Home:
     def _lose(self) -> None:
         if not self._stop.is_set():
             _log.error("the placement process has gone; ending")
+        self.is_lost = True
         self.desk.lose()
         self.limiter.lose()
         self.reporting.lose()

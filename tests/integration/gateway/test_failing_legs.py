@@ -3,10 +3,12 @@
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from twofold_cluster.apis import Api
 from twofold_cluster.errors import Fault
+from twofold_cluster.worker import WorkerState
 
 if TYPE_CHECKING:
     from tests.integration.gateway.conftest import Cluster, OpenCluster
@@ -24,6 +26,13 @@ def misbehave(cluster: "Cluster", names: str, **behaviour: Any) -> None:
     for name in names.split():
         for field, value in behaviour.items():
             setattr(cluster[name].behaviour, field, value)
+
+
+def renew(cluster: "Cluster", name: str, **changes: Any) -> None:
+    """Have worker *name* announce something else."""
+    engine = cluster[name]
+    engine.worker = msgspec.structs.replace(engine.worker, **changes)
+    cluster.follow(*cluster.engines)
 
 
 # --- leg 1 ---
@@ -203,6 +212,96 @@ async def test_a_failed_transfer_is_computed_again_and_released(
         assert seen.status == 200
         assert seen.served == ("fallback", None, "d2", "transfer-failed")
         await cluster.eventually(lambda: cluster.metric("releases_total", outcome="released") == 1)
+
+
+async def test_what_no_decode_worker_of_its_revision_takes_is_computed_elsewhere(
+    open_cluster: "OpenCluster",
+) -> None:
+    async with open_cluster("p1 d1 d2 d3 d4", max_attempts=2) as cluster:
+        for name in ("d3", "d4"):
+            renew(cluster, name, revision="r2")
+        cluster.keeps_leases = True  # those who could free the blocks refuse that too
+        misbehave(cluster, "d1 d2", refusal=Fault.DRAINING)
+        seen = await cluster.ask()
+        tried = len(cluster["d1"].received) + len(cluster["d2"].received)
+
+        assert seen.status == 200
+        assert seen.served[::3] == ("fallback", "decode-refused")
+        assert seen.served[2] in ("d3", "d4")
+        assert tried >= 2
+        labels = {"mode": "fallback", "reason": "decode-refused", "status": "2xx"}
+        assert cluster.metric("requests_total", **labels) == 1
+        assert cluster.metric("retries_total", leg="2") == 2
+
+
+async def test_a_leg_2_that_all_refuse_is_tried_once_beyond_the_bound(
+    open_cluster: "OpenCluster",
+) -> None:
+    async with open_cluster("p1 d1 d2 d3 d4 d5 d6", max_attempts=2) as cluster:
+        cluster.keeps_leases = True
+        misbehave(cluster, "d1 d2 d3 d4 d5 d6", refusal=Fault.DECODE_BUSY)
+        seen = await cluster.ask(max_tokens=50)
+
+        assert (seen.status, seen.error["code"]) == (429, "decode_busy")
+        assert [leg.body["max_tokens"] for leg in cluster.leg_2s].count(50) == 2 + 1
+
+
+async def test_a_worker_on_standby_takes_the_second_leg_of_its_own_revision(
+    open_cluster: "OpenCluster",
+) -> None:
+    async with open_cluster("p1 d1 d2") as cluster:
+        renew(cluster, "d2", revision="r2")
+        cluster["p1"].behaviour.gate.clear()
+        asking = asyncio.create_task(cluster.ask())
+        await cluster.eventually(lambda: cluster["p1"].received)
+        renew(cluster, "p1", state=WorkerState.STANDBY)
+        renew(cluster, "d1", state=WorkerState.STANDBY)
+        cluster["p1"].behaviour.gate.set()
+        begun, new = await asking, await cluster.ask()
+
+        assert begun.served == ("disaggregated", "p1", "d1", None)
+        assert new.served == ("fallback", None, "d2", "no-prefill-worker")
+
+
+@pytest.mark.parametrize("behaviour", [{"status": 500}, {"drops": True}, {"fails_to_load": True}])
+async def test_a_failed_transfer_is_told_where_nothing_may_be_computed_again(
+    open_cluster: "OpenCluster", behaviour: dict[str, Any]
+) -> None:
+    async with open_cluster("p1 d1", on_transfer_failure="fail") as cluster:
+        cluster.keeps_leases = True
+        misbehave(cluster, "d1", **behaviour)
+        seen = await cluster.ask(stream=True)
+        misbehave(cluster, "d1", status=None, drops=False, fails_to_load=False)
+
+        assert (seen.status, seen.error["code"]) == (502, "transfer_failed")
+        assert seen.served[:3] == ("disaggregated", "p1", "d1")
+        assert len([leg for leg in cluster.leg_2s if leg.body.get("stream")]) == 1
+        assert cluster.metric("refusals_total", code="transfer_failed") == 1
+
+
+async def test_a_refused_leg_2_goes_to_another_worker_where_nothing_may_be_computed_again(
+    open_cluster: "OpenCluster",
+) -> None:
+    async with open_cluster("p1 d1 d2", on_transfer_failure="fail") as cluster:
+        cluster.keeps_leases = True
+        misbehave(cluster, "d1", refusal=Fault.DECODE_BUSY)
+        passed_on = [await cluster.ask() for _ in range(2)]
+        misbehave(cluster, "d2", refusal=Fault.DECODE_BUSY)
+        refused = await cluster.ask()
+
+        assert {each.served for each in passed_on} == {("disaggregated", "p1", "d2", None)}
+        assert (refused.status, refused.error["code"]) == (429, "decode_busy")
+
+
+async def test_a_refused_leg_2_is_computed_again_at_once_where_that_is_set(
+    open_cluster: "OpenCluster",
+) -> None:
+    async with open_cluster("p1 d1 d2", on_transfer_failure="recompute") as cluster:
+        await lead_to_d1(cluster)
+        misbehave(cluster, "d1", refusal=Fault.DECODE_BUSY)
+        seen = await cluster.ask()
+
+        assert seen.served == ("fallback", None, "d2", "decode-refused")
 
 
 async def test_a_decode_worker_that_broke_the_connection_is_not_asked_again(

@@ -25,6 +25,8 @@ BOTH = GivenWorker(Role.BOTH, "http://127.0.0.1:1")
         ("processes", 65),
         ("policy", "no-such"),
         ("on_no_prefill", "hope"),
+        ("on_transfer_failure", "hope"),
+        ("drain_delay_seconds", -1.0),
         ("max_queued", -1),
         ("min_uncached_tokens", -1),
         ("max_kept_bytes", -1),

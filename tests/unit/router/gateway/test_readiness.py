@@ -50,6 +50,17 @@ def test_a_worker_that_takes_nothing_new_does_not_count(workers: list[Any]) -> N
     assert not check().check(workers, False).ready
 
 
+def test_one_that_is_leaving_is_not_ready_whatever_it_has() -> None:
+    readiness = check()
+    readiness.check([P, D], False)
+    readiness.is_leaving = True
+
+    leaving = readiness.check([P, D], False)
+
+    assert not leaving.ready
+    assert leaving.body() == {"status": "leaving", "missing": (), "stale": False}
+
+
 def test_an_adapter_names_its_model_as_its_parent() -> None:
     assert "parent" not in model_card("m", "m", 1)
     assert model_card("a", "m", 1)["parent"] == "m"
