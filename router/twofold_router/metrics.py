@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 from twofold_cluster.identity import Role
 from twofold_cluster.worker import Worker
 from twofold_router.placement import Dispatch, PlacementSnapshot, PromptUsage
-from twofold_router.tallies import SHORT_SECONDS, Labels, Tallies
+from twofold_router.tallies import SHORT_SECONDS, TOKEN_SECONDS, Labels, Tallies
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -33,9 +33,19 @@ class Leg(enum.StrEnum):
     PASSED_ON = "passed-on"
 
 
+class Promise(enum.StrEnum):
+    """What became of the promise of a time to the first token."""
+
+    MET = "met"
+    LATE = "late"
+    FAILED = "failed"
+
+
 # By name: what it counts, and its labels.
 _COUNTERS: dict[str, tuple[str, Labels]] = {
     "requests": ("Requests answered, or left by their clients.", ("mode", "reason", "status")),
+    "slo": ("Streams by whether their first byte was on time.", ("class", "outcome")),
+    "worker_losses": ("Workers that went without draining.", ("role",)),
     "refusals": ("Requests that the router refused itself, by code.", ("code",)),
     "upstream_errors": ("Requests to workers that failed.", ("leg", "kind")),
     "retries": ("Searches for another worker.", ("leg",)),
@@ -53,6 +63,7 @@ _DISTRIBUTIONS: dict[str, tuple[str, Labels]] = {
     "queue_seconds": ("From asking for a place to having one.", ()),
     "ttft_seconds": ("From arrival to a stream's first byte.", ()),
     "ttft_predicted_seconds": ("The same as predicted when the request was placed.", ()),
+    "tpot_seconds": ("Of a stream's token after the first, as a mean over the stream.", ()),
     "leg_seconds": ("Of one request to a worker, up to its answer's end.", ("leg",)),
     "placement_seconds": ("Of one decision, its computing time alone.", ()),
 }
@@ -68,6 +79,7 @@ class Metrics:
         self.queue = distribution("queue_seconds").observe
         self.ttft = distribution("ttft_seconds").observe
         self.ttft_predicted = distribution("ttft_predicted_seconds").observe
+        self.tpot = distribution("tpot_seconds", TOKEN_SECONDS).observe
         self.placement = distribution("placement_seconds", SHORT_SECONDS).observe
         self._legs = {leg: distribution("leg_seconds", labels=(str(leg),)) for leg in Leg}
 
@@ -76,6 +88,13 @@ class Metrics:
         mode = str(dispatch.mode) if dispatch else "none"
         reason = str(dispatch.reason) if dispatch and dispatch.reason else ""
         self._count("requests", (mode, reason, status))
+
+    def promise(self, class_name: str, outcome: Promise) -> None:
+        """Count a stream of class *class_name*, once its first byte or its failure is there."""
+        self._count("slo", (class_name, str(outcome)))
+
+    def worker_loss(self, role: Role) -> None:
+        self._count("worker_losses", (str(role),))
 
     def refusal(self, code: str) -> None:
         self._count("refusals", (code,))

@@ -11,7 +11,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from twofold_cluster.membership import Roster, connect
-from twofold_cluster.worker import Worker
+from twofold_cluster.worker import Worker, WorkerState
 from twofold_router.access import (
     Accounts,
     InvalidAccessError,
@@ -119,6 +119,9 @@ async def open_dispatcher(
     def follow(changed: Sequence[Worker], gone: Sequence[Worker]) -> None:
         dispatcher.follow(changed, gone)
         followers.follow(changed, gone)
+        for worker in gone:
+            if worker.state is not WorkerState.DRAINING:
+                metrics.worker_loss(worker.role)
         follow_too(changed, gone)
 
     async with AsyncExitStack() as stack:

@@ -22,6 +22,13 @@ SHORT_SECONDS = (1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 1e-2, 0.1
 """Upper bounds of buckets for what the router does itself."""
 
 
+TOKEN_SECONDS = (
+    *(0.0025, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05),
+    *(0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5),
+)
+"""Upper bounds of buckets for the time of one token."""
+
+
 class Distribution(msgspec.Struct):
     """A histogram of one set of labels; ``counts`` has one bucket more than ``bounds``."""
 

@@ -43,6 +43,9 @@ LAST_WORDS_SECONDS = 5.0
 _ERROR_EVENTS = (b'data: {"error"', b"event: error\n")
 """OpenAI's, and Anthropic's."""
 
+_OUR_ERRORS = frozenset((429, *range(500, 600)))
+"""Statuses that no client can help."""
+
 
 class Exchange:
     """One request between its client and its workers. Used once.
@@ -71,7 +74,7 @@ class Exchange:
         self._metrics = resources.metrics
         self._call = call
         self._reply = reply
-        self._lessons = Lessons(resources, reply, call.arrived_at)
+        self._lessons = Lessons(resources, reply, call)
         self._responder = reply.responder
         self._avoid: frozenset[WorkerId] = frozenset()
         self._prefilled: Prefilled | None = None
@@ -97,6 +100,10 @@ class Exchange:
                 if not deadline.expired:
                     raise
                 await self._tell_too_late()
+            except RequestError as error:
+                if error.fault.status in _OUR_ERRORS:
+                    self._lessons.failed()
+                raise
             finally:
                 if self._owed is not None:
                     self._release_owed()
@@ -303,6 +310,8 @@ class Exchange:
         elif self._responder.started:
             message = "the stream broke, and no worker could go on with it"
         else:
+            if verdict.answer.status in _OUR_ERRORS:
+                self._lessons.failed()
             self._reply.send(verdict.answer)
             return
         await self._end_stream(RequestError(Fault.ENGINE_FAILED, message))
@@ -311,6 +320,7 @@ class Exchange:
         seconds = self._settings.request_timeout_seconds
         error = RequestError(Fault.DEADLINE_EXCEEDED, f"not finished within {seconds:g} seconds")
         if not self._responder.started:
+            self._lessons.failed()
             raise error
         self._metrics.refusal(error.fault.code)
         await self._end_stream(error)

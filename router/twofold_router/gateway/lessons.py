@@ -1,23 +1,25 @@
 """What an answer tells of tokens and times: for the placement, the metrics and the limits."""
 
+from twofold_router.gateway.parsing import Call
 from twofold_router.gateway.prefilling import Prefilled
 from twofold_router.gateway.reply import Reply
 from twofold_router.gateway.resources import Resources
 from twofold_router.gateway.tickets import Ticket
 from twofold_router.gateway.usage import TokenUsage, event_count, usage_of, usage_of_stream
+from twofold_router.metrics import Promise
 from twofold_router.placement import Outcome
 
 
 class Lessons:
     """Those of one exchange, whatever workers it takes."""
 
-    __slots__ = ("_arrived_at", "_desk", "_first_byte_at", "_metrics", "_reply")
+    __slots__ = ("_call", "_desk", "_first_byte_at", "_metrics", "_reply")
 
-    def __init__(self, resources: Resources, reply: Reply, arrived_at: float) -> None:
+    def __init__(self, resources: Resources, reply: Reply, call: Call) -> None:
         self._desk = resources.desk
         self._metrics = resources.metrics
         self._reply = reply
-        self._arrived_at = arrived_at
+        self._call = call
         self._first_byte_at = 0.0
 
     def first_byte(self, ticket: Ticket) -> None:
@@ -26,11 +28,23 @@ class Lessons:
         assert dispatch is not None
         self._first_byte_at = now = self._desk.now()
         if not self._reply.responder.started:
-            self._metrics.ttft(now - self._arrived_at)
+            call = self._call
+            ttft_seconds = now - call.arrived_at
+            self._metrics.ttft(ttft_seconds)
             ends_at = dispatch.decided_at + dispatch.ttft_seconds
-            self._metrics.ttft_predicted(ends_at - self._arrived_at)
+            self._metrics.ttft_predicted(ends_at - call.arrived_at)
+            terms = call.terms
+            slo_seconds = terms.ttft_slo_seconds
+            slo_seconds += terms.ttft_slo_seconds_per_token * dispatch.prompt_tokens
+            is_met = ttft_seconds <= slo_seconds
+            self._metrics.promise(terms.class_name, Promise.MET if is_met else Promise.LATE)
         if dispatch.prefill is None:
             ticket.prefilled(None)
+
+    def failed(self) -> None:
+        """Take note that the request ends in an error of ours, before its first byte."""
+        if bytes(self._call.fields.get("stream", b"")) == b"true":
+            self._metrics.promise(self._call.terms.class_name, Promise.FAILED)
 
     def stream(self, ticket: Ticket, kept: bytes | None, prefilled: Prefilled | None) -> None:
         """Learn from a stream that is whole; *kept* is None if it was too long to be kept."""
@@ -42,13 +56,19 @@ class Lessons:
         usage = usage_of_stream(kept)
         if usage is not None:
             self._learn(ticket, usage, decode_seconds, ttft_seconds)
+            self._observe_tpot(usage.output_tokens, decode_seconds)
             return
         tokens = event_count(kept)
+        self._observe_tpot(tokens, decode_seconds)
         ticket.outcome = Outcome(tokens, decode_seconds, ttft_seconds)
         self._metrics.output(tokens)
         told = prefilled.usage if prefilled else None
         prompt_tokens = told.prompt_tokens if told else round(dispatch.prompt_tokens)
         self._reply.used_tokens = prompt_tokens + tokens
+
+    def _observe_tpot(self, tokens: int, seconds: float) -> None:
+        if tokens > 1:
+            self._metrics.tpot(seconds / (tokens - 1))
 
     def answer(self, ticket: Ticket, raw: bytes) -> None:
         """Learn from an answer that came in one piece."""

@@ -63,6 +63,8 @@ COUNTED: list[tuple[str, Scene]] = [
     ("queue_seconds_count", serve_two_turns),
     ("ttft_seconds_count", serve_two_turns),
     ("ttft_predicted_seconds_count", serve_two_turns),
+    ("tpot_seconds_count", serve_two_turns),
+    ("slo_total", serve_two_turns),
     ("leg_seconds_count", serve_two_turns),
     ("placement_seconds_count", serve_two_turns),
     ("worker_mirrored_blocks", serve_two_turns),
@@ -86,7 +88,10 @@ STATES = {
 }
 """Those that the other tests here are about."""
 
-ELSEWHERE = {"key_reloads_total", "kv_events_total", "limits_alone_total"}
+ELSEWHERE = {
+    *("key_reloads_total", "kv_events_total", "limits_alone_total"),
+    "worker_losses_total",
+}
 """Of owners that this gateway has not; they are tested where their owners are."""
 
 
@@ -149,6 +154,30 @@ async def test_the_skew_is_the_most_over_the_mean(open_cluster: "OpenCluster") -
         await asking
 
         assert (even, uneven) == (1.0, 2.0)
+
+
+async def test_a_stream_is_on_time_late_or_failed(open_cluster: "OpenCluster") -> None:
+    async with open_cluster("p1 d1") as cluster:
+        cluster.keeps_leases = True
+        await cluster.ask(stream=True)
+        cluster["p1"].behaviour.gate.clear()
+        headers = {"x-llm-d-slo-ttft-ms": "1"}
+        asking = asyncio.create_task(cluster.ask(stream=True, headers=headers))
+        await cluster.eventually(lambda: cluster["p1"].running)
+        await asyncio.sleep(0.002)
+        cluster["p1"].behaviour.gate.set()
+        await asking
+        cluster["d1"].behaviour.refusal = Fault.DECODE_BUSY
+        refused = await cluster.ask(stream=True)
+        await cluster.ask()
+        await cluster.ask(stream=True, model="stranger")
+
+        counts = {
+            outcome: cluster.metric("slo_total", outcome=outcome, **{"class": "default"})
+            for outcome in ("met", "late", "failed")
+        }
+        assert refused.status >= 429
+        assert counts == {"met": 1, "late": 1, "failed": 1}
 
 
 async def test_a_waiting_request_that_moves_is_counted(open_cluster: "OpenCluster") -> None:

@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from twofold_cluster.identity import Role, WorkerId
 from twofold_cluster.worker import Worker
-from twofold_router.metrics import PREFIX, Leg, Metrics, RouterSnapshot, metrics_text
+from twofold_router.metrics import PREFIX, Leg, Metrics, Promise, RouterSnapshot, metrics_text
 from twofold_router.placement import (
     Dispatch,
     Mode,
@@ -87,11 +87,15 @@ def test_everything_else_that_is_counted_has_its_labels() -> None:
     metrics.kv_events("loss")
     metrics.key_reload("failed")
     metrics.limit_alone()
+    metrics.promise("default", Promise.LATE)
+    metrics.worker_loss(Role.DECODE)
     metrics.output(7)
     metrics.output(3)
 
     seen = read(metrics)
     assert seen["refusals_total code=no_worker"] == 1
+    assert seen["slo_total class=default outcome=late"] == 1
+    assert seen["worker_losses_total role=decode"] == 1
     assert seen["upstream_errors_total kind=broken leg=1"] == 1
     assert seen["retries_total leg=2"] == 1
     assert seen["releases_total outcome=released"] == 1
@@ -129,6 +133,7 @@ def test_a_histogram_adds_up_its_buckets() -> None:
     metrics.placement(0.00002)
     metrics.queue(0.0)
     metrics.ttft_predicted(0.1)
+    metrics.tpot(0.03)
 
     seen = read(metrics)
     assert seen["ttft_seconds_bucket le=0.005"] == 1
@@ -138,6 +143,7 @@ def test_a_histogram_adds_up_its_buckets() -> None:
     assert seen["ttft_seconds_sum"] == pytest.approx(1000.041)
     assert seen["leg_seconds_count leg=release"] == 1
     assert seen["placement_seconds_bucket le=2.5e-05"] == 1
+    assert seen["tpot_seconds_bucket le=0.03"] == 1
     assert seen["queue_seconds_count"] == seen["ttft_predicted_seconds_count"] == 1
 
 
