@@ -15,7 +15,6 @@ from twofold_operator.resources.owned_arguments import (
 )
 from twofold_operator.resources.pools import Pool
 from twofold_operator.resources.quantities import parse_quantity
-from twofold_operator.resources.rollout import Rollout
 from twofold_operator.resources.service import LLMService, LLMServiceSpec
 from twofold_operator.resources.serving import Gateway
 from twofold_operator.resources.sources import parse_source
@@ -60,7 +59,6 @@ def check_service(service: LLMService) -> None:
     _check_resources(spec.ray.head_resources, "spec.ray.headResources")
     _check_template(spec.ray.head_pod_template, "spec.ray.headPodTemplate")
     _check_gateway(spec.gateway)
-    _check_rollout(spec.rollout)
 
 
 def check_lora_adapter(adapter: LoRAAdapter) -> None:
@@ -191,16 +189,3 @@ def _check_gateway(gateway: Gateway) -> None:
         raise InvalidSpecError("spec.gateway.minReplicas", f"{low} is above maxReplicas, {high}")
     _check_resources(gateway.resources, "spec.gateway.resources")
     _check_template(gateway.pod_template, "spec.gateway.podTemplate")
-
-
-def _check_rollout(rollout: Rollout) -> None:
-    surge = rollout.max_surge
-    if isinstance(surge, int):
-        is_valid = surge >= 1
-    else:
-        percent = re.fullmatch(r"([1-9][0-9]{0,2})%", surge)
-        is_valid = percent is not None and int(percent[1]) <= 100
-    if not is_valid:
-        raise InvalidSpecError(
-            "spec.rollout.maxSurge", f"{surge!r} must be a number from 1, or from 1% to 100%"
-        )

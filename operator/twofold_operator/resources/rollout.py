@@ -6,16 +6,10 @@ from msgspec import Meta
 
 from twofold_operator.resources.wire import Part
 
-Surge = Annotated[
-    int | str,
-    Meta(
-        extra_json_schema={
-            "x-kubernetes-int-or-string": True,
-            "anyOf": [{"type": "integer"}, {"type": "string"}],
-            "maxLength": 5,
-        }
-    ),
-]
+Surge = (
+    Annotated[int, Meta(ge=1, le=10_000)]
+    | Annotated[str, Meta(min_length=2, max_length=4, pattern="^([1-9][0-9]?|100)%$")]
+)
 
 
 class Rollout(Part, frozen=True, kw_only=True):

@@ -32,16 +32,7 @@ ObjectName = Annotated[
 """Of a Secret or another object of the same namespace."""
 LabelText = Annotated[str, Meta(max_length=63)]
 
-Quantity = Annotated[
-    int | str,
-    Meta(
-        extra_json_schema={
-            "x-kubernetes-int-or-string": True,
-            "anyOf": [{"type": "integer"}, {"type": "string"}],
-            "maxLength": 32,
-        }
-    ),
-]
+Quantity = int | Annotated[str, Meta(min_length=1, max_length=32)]
 """An amount as Kubernetes writes it: ``2``, ``500m``, ``16Gi``."""
 
 Template = Annotated[

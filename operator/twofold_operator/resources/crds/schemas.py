@@ -11,6 +11,7 @@ from twofold_operator.resources.crds.rules import RULES, Rule
 
 Schema = dict[str, Any]
 
+_INT_OR_STRING = "x-kubernetes-int-or-string"
 _INT32_MAX = 2**31 - 1
 _PLAIN_DEFAULTS = (bool, int, float, str)
 
@@ -68,10 +69,12 @@ class _Schemas:
     def _of(self, type_: inspect.Type) -> Schema:
         match type_:
             case inspect.Metadata(type=inner, extra_json_schema=extra):
-                return self._of_extended(inner, dict(extra or {}))
+                return {**self._of(inner), **(extra or {})}
             case inspect.UnionType(types=types):
-                [one] = [type_ for type_ in types if not isinstance(type_, inspect.NoneType)]
-                return self._of(one)
+                either = [type_ for type_ in types if not isinstance(type_, inspect.NoneType)]
+                if len(either) > 1:
+                    return _int_or_string(*map(_of_plain, either))
+                return self._of(either[0])
             case inspect.StructType(cls=part):
                 return self.of_struct(part)
             case inspect.VarTupleType(item_type=item, max_length=most):
@@ -87,10 +90,15 @@ class _Schemas:
                 return {}
         return _of_plain(type_)
 
-    def _of_extended(self, inner: inspect.Type, extra: Schema) -> Schema:
-        if "x-kubernetes-int-or-string" in extra:
-            return extra  # instead of a type
-        return {**self._of(inner), **extra}
+
+def _int_or_string(*schemas: Schema) -> Schema:
+    """Return the only union that Kubernetes has. Each bound holds for the type that it is of."""
+    either = {"anyOf": [{"type": "integer"}, {"type": "string"}], _INT_OR_STRING: True}
+    for schema in schemas:
+        assert schema.pop("type") in ("integer", "string"), schema
+        schema.pop("format", None)
+        either |= schema
+    return either
 
 
 def _of_plain(type_: inspect.Type) -> Schema:

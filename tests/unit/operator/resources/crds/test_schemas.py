@@ -128,10 +128,29 @@ def test_a_schema_is_structural(path: str, schema: Schema) -> None:
     assert ("type" in schema) != ("x-kubernetes-int-or-string" in schema), path
 
 
-def test_a_status_has_no_defaults() -> None:
-    schemas = dict(_below(schema_of(LLMServiceStatus, defaults=False)))
+@pytest.mark.parametrize("part", PARTS)
+def test_a_status_has_no_defaults(part: type[msgspec.Struct]) -> None:
+    schemas = dict(_below(schema_of(part, defaults=False)))
 
     assert [path for path, schema in schemas.items() if "default" in schema] == []
+
+
+def test_a_number_or_text_is_the_union_that_kubernetes_has() -> None:
+    schemas = dict(_below(schema_of(LLMServiceSpec)))
+
+    surge = schemas[".rollout.maxSurge"]
+
+    assert surge.pop("description")
+    assert surge == {
+        "anyOf": [{"type": "integer"}, {"type": "string"}],
+        "x-kubernetes-int-or-string": True,
+        "minimum": 1,
+        "maximum": 10_000,
+        "minLength": 2,
+        "maxLength": 4,
+        "pattern": "^([1-9][0-9]?|100)%$",
+        "default": "100%",
+    }
 
 
 class _Lamp(Part, frozen=True, kw_only=True):
