@@ -27,10 +27,11 @@ class Fetch(Protocol):
 @dataclass(frozen=True, slots=True)
 class Reading:
     model: str
-    """The first name of the base model; adapters and further names are not told."""
+    """The first name of the base model; further names are not told."""
     max_model_tokens: int | None
     version: str
     metrics: EngineMetrics
+    adapters: tuple[str, ...] = ()
 
 
 class _ModelCard(msgspec.Struct):
@@ -57,18 +58,20 @@ async def probe(fetch: Fetch, origin: str) -> Reading:
     """
     try:
         await _get(fetch, origin, "/health")
-        base = _base_model(await _get(fetch, origin, "/v1/models"))
+        cards = _models(await _get(fetch, origin, "/v1/models"))
         version_status, version = await fetch(origin, "/version")
         metrics_status, page = await fetch(origin, "/metrics")
     except ConnectionRefusedError as error:
         raise RefusedError(str(error)) from error
     except OSError as error:
         raise ProbeFailedError(repr(error)) from error
+    base = _base_model(cards)
     return Reading(
         model=base.id,
         max_model_tokens=base.max_model_len,
         version=_version(version) if version_status == OK else "",
         metrics=read_engine_metrics(page) if metrics_status == OK else EngineMetrics(),
+        adapters=tuple(sorted(card.id for card in cards if card.parent is not None)),
     )
 
 
@@ -79,11 +82,14 @@ async def _get(fetch: Fetch, origin: str, path: str) -> bytes:
     return body
 
 
-def _base_model(body: bytes) -> _ModelCard:
+def _models(body: bytes) -> list[_ModelCard]:
     try:
-        cards = msgspec.json.decode(body, type=_ModelList).data
+        return msgspec.json.decode(body, type=_ModelList).data
     except msgspec.MsgspecError as error:
         raise ProbeFailedError(f"/v1/models is no list of models: {error}") from error
+
+
+def _base_model(cards: list[_ModelCard]) -> _ModelCard:
     for card in cards:
         if card.parent is None:
             return card

@@ -90,6 +90,7 @@ class Watch:
             kv_capacity_tokens=capacity or max(UNKNOWN_CAPACITY_TOKENS, longest),
             kv_block_tokens=block or UNKNOWN_BLOCK_TOKENS,
             max_model_tokens=longest,
+            adapters=reading.adapters,
             load=Load(
                 running_count=metrics.running_count,
                 waiting_count=metrics.waiting_count,

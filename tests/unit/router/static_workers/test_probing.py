@@ -23,13 +23,15 @@ async def test_a_vllm_server_tells_all_that_is_needed() -> None:
     assert reading.metrics.running_count == 3
 
 
-async def test_adapters_are_not_the_model() -> None:
-    pages = vllm_pages("base", adapters=["adapter"])
+async def test_adapters_are_told_beside_the_model() -> None:
+    pages = vllm_pages("base", adapters=["b", "a"])
     models = json.loads(pages["/v1/models"][1])
     models["data"].reverse()
     pages["/v1/models"] = (200, json.dumps(models).encode())
 
-    assert (await probe_of(pages)).model == "base"
+    reading = await probe_of(pages)
+
+    assert (reading.model, reading.adapters) == ("base", ("a", "b"))
 
 
 @pytest.mark.parametrize("version", [b"", b"[]", b'{"version": 1}'])

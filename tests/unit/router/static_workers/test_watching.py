@@ -57,6 +57,15 @@ def restarted(started_at: float | None) -> Reading:
     return replace(READING, metrics=replace(METRICS, started_at=started_at))
 
 
+def test_an_adapter_that_is_loaded_is_announced_in_the_same_life() -> None:
+    watched = watch()
+    watched.answered(READING)
+    watched.answered(replace(READING, adapters=("tuned",)))
+
+    assert watched.worker is not None
+    assert (watched.worker.adapters, watched.worker.incarnation) == (("tuned",), "1")
+
+
 def test_a_worker_is_there_from_its_first_answer_and_is_as_it_says() -> None:
     watched = watch()
     assert watched.worker is None
