@@ -23,6 +23,7 @@ from twofold_router.gateway.reply import (
     answer_of,
 )
 from twofold_router.gateway.resources import Resources
+from twofold_router.gateway.targets import targets
 from twofold_router.gateway.usage import usage_of
 from twofold_router.http import Request, Responder
 from twofold_router.metrics import CONTENT_TYPE
@@ -30,7 +31,8 @@ from twofold_router.metrics import CONTENT_TYPE
 _APIS: Mapping[str, Api | PassedOnApi] = {api.value: api for api in (*Api, *PassedOnApi)}
 _MODELS = "/v1/models"
 _MODEL = "/v1/models/"
-_OWN_PATHS = frozenset({"/health", "/ready", "/metrics", _MODELS})
+_TARGETS = "/metrics/targets"
+_OWN_PATHS = frozenset({"/health", "/ready", "/metrics", _TARGETS, _MODELS})
 _TEXT = ((b"content-type", CONTENT_TYPE.encode()),)
 
 ReadMetrics = Callable[[], Awaitable[bytes]]
@@ -133,6 +135,8 @@ class Edge:
         if path == "/metrics":
             return WholeAnswer(200, _TEXT, await self._read_metrics())
         desk = self._resources.desk
+        if path == _TARGETS:
+            return _json(targets(desk.workers))
         if path == "/ready":
             readiness = self._readiness.check(desk.workers, desk.is_stale)
             return _json(readiness.body(), status=200 if readiness.ready else 503)

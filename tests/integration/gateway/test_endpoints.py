@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 CHAT = "/v1/chat/completions"
 POSTS = [*Api, *PassedOnApi]
-GETS = ["/health", "/ready", "/metrics", "/v1/models", f"/v1/models/{MODEL}"]
+GETS = ["/health", "/ready", "/metrics", "/metrics/targets", "/v1/models", f"/v1/models/{MODEL}"]
 
 
 @pytest.mark.parametrize("api", PassedOnApi)
@@ -73,6 +73,17 @@ async def test_the_models_are_those_of_the_workers(open_cluster: "OpenCluster") 
 
         assert models == {"object": "list", "data": [model]}
         assert (model["id"], model["object"]) == (MODEL, "model")
+
+
+async def test_prometheus_is_told_where_the_workers_are(open_cluster: "OpenCluster") -> None:
+    async with open_cluster("p1 d1") as cluster:
+        told = (await cluster.get("/metrics/targets")).json
+
+        addresses = [cluster[name].worker.address for name in ("d1", "p1")]
+        assert [each["targets"] for each in told] == [
+            [address.removeprefix("http://")] for address in addresses
+        ]
+        assert [each["labels"]["role"] for each in told] == ["decode", "prefill"]
 
 
 async def test_a_models_name_may_hold_slashes_and_be_quoted(open_cluster: "OpenCluster") -> None:
