@@ -52,9 +52,9 @@ def cluster_name(service: str, revision: str) -> str:
     return cut(f"{service}-{revision}")
 
 
-def pools_name(service: str, revision: str | None) -> str:
-    """Return the name of a pool manager's Service; of all revisions on an existing Ray if None."""
-    return cut(f"{service}-pools" if revision is None else f"{service}-{revision}-pools")
+def pools_name(service: str, revision: str) -> str:
+    """Return the name of what reaches, and on an existing Ray runs, a revision's pool manager."""
+    return cut(f"{service}-{revision}-pools")
 
 
 def router_name(service: str) -> str:

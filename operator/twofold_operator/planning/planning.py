@@ -1,8 +1,29 @@
 """The plan of one service, from all that was seen of it."""
 
-from twofold_operator.planning.actions import Action
-from twofold_operator.planning.observed import Observed
+from twofold_operator.planning import names
+from twofold_operator.planning.actions import Action, AddFinalizer, LookAgain, TellPools
+from twofold_operator.planning.adapters import Adapters, sorted_out
+from twofold_operator.planning.conditions import Verdict
+from twofold_operator.planning.course import Course, Leg, course_of
+from twofold_operator.planning.ending import ending
+from twofold_operator.planning.engines import adapters_of, pools_of
+from twofold_operator.planning.making import applied, deleted, pruned, wanted_objects
+from twofold_operator.planning.memory import Memory, read_memory, spec_of
+from twofold_operator.planning.observed import Observed, Told
+from twofold_operator.planning.reporting import (
+    adapter_reports,
+    bare_report,
+    pool_reports,
+    service_report,
+)
 from twofold_operator.planning.settings import PlanSettings
+from twofold_operator.resources import (
+    InvalidSpecError,
+    LLMService,
+    ObjectMeta,
+    parse_metadata,
+    parse_service,
+)
 
 
 def plan(observed: Observed, settings: PlanSettings, now: float) -> list[Action]:
@@ -10,4 +31,98 @@ def plan(observed: Observed, settings: PlanSettings, now: float) -> list[Action]
 
     *now* is in seconds since 1970. An object is applied before what needs it, and deleted after.
     """
-    raise NotImplementedError
+    metadata = parse_metadata(observed.service)
+    name = names.memory_name(metadata.name)
+    memory = read_memory(observed.children.get(("ConfigMap", name)))
+    if metadata.is_leaving:
+        return ending(observed, metadata, memory, settings, now)
+    service, problem = _service(observed, metadata, memory)
+    if service is None:
+        return bare_report(observed, _invalid(problem or ""), now)
+    course = course_of(service, observed, memory, settings, now)
+    adapters = sorted_out(service, observed.adapters)
+    wanted = wanted_objects(course, observed, settings)
+    actions: list[Action] = []
+    if names.FINALIZER not in metadata.finalizers:
+        actions.append(AddFinalizer())
+    actions += applied(wanted, observed)
+    for leg in course.legs:
+        actions += _tell(leg, adapters)
+    for leg in course.olds:
+        actions += _end(leg, settings, now)
+    actions += pruned(wanted, course, observed)
+    actions += service_report(course, observed, problem, now)
+    actions += pool_reports(course, observed)
+    actions += adapter_reports(course, observed, adapters, now)
+    return actions + _limits(course, settings, now)
+
+
+def _service(
+    observed: Observed, metadata: ObjectMeta, memory: Memory
+) -> tuple[LLMService | None, str | None]:
+    """Return the service to make, and why it is not what the spec says.
+
+    While the spec is bad it is the last good one, if there was one.
+    """
+    try:
+        return parse_service(observed.service), None
+    except InvalidSpecError as error:
+        problem = str(error)
+    if memory.good_spec is None:
+        return None, problem
+    try:
+        return LLMService(metadata=metadata, spec=spec_of(memory.good_spec)), problem
+    except InvalidSpecError:
+        return None, problem
+
+
+def _invalid(problem: str) -> list[Verdict]:
+    return [
+        Verdict("Ready", False, "InvalidSpec", problem),
+        Verdict("Progressing", False, "InvalidSpec", problem),
+        Verdict("Degraded", True, "InvalidSpec", problem),
+    ]
+
+
+def _tell(leg: Leg, adapters: Adapters) -> list[Action]:
+    """Return what a revision's manager must be told; nothing, if it knows."""
+    if leg.manager is None or leg.home is None:
+        return []
+    takes_adapters = leg.service.spec.model.lora is not None
+    told = Told(
+        pools_of(leg.service, leg.revision, leg.aim),
+        adapters_of(adapters.accepted) if takes_adapters else (),
+    )
+    if not told.pools:
+        told = Told()
+    return [] if leg.manager.told == told else [TellPools(leg.address, told)]
+
+
+def _end(leg: Leg, settings: PlanSettings, now: float) -> list[Action]:
+    """Delete what a leaving revision runs on, when nobody works there any more."""
+    home, since = leg.home, leg.remembered.leaves_since
+    if home is None or since is None or home["metadata"].get("deletionTimestamp"):
+        return []
+    if _may_go(leg) or now - since >= settings.ending_limit_seconds:
+        return [deleted(home)]
+    return []
+
+
+def _may_go(leg: Leg) -> bool:
+    if leg.aim.ends_now:
+        return True
+    is_told = leg.manager is not None and leg.manager.told == Told()
+    return is_told and not leg.stand.workers
+
+
+def _limits(course: Course, settings: PlanSettings, now: float) -> list[Action]:
+    """Return when to look again although nothing may have changed until then."""
+    ends = [
+        leg.remembered.leaves_since + settings.ending_limit_seconds
+        for leg in course.olds
+        if leg.remembered.leaves_since is not None
+    ]
+    if course.overdue_at is not None:
+        ends.append(course.overdue_at)
+    left = [end - now for end in ends if end > now]
+    return [LookAgain(min(left))] if left else []

@@ -10,12 +10,13 @@ class PlanSettings:
     router_image: str = "twofold-router:0.1.0"
     worker_image: str = "twofold-worker:0.1.0"
     sim_image: str = "twofold-sim:0.1.0"
-    image_pull_policy: str = "IfNotPresent"
     image_pull_secrets: tuple[str, ...] = ()
     ray_version: str = "2.60.0"
     operator_namespace: str = "twofold"
     """From here the pool managers are reached; for the NetworkPolicy."""
     network_policies: bool = True
+    scraping_namespaces: tuple[str, ...] = ()
+    """From here Prometheus reaches the workers; for the NetworkPolicy."""
     lease_seconds: float = 30.0
     """How long a prefill worker keeps blocks that nobody fetches."""
     drain_seconds: float = 60.0

@@ -1,0 +1,1 @@
+"""The objects that a service consists of, one module for each sort."""

@@ -1,0 +1,77 @@
+"""Parts of pods that run our images: without privileges, on a read-only root file system."""
+
+from typing import Any
+
+from twofold_operator.planning import names
+from twofold_operator.planning.merging import merged
+from twofold_operator.planning.settings import PlanSettings
+from twofold_operator.resources import Images, LLMService, ResourceRequirements, to_wire
+
+USER_ID = 1000
+
+REDIS_URL = "TWOFOLD_REDIS_URL"
+
+_HOME = "/scratch"
+
+
+def pod_security() -> dict[str, Any]:
+    return {
+        "runAsNonRoot": True,
+        "runAsUser": USER_ID,
+        "runAsGroup": USER_ID,
+        "fsGroup": USER_ID,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def container_security(*, pins_memory: bool = False) -> dict[str, Any]:
+    capabilities: dict[str, Any] = {"drop": ["ALL"]}
+    if pins_memory:  # RDMA registers the memory that it reads
+        capabilities["add"] = ["IPC_LOCK"]
+    return {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": capabilities,
+    }
+
+
+def scratch_volumes() -> list[dict[str, Any]]:
+    return [{"name": "tmp", "emptyDir": {}}, {"name": "scratch", "emptyDir": {}}]
+
+
+def scratch_mounts() -> list[dict[str, Any]]:
+    return [{"name": "tmp", "mountPath": "/tmp"}, {"name": "scratch", "mountPath": _HOME}]  # noqa: S108
+
+
+def scratch_environment() -> list[dict[str, Any]]:
+    """Return where libraries may write. The user has no entry in the image, so it is named."""
+    return [
+        {"name": "HOME", "value": _HOME},
+        {"name": "USER", "value": "twofold"},
+        {"name": "HF_HOME", "value": f"{_HOME}/huggingface"},
+        {"name": "XDG_CACHE_HOME", "value": f"{_HOME}/cache"},
+    ]
+
+
+def redis_environment(service: LLMService) -> list[dict[str, Any]]:
+    """Return the membership's URL from the Secret: a password never stands in an argument."""
+    secret = {"name": names.redis_name(service.metadata.name), "key": names.REDIS_KEY}
+    return [{"name": REDIS_URL, "valueFrom": {"secretKeyRef": secret}}]
+
+
+def resources_of(told: ResourceRequirements, defaults: ResourceRequirements) -> dict[str, Any]:
+    """Return what was told; where it says nothing of requests or limits, the defaults' own."""
+    return {**to_wire(defaults), **to_wire(told)}
+
+
+def pull_secrets(images: Images, settings: PlanSettings) -> dict[str, Any]:
+    secrets = [*settings.image_pull_secrets, *(secret.name for secret in images.pull_secrets)]
+    return {"imagePullSecrets": [{"name": name} for name in secrets]} if secrets else {}
+
+
+def template(ours: dict[str, Any], theirs: dict[str, Any], selected: dict[str, str]) -> Any:
+    """Return a pod template merged with the user's, who cannot take away what selects it."""
+    result = merged(ours, {name: theirs[name] for name in ("metadata", "spec") if name in theirs})
+    metadata = result.setdefault("metadata", {})
+    metadata["labels"] = {**(metadata.get("labels") or {}), **selected}
+    return result

@@ -1,0 +1,118 @@
+"""The pool manager: beside the head of a RayCluster, or in a pod that joins an existing Ray."""
+
+from typing import Any
+
+from twofold_operator.planning import names
+from twofold_operator.planning.addresses import POOLS_COMPONENT
+from twofold_operator.planning.children import pods
+from twofold_operator.planning.children.ownership import child, selector
+from twofold_operator.planning.settings import PlanSettings
+from twofold_operator.resources import LLMService, ResourceRequirements
+
+HEAD_COMPONENT = "head"
+
+_REQUESTS = ResourceRequirements(requests={"cpu": "100m", "memory": "512Mi"})
+
+
+def manager_container(
+    service: LLMService, image: str, arguments: list[str], prefix: str
+) -> dict[str, Any]:
+    return {
+        "name": "pools",
+        "image": image,
+        "imagePullPolicy": service.spec.images.pull_policy,
+        "command": ["python", "-m", "twofold_engine.pools"],
+        "args": [
+            f"--service={service.service_id}",
+            f"--worker-prefix={prefix}",
+            f"--listen=0.0.0.0:{names.POOLS_PORT}",
+            f"--engine={service.spec.engine}",
+            *arguments,
+        ],
+        "env": [
+            *pods.scratch_environment(),
+            *pods.redis_environment(service),
+            {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        ],
+        "ports": [{"name": "pools", "containerPort": names.POOLS_PORT}],
+        "readinessProbe": {"tcpSocket": {"port": names.POOLS_PORT}, "periodSeconds": 5},
+        "resources": pods.resources_of(ResourceRequirements(), _REQUESTS),
+        "securityContext": pods.container_security(),
+        "volumeMounts": pods.scratch_mounts(),
+    }
+
+
+def pools_service(service: LLMService, revision: str) -> dict[str, Any]:
+    """Return the Service before the manager of one revision."""
+    name = service.metadata.name
+    component = HEAD_COMPONENT if service.spec.ray.address is None else POOLS_COMPONENT
+    return child(
+        service,
+        "v1",
+        "Service",
+        names.pools_name(name, revision),
+        POOLS_COMPONENT,
+        revision=revision,
+        spec={
+            "selector": selector(service, component) | {names.REVISION_LABEL: revision},
+            "ports": [{"name": "grpc", "port": names.POOLS_PORT, "targetPort": "pools"}],
+            # A manager that is not ready yet has something to tell.
+            "publishNotReadyAddresses": True,
+        },
+    )
+
+
+def external_manager(
+    service: LLMService, revision: str, image: str, settings: PlanSettings
+) -> dict[str, Any]:
+    """Return the manager of a revision on an existing Ray, which its pod joins without resources.
+
+    Each revision has its own: workers end with their manager, which a new image replaces.
+    """
+    name = service.metadata.name
+    address = service.spec.ray.address
+    assert address is not None
+    container = manager_container(
+        service,
+        image,
+        [f"--ray={address}", "--join"],
+        names.cluster_name(name, revision),
+    )
+    container["volumeMounts"].append({"name": "dshm", "mountPath": "/dev/shm"})  # noqa: S108
+    dshm = {"name": "dshm", "emptyDir": {"medium": "Memory"}}
+    selected = selector(service, POOLS_COMPONENT) | {names.REVISION_LABEL: revision}
+    labels = names.labels(name, POOLS_COMPONENT, revision)
+    return child(
+        service,
+        "apps/v1",
+        "Deployment",
+        names.pools_name(name, revision),
+        POOLS_COMPONENT,
+        revision=revision,
+        spec={
+            "replicas": 1,
+            # Two at a time would fight over the workers.
+            "strategy": {"type": "Recreate"},
+            "selector": {"matchLabels": selected},
+            "template": pods.template(
+                {
+                    "metadata": {"labels": labels},
+                    "spec": {
+                        **pods.pull_secrets(service.spec.images, settings),
+                        "automountServiceAccountToken": False,
+                        "securityContext": pods.pod_security(),
+                        "terminationGracePeriodSeconds": grace_seconds(settings),
+                        "containers": [container],
+                        "volumes": [*pods.scratch_volumes(), dshm],
+                    },
+                },
+                service.spec.ray.head_pod_template,
+                labels,
+            ),
+        },
+    )
+
+
+def grace_seconds(settings: PlanSettings) -> int:
+    """Return what a pod may take to end: the blocks' lease, then what is being served."""
+    return int(settings.lease_seconds + settings.drain_seconds) + 30

@@ -1,0 +1,168 @@
+"""The routers of a service: Deployment, Service, disruption budget and autoscaler."""
+
+from typing import Any
+
+from twofold_operator.planning import names
+from twofold_operator.planning.children import pods
+from twofold_operator.planning.children.ownership import child, selector
+from twofold_operator.planning.settings import PlanSettings
+from twofold_operator.resources import LLMService, ResourceRequirements
+
+COMPONENT = "router"
+
+DRAIN_SECONDS = 60
+GRACE_SECONDS = DRAIN_SECONDS + 30
+
+_KEYS_PATH = "/etc/twofold/keys"
+_REQUESTS = ResourceRequirements(requests={"cpu": "250m", "memory": "256Mi"})
+_TARGET_CPU_PERCENT = 70
+
+
+def router_deployment(service: LLMService, settings: PlanSettings) -> dict[str, Any]:
+    name = service.metadata.name
+    gateway = service.spec.gateway
+    labels = names.labels(name, COMPONENT)
+    spec: dict[str, Any] = {
+        "selector": {"matchLabels": selector(service, COMPONENT)},
+        "strategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+        "template": pods.template(_pod(service, settings, labels), gateway.pod_template, labels),
+    }
+    if not gateway.is_scaled:
+        spec["replicas"] = gateway.replicas
+    return child(service, "apps/v1", "Deployment", names.router_name(name), COMPONENT, spec=spec)
+
+
+def router_service(service: LLMService) -> dict[str, Any]:
+    return child(
+        service,
+        "v1",
+        "Service",
+        service.metadata.name,
+        COMPONENT,
+        spec={
+            "selector": selector(service, COMPONENT),
+            "ports": [{"name": "http", "port": service.spec.gateway.port, "targetPort": "http"}],
+        },
+    )
+
+
+def disruption_budget(service: LLMService) -> dict[str, Any]:
+    """Return a budget that lets one router at a time be evicted, the only one as well."""
+    return child(
+        service,
+        "policy/v1",
+        "PodDisruptionBudget",
+        names.router_name(service.metadata.name),
+        COMPONENT,
+        spec={
+            "maxUnavailable": 1,
+            "selector": {"matchLabels": selector(service, COMPONENT)},
+        },
+    )
+
+
+def autoscaler(service: LLMService) -> dict[str, Any]:
+    name = names.router_name(service.metadata.name)
+    gateway = service.spec.gateway
+    target = {"type": "Utilization", "averageUtilization": _TARGET_CPU_PERCENT}
+    return child(
+        service,
+        "autoscaling/v2",
+        "HorizontalPodAutoscaler",
+        name,
+        COMPONENT,
+        spec={
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
+            "minReplicas": gateway.min_replicas or 1,
+            "maxReplicas": gateway.max_replicas,
+            "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": target}}],
+        },
+    )
+
+
+def endpoint(service: LLMService) -> str:
+    """Return the base URL for clients within the cluster."""
+    metadata, port = service.metadata, service.spec.gateway.port
+    suffix = "" if port == 80 else f":{port}"
+    return f"http://{metadata.name}.{metadata.namespace}.svc{suffix}/v1"
+
+
+def _pod(service: LLMService, settings: PlanSettings, labels: dict[str, str]) -> dict[str, Any]:
+    spec = service.spec
+    container: dict[str, Any] = {
+        "name": "router",
+        "image": spec.images.router or settings.router_image,
+        "imagePullPolicy": spec.images.pull_policy,
+        "command": ["python", "-m", "twofold_router"],
+        "args": _arguments(service),
+        "env": [*pods.scratch_environment(), *pods.redis_environment(service)],
+        "ports": [{"name": "http", "containerPort": names.ROUTER_PORT}],
+        "readinessProbe": {"httpGet": {"path": "/ready", "port": "http"}, "periodSeconds": 2},
+        "livenessProbe": {
+            "httpGet": {"path": "/health", "port": "http"},
+            "periodSeconds": 10,
+            "timeoutSeconds": 5,
+        },
+        "resources": pods.resources_of(spec.gateway.resources, _REQUESTS),
+        "securityContext": pods.container_security(),
+        "volumeMounts": pods.scratch_mounts(),
+    }
+    volumes = pods.scratch_volumes()
+    if spec.gateway.keys_secret is not None:
+        keys = {"name": "keys", "mountPath": _KEYS_PATH, "readOnly": True}
+        container["volumeMounts"].append(keys)
+        volumes.append({"name": "keys", "secret": {"secretName": spec.gateway.keys_secret.name}})
+    return {
+        "metadata": {"labels": labels},
+        "spec": {
+            **pods.pull_secrets(spec.images, settings),
+            "automountServiceAccountToken": False,
+            "securityContext": pods.pod_security(),
+            "terminationGracePeriodSeconds": GRACE_SECONDS,
+            "topologySpreadConstraints": [
+                {
+                    "maxSkew": 1,
+                    "topologyKey": "kubernetes.io/hostname",
+                    "whenUnsatisfiable": "ScheduleAnyway",
+                    "labelSelector": {"matchLabels": selector(service, COMPONENT)},
+                }
+            ],
+            "containers": [container],
+            "volumes": volumes,
+        },
+    }
+
+
+def _arguments(service: LLMService) -> list[str]:
+    spec = service.spec
+    routing, ways = spec.routing, spec.disaggregation
+    arguments = [
+        f"--service={service.service_id}",
+        "--host=0.0.0.0",
+        f"--port={names.ROUTER_PORT}",
+        f"--policy={routing.policy}",
+        f"--block-tokens={routing.block_tokens}",
+        f"--max-queued={routing.max_queued}",
+        f"--max-unprefilled-tokens={routing.max_unprefilled_tokens}",
+        f"--min-uncached-tokens={ways.min_uncached_tokens}",
+        f"--on-no-prefill={ways.on_no_prefill}",
+        f"--drain-timeout={DRAIN_SECONDS}",
+        f"--class={_default_class(service)}",
+    ]
+    if ways.on_transfer_failure != "retry":
+        arguments.append(f"--on-transfer-failure={ways.on_transfer_failure}")
+    if not ways.enabled:
+        arguments.append("--no-disaggregation")
+    if spec.gateway.keys_secret is None:
+        arguments.append("--insecure")
+    else:
+        arguments.append(f"--keys-file={_KEYS_PATH}/{spec.gateway.keys_secret.key}")
+    return arguments
+
+
+def _default_class(service: LLMService) -> str:
+    slo = service.spec.slo
+    return (
+        f"default:ttft={slo.ttft_ms / 1000:g},"
+        f"ttft-per-token={slo.ttft_per_token_ms / 1000:g},late={slo.on_late}"
+    )

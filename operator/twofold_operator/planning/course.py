@@ -1,0 +1,232 @@
+"""Where the revisions of one service are, and where they shall go."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from twofold_cluster.identity import Role
+from twofold_operator.planning import names
+from twofold_operator.planning.addresses import address_of
+from twofold_operator.planning.children import ray_cluster
+from twofold_operator.planning.children.worker_pools import desired_of
+from twofold_operator.planning.memory import Memory, Remembered
+from twofold_operator.planning.observed import Manifest, Observed, SeenManager
+from twofold_operator.planning.revisions import revision_of, worker_image
+from twofold_operator.planning.rollout import (
+    ROLES,
+    Aim,
+    Counts,
+    Stand,
+    aims,
+    is_complete,
+    needed,
+)
+from twofold_operator.planning.settings import PlanSettings
+from twofold_operator.resources import (
+    WORKER_POOL,
+    InvalidSpecError,
+    LLMService,
+    to_wire,
+)
+
+NEVER_MADE_SECONDS = 60
+"""After this long a revision of which nothing is seen is taken for not made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """One revision: as it was specified, as it is, as it shall be."""
+
+    service: LLMService
+    remembered: Remembered
+    stand: Stand
+    aim: Aim
+    manager: SeenManager | None
+    home: Manifest | None
+    """Its RayCluster, or the Deployment of its manager on an existing Ray."""
+
+    @property
+    def revision(self) -> str:
+        return self.stand.revision
+
+    @property
+    def address(self) -> str:
+        metadata = self.service.metadata
+        return address_of(metadata.namespace, names.pools_name(metadata.name, self.revision))
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    service: LLMService
+    target: Leg
+    olds: tuple[Leg, ...]
+    desired: Counts
+    memory: Memory
+    """What is to be remembered from now on."""
+    is_new: bool
+    """The target was not remembered before."""
+    ended: tuple[str, ...]
+    """Revisions that were remembered and have gone."""
+
+    @property
+    def legs(self) -> tuple[Leg, ...]:
+        return (self.target, *self.olds)
+
+    @property
+    def is_complete(self) -> bool:
+        return is_complete(self.target.stand, self.desired)
+
+    @property
+    def overdue_at(self) -> int | None:
+        """Return when the target's missing workers are overdue; None if none is missing."""
+        since = self.target.remembered.lacks_since
+        if since is None:
+            return None
+        return since + self.service.spec.rollout.ready_deadline_seconds
+
+
+def course_of(
+    service: LLMService, observed: Observed, memory: Memory, settings: PlanSettings, now: float
+) -> Course:
+    """Decide how many workers each revision shall have, and what to remember of it."""
+    image = worker_image(service.spec, settings)
+    target = revision_of(service, image)
+    desired = {role: desired_of(service, role, _pool(observed, service, role)) for role in ROLES}
+    surge = {role: service.spec.rollout.surge(desired[role]) for role in ROLES}
+    wire = to_wire(service.spec)
+    before = {r: m for r, m in memory.revisions.items() if _is_readable(m, service)}
+    is_new = target not in before
+    known = before.get(target) or Remembered(spec=wire, image=image)
+    before[target] = msgspec.structs.replace(known, spec=wire)
+    stands = {
+        revision: _stand(service, observed, revision, remembered, desired)
+        for revision, remembered in before.items()
+    }
+    olds = [stands[revision] for revision in sorted(before) if revision != target]
+    found = aims(stands[target], olds, desired, surge)
+    legs = {
+        revision: _leg(service, observed, remembered, stands[revision], found[revision])
+        for revision, remembered in before.items()
+    }
+    complete = is_complete(stands[target], desired)
+    legs = {
+        revision: _remembering(leg, desired, int(now), is_complete=complete)
+        for revision, leg in legs.items()
+    }
+    living = {r: leg for r, leg in legs.items() if r == target or not _has_gone(leg, settings, now)}
+    return Course(
+        service=service,
+        target=living.pop(target),
+        olds=tuple(living[revision] for revision in sorted(living)),
+        desired=desired,
+        memory=Memory(
+            revisions={revision: legs[revision].remembered for revision in (target, *living)},
+            good_spec=wire,
+        ),
+        is_new=is_new,
+        ended=tuple(sorted(legs.keys() - living.keys() - {target})),
+    )
+
+
+def home_of(observed: Observed, service: LLMService, revision: str) -> Manifest | None:
+    """Return what runs a revision's pool manager, if it is there."""
+    name = service.metadata.name
+    cluster = observed.children.get((ray_cluster.KIND, names.cluster_name(name, revision)))
+    return cluster or observed.children.get(("Deployment", names.pools_name(name, revision)))
+
+
+def replicas_seen(home: Manifest | None) -> dict[Role, int]:
+    """Return the pods of each role that a RayCluster has been told to have."""
+    groups = ((home or {}).get("spec") or {}).get("workerGroupSpecs") or ()
+    return {
+        Role(group["groupName"]): group.get("replicas") or 0
+        for group in groups
+        if group["groupName"] in (Role.PREFILL, Role.DECODE)
+    }
+
+
+def _stand(
+    service: LLMService,
+    observed: Observed,
+    revision: str,
+    remembered: Remembered,
+    desired: Counts,
+) -> Stand:
+    address = address_of(
+        service.metadata.namespace, names.pools_name(service.metadata.name, revision)
+    )
+    manager = observed.managers.get(address)
+    home = home_of(observed, service, revision)
+    guess: Mapping[Role, int] = replicas_seen(home)
+    if home is not None and not guess and remembered.has_served:
+        guess = desired
+    # Without its home a manager does not answer any more, whatever it said last.
+    workers = () if manager is None or home is None else manager.workers
+    return Stand(
+        revision=revision,
+        workers=tuple(worker for worker in workers if worker.revision == revision),
+        is_known=manager is not None or home is None,
+        was_active=remembered.was_active,
+        has_served=remembered.has_served,
+        guess=guess,
+    )
+
+
+def _leg(
+    service: LLMService, observed: Observed, remembered: Remembered, stand: Stand, aim: Aim
+) -> Leg:
+    address = address_of(
+        service.metadata.namespace, names.pools_name(service.metadata.name, stand.revision)
+    )
+    return Leg(
+        service=remembered.service(service),
+        remembered=remembered,
+        stand=stand,
+        aim=aim,
+        manager=observed.managers.get(address),
+        home=home_of(observed, service, stand.revision),
+    )
+
+
+def _remembering(leg: Leg, desired: Counts, now: int, *, is_complete: bool) -> Leg:
+    """Return *leg* with what is to be remembered of it."""
+    old, stand, aim = leg.remembered, leg.stand, leg.aim
+    ready = sum(stand.ready(role) for role in ROLES)
+    lacks_since, most_ready = old.lacks_since, max(old.most_ready, ready)
+    if is_complete or aim.is_leaving:
+        lacks_since, most_ready = None, 0
+    elif lacks_since is None or ready > old.most_ready:
+        lacks_since = now
+    roles = needed(desired)
+    serves = old.was_active and bool(roles) and all(stand.active(role) > 0 for role in roles)
+    leaves_since = old.leaves_since if old.leaves_since is not None else now
+    remembered = msgspec.structs.replace(
+        old,
+        lacks_since=lacks_since,
+        most_ready=most_ready,
+        is_made=old.is_made or leg.home is not None,
+        was_active=old.was_active or not (aim.standby or aim.is_leaving),
+        has_served=old.has_served or serves,
+        leaves_since=leaves_since if aim.is_leaving else None,
+    )
+    return Leg(leg.service, remembered, stand, aim, leg.manager, leg.home)
+
+
+def _has_gone(leg: Leg, settings: PlanSettings, now: float) -> bool:
+    since = leg.remembered.leaves_since
+    if leg.home is not None or since is None:
+        return False
+    return leg.remembered.is_made or now - since > NEVER_MADE_SECONDS
+
+
+def _pool(observed: Observed, service: LLMService, role: Role) -> Manifest | None:
+    return observed.children.get((WORKER_POOL.kind, names.pool_name(service.metadata.name, role)))
+
+
+def _is_readable(remembered: Remembered, service: LLMService) -> bool:
+    try:
+        remembered.service(service)
+    except InvalidSpecError:
+        return False
+    return True

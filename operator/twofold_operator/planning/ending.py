@@ -1,0 +1,90 @@
+"""What is left to do for a service that is deleted.
+
+Its workers finish what they have, then the Ray clusters go. KubeRay clears what these kept in
+Redis with the password of the Secret beside the service, which therefore stays until they are
+gone. The garbage collector takes everything else.
+"""
+
+from twofold_operator.planning import names
+from twofold_operator.planning.actions import (
+    Action,
+    ApplyObject,
+    DeleteObject,
+    LookAgain,
+    RemoveFinalizer,
+    TellPools,
+)
+from twofold_operator.planning.addresses import POOLS_COMPONENT, address_of
+from twofold_operator.planning.children import ray_cluster
+from twofold_operator.planning.children.redis_secret import redis_secret
+from twofold_operator.planning.comparing import is_applied, signed
+from twofold_operator.planning.conditions import Verdict, seconds
+from twofold_operator.planning.memory import Memory, spec_of
+from twofold_operator.planning.observed import Manifest, Observed, Reference, Told
+from twofold_operator.planning.reporting import bare_report
+from twofold_operator.planning.settings import PlanSettings
+from twofold_operator.resources import LLMService, ObjectMeta
+
+
+def ending(
+    observed: Observed, metadata: ObjectMeta, memory: Memory, settings: PlanSettings, now: float
+) -> list[Action]:
+    """Return what to do next for a service that has a deletion timestamp."""
+    if names.FINALIZER not in metadata.finalizers:
+        return []
+    homes = [child for child in observed.children.values() if _is_home(child)]
+    if not homes:
+        return [RemoveFinalizer()]
+    left = seconds(metadata.deletion_timestamp or "") + settings.deletion_limit_seconds - now
+    actions = _secret(observed, metadata, memory, settings)
+    for home in homes:
+        actions += _end(home, observed, memory, is_overdue=left <= 0)
+    if left > 0:
+        actions.append(LookAgain(left))
+    return actions + _report(observed, homes, now)
+
+
+def _end(home: Manifest, observed: Observed, memory: Memory, *, is_overdue: bool) -> list[Action]:
+    metadata = home["metadata"]
+    if metadata.get("deletionTimestamp"):
+        return []
+    delete = DeleteObject(
+        Reference(home["apiVersion"], home["kind"], metadata["name"]), metadata["uid"]
+    )
+    revision = (metadata.get("labels") or {}).get(names.REVISION_LABEL, "")
+    service = observed.service["metadata"]["name"]
+    address = address_of(metadata["namespace"], names.pools_name(service, revision))
+    manager = observed.managers.get(address)
+    remembered = memory.revisions.get(revision)
+    if is_overdue or (manager is None and not (remembered and remembered.has_served)):
+        return [delete]
+    if manager is None:
+        return []
+    actions: list[Action] = [] if manager.told == Told() else [TellPools(address, Told())]
+    return actions if manager.workers or actions else [delete]
+
+
+def _secret(
+    observed: Observed, metadata: ObjectMeta, memory: Memory, settings: PlanSettings
+) -> list[Action]:
+    """Make the Secret again if it went before the Ray clusters, as in a foreground deletion."""
+    if memory.good_spec is None:
+        return []
+    service = LLMService(metadata=metadata, spec=spec_of(memory.good_spec))
+    wanted = signed(redis_secret(service, settings.redis_url))
+    if is_applied(wanted, observed.children.get(("Secret", wanted["metadata"]["name"]))):
+        return []
+    return [ApplyObject(wanted)]
+
+
+def _report(observed: Observed, homes: list[Manifest], now: float) -> list[Action]:
+    left = ", ".join(sorted(home["metadata"]["name"] for home in homes))
+    message = f"the service is deleted; workers finish what they have in {left}"
+    return bare_report(observed, [Verdict("Ready", False, "Deleting", message)], now)
+
+
+def _is_home(child: Manifest) -> bool:
+    if child["kind"] == ray_cluster.KIND:
+        return True
+    labels = child["metadata"].get("labels") or {}
+    return child["kind"] == "Deployment" and labels.get(names.COMPONENT_LABEL) == POOLS_COMPONENT

@@ -1,0 +1,126 @@
+"""What a pool manager is told of a service: pools, engines and adapters in vLLM's words."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from twofold_cluster.identity import Role
+from twofold_operator.planning.observed import WantedAdapter, WantedEngine, WantedPool
+from twofold_operator.planning.quantities import amount_of
+from twofold_operator.planning.rollout import ROLES, Aim
+from twofold_operator.resources import LLMService, LLMServiceSpec, LoRAAdapter, Pool, PoolRole
+
+MODEL_PATH = "/models"
+"""Where a pod has what a pvc:// or oci:// source names."""
+
+DEFAULT_CPUS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a model or an adapter is, in parts: ``scheme://name/path``."""
+
+    scheme: str
+    name: str
+    path: str = ""
+
+
+def source_of(text: str) -> Source:
+    """Take a source apart; a plain path has the scheme ``path``."""
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        return Source("path", text)
+    if scheme == "pvc":
+        name, _, path = rest.partition("/")
+        return Source(scheme, name, path)
+    return Source(scheme, rest)
+
+
+def model_path(text: str) -> str:
+    """Return a model's source as vLLM takes it."""
+    source = source_of(text)
+    match source.scheme:
+        case "pvc" | "oci":
+            return f"{MODEL_PATH}/{source.path}".rstrip("/")
+        case "s3":
+            return text
+        case _:
+            return source.name
+
+
+def pools_of(service: LLMService, revision: str, aim: Aim) -> tuple[WantedPool, ...]:
+    """Return the pools of one revision; none of them when it leaves with nothing."""
+    if aim.ends_now or (aim.is_leaving and not aim.prefill and not aim.decode):
+        return ()
+    return tuple(
+        WantedPool(
+            role=role,
+            revision=revision,
+            replicas=aim.of(role),
+            engine=engine_of(service, role),
+            standby=aim.standby,
+            resources=((ray_resource(role), 1.0),),
+        )
+        for role in ROLES
+    )
+
+
+def ray_resource(role: Role) -> str:
+    """Return the Ray resource of which each pod for *role* has one."""
+    return f"twofold_{role}"
+
+
+def pool_of(spec: LLMServiceSpec, role: Role) -> Pool:
+    name: PoolRole = "prefill" if role is Role.PREFILL else "decode"
+    return spec.pool(name)
+
+
+def engine_of(service: LLMService, role: Role) -> WantedEngine:
+    spec = service.spec
+    pool = pool_of(spec, role)
+    sim = spec.engine == "sim"
+    return WantedEngine(
+        model=service.served_name if sim else model_path(spec.model.source),
+        served_name=service.served_name,
+        tensor_parallel=pool.tensor_parallel,
+        cpus=cpus_of(pool),
+        gpus=float(pool.gpus(spec.engine)),
+        engine_args=_sim_arguments(spec) if sim else _vllm_arguments(spec),
+        kv_events=spec.observability.kv_events,
+    )
+
+
+def cpus_of(pool: Pool) -> float:
+    """Return how many whole CPUs a worker counts with; at least 1, as an engine needs a thread."""
+    told = pool.resources.limits.get("cpu", pool.resources.requests.get("cpu"))
+    return DEFAULT_CPUS if told is None else max(1.0, float(int(amount_of(told))))
+
+
+def adapters_of(adapters: Iterable[LoRAAdapter]) -> tuple[WantedAdapter, ...]:
+    """Return what the managers are told of *adapters*, in order of their names."""
+    return tuple(
+        WantedAdapter(name, model_path(source))
+        for name, source in sorted((a.served_name, a.spec.source) for a in adapters)
+    )
+
+
+def _sim_arguments(spec: LLMServiceSpec) -> tuple[str, ...]:
+    if spec.sim is None:
+        return ()
+    return (f"--profile={spec.sim.profile}", *spec.sim.args)
+
+
+def _vllm_arguments(spec: LLMServiceSpec) -> tuple[str, ...]:
+    model = spec.model
+    arguments: list[str] = []
+    if model.revision is not None:
+        arguments.append(f"--revision={model.revision}")
+    if model.max_model_len is not None:
+        arguments.append(f"--max-model-len={model.max_model_len}")
+    if model.dtype != "auto":
+        arguments.append(f"--dtype={model.dtype}")
+    if source_of(model.source).scheme == "s3":
+        arguments.append("--load-format=runai_streamer")
+    if model.lora is not None:
+        arguments += ["--enable-lora", f"--max-loras={model.lora.max_adapters}"]
+        arguments.append(f"--max-lora-rank={model.lora.max_rank}")
+    return (*arguments, *model.engine_args)

@@ -1,0 +1,135 @@
+"""The objects that a service consists of now, and those that it does not want any more."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from twofold_cluster.identity import Role
+from twofold_operator.planning import names
+from twofold_operator.planning.actions import Action, ApplyObject, DeleteObject
+from twofold_operator.planning.children import pool_manager, ray_cluster, router
+from twofold_operator.planning.children.monitors import monitors
+from twofold_operator.planning.children.network_policies import workers_policy
+from twofold_operator.planning.children.redis_secret import redis_secret
+from twofold_operator.planning.children.remembering import memory_map
+from twofold_operator.planning.children.worker_pools import worker_pool
+from twofold_operator.planning.comparing import is_applied, signed
+from twofold_operator.planning.course import Course, Leg, replicas_seen
+from twofold_operator.planning.observed import Manifest, Observed, Reference
+from twofold_operator.planning.rollout import ROLES
+from twofold_operator.planning.settings import PlanSettings
+from twofold_operator.resources import WORKER_POOL
+
+PRUNED = frozenset(
+    {
+        *("ConfigMap", "Deployment", "HorizontalPodAutoscaler", "NetworkPolicy"),
+        *("PodDisruptionBudget", "PodMonitor", "Secret", "Service", "ServiceMonitor"),
+    }
+)
+"""Kinds of which what is ours and not wanted is deleted. Ray clusters go when they are drained."""
+
+
+def applied(wanted: list[dict[str, Any]], observed: Observed) -> list[Action]:
+    """Return what applies each of *wanted* that is not as it should be."""
+    actions: list[Action] = []
+    for manifest in wanted:
+        signed_manifest = signed(manifest)
+        seen = observed.children.get((manifest["kind"], manifest["metadata"]["name"]))
+        if not is_applied(signed_manifest, seen):
+            actions.append(ApplyObject(signed_manifest))
+    return actions
+
+
+def wanted_objects(
+    course: Course, observed: Observed, settings: PlanSettings
+) -> list[dict[str, Any]]:
+    """Return all objects, each before what needs it."""
+    service = course.service
+    wanted = [
+        redis_secret(service, settings.redis_url),
+        memory_map(service, course.memory),
+    ]
+    wanted += [worker_pool(service, role, _worker_pool(course, observed, role)) for role in ROLES]
+    wanted += [part for leg in course.legs for part in _of_revision(leg, observed, settings)]
+    wanted += [router.router_deployment(service, settings), router.router_service(service)]
+    wanted.append(router.disruption_budget(service))
+    if service.spec.gateway.is_scaled:
+        wanted.append(router.autoscaler(service))
+    if settings.network_policies:
+        wanted.append(workers_policy(service, settings))
+    return [*wanted, *monitors(service, observed.apis)]
+
+
+def pruned(wanted: list[dict[str, Any]], course: Course, observed: Observed) -> list[Action]:
+    """Return what deletes the children that are not wanted any more."""
+    keep = {(manifest["kind"], manifest["metadata"]["name"]) for manifest in wanted}
+    keep |= {
+        (leg.home["kind"], leg.home["metadata"]["name"])
+        for leg in course.legs
+        if leg.home is not None
+    }
+    kinds = PRUNED | ({ray_cluster.KIND} if course.is_complete else frozenset())
+    return [
+        deleted(child)
+        for key, child in sorted(observed.children.items())
+        if child["kind"] in kinds
+        and key not in keep
+        and _is_ours(child, course)
+        and not child["metadata"].get("deletionTimestamp")
+    ]
+
+
+def deleted(child: Manifest) -> DeleteObject:
+    metadata = child["metadata"]
+    reference = Reference(child["apiVersion"], child["kind"], metadata["name"])
+    return DeleteObject(reference, metadata["uid"])
+
+
+def _of_revision(leg: Leg, observed: Observed, settings: PlanSettings) -> Iterator[dict[str, Any]]:
+    """Yield what a revision runs on. What leaves is not made again, nor what is being deleted."""
+    if leg.home is None and leg.aim.is_leaving:
+        return
+    image = leg.remembered.image
+    yield pool_manager.pools_service(leg.service, leg.revision)
+    if leg.home is not None and leg.home["metadata"].get("deletionTimestamp"):
+        return
+    if leg.service.spec.ray.address is not None:
+        yield pool_manager.external_manager(leg.service, leg.revision, image, settings)
+    elif ray_cluster.KIND in observed.apis:
+        replicas = {role: _pods(leg, role) for role in ROLES}
+        doomed = {role: _doomed(leg, observed, role, replicas[role]) for role in ROLES}
+        yield ray_cluster.ray_cluster(leg.service, leg.revision, image, settings, replicas, doomed)
+
+
+def _pods(leg: Leg, role: Role) -> int:
+    """Return how many pods a role has: also those whose workers have not finished."""
+    there = leg.stand.present(role)
+    if not leg.stand.is_known:
+        there = replicas_seen(leg.home).get(role, 0)
+    return max(leg.aim.of(role), there)
+
+
+def _doomed(leg: Leg, observed: Observed, role: Role, replicas: int) -> list[str]:
+    """Return the names of pods that nobody works in any more, as many as there are too many."""
+    if not leg.stand.is_known:
+        return []
+    selected = names.labels(leg.service.metadata.name, role, leg.revision)
+    pods = [
+        child["metadata"]["name"]
+        for child in observed.children.values()
+        if child["kind"] == "Pod"
+        and not child["metadata"].get("deletionTimestamp")
+        and selected.items() <= (child["metadata"].get("labels") or {}).items()
+    ]
+    busy = {worker.node for worker in leg.stand.workers}
+    surplus = max(0, len(pods) - replicas)
+    return sorted(set(pods) - busy)[:surplus]
+
+
+def _worker_pool(course: Course, observed: Observed, role: Role) -> Manifest | None:
+    name = names.pool_name(course.service.metadata.name, role)
+    return observed.children.get((WORKER_POOL.kind, name))
+
+
+def _is_ours(child: Manifest, course: Course) -> bool:
+    owners = child["metadata"].get("ownerReferences") or ()
+    return any(owner["uid"] == course.service.metadata.uid for owner in owners)

@@ -1,0 +1,40 @@
+"""What makes a revision: all that needs new workers, and nothing of how many."""
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+from twofold_operator.planning.settings import PlanSettings
+from twofold_operator.resources import LLMService, LLMServiceSpec, Pool, to_wire
+
+_OF_THE_MODEL = ("engine", "sim", "model", "transfer")
+_NOT_OF_A_WORKER = ("replicas", "minReplicas", "maxReplicas")
+
+
+def worker_image(spec: LLMServiceSpec, settings: PlanSettings) -> str:
+    """Return the image of the Ray nodes."""
+    if spec.images.worker is not None:
+        return spec.images.worker
+    return settings.sim_image if spec.engine == "sim" else settings.worker_image
+
+
+def revision_of(service: LLMService, image: str) -> str:
+    """Return the revision of *service* with workers of *image*: ten hexadecimal digits."""
+    spec = service.spec
+    wire = to_wire(spec)
+    parts: dict[str, Any] = {name: wire.get(name) for name in _OF_THE_MODEL}
+    parts |= {
+        "image": image,
+        "servedName": service.served_name,
+        "ray": wire.get("ray"),
+        "kvEvents": spec.observability.kv_events,
+        "prefill": _worker(spec.prefill),
+        "decode": _worker(spec.decode),
+    }
+    text = msgspec.json.encode(parts, order="deterministic")
+    return hashlib.sha256(text).hexdigest()[:10]
+
+
+def _worker(pool: Pool) -> dict[str, Any]:
+    return {name: part for name, part in to_wire(pool).items() if name not in _NOT_OF_A_WORKER}

@@ -1,0 +1,365 @@
+"""A cluster in memory, for tests of the plan: an API server, KubeRay, pool managers, kubelets.
+
+Nothing happens by itself: :meth:`World.plan` asks for a plan, :meth:`World.follow` does what it
+says, :meth:`World.live` lets everything else go one step further.
+"""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from twofold_cluster.identity import Role
+from twofold_operator.planning import names
+from twofold_operator.planning.actions import (
+    Action,
+    AddFinalizer,
+    ApplyObject,
+    DeleteObject,
+    LookAgain,
+    RecordEvent,
+    RemoveFinalizer,
+    SetStatus,
+    TellPools,
+)
+from twofold_operator.planning.addresses import address_of, manager_addresses
+from twofold_operator.planning.conditions import timestamp
+from twofold_operator.planning.observed import (
+    Observed,
+    Phase,
+    SeenAdapter,
+    SeenManager,
+    SeenWorker,
+    Told,
+    WantedPool,
+)
+from twofold_operator.planning.planning import plan
+from twofold_operator.planning.settings import PlanSettings
+from twofold_operator.resources import API_VERSION
+
+UID = "11111111-2222-3333-4444-555555555555"
+
+_NEXT = {Phase.PENDING: Phase.STARTING, Phase.STARTING: Phase.READY}
+
+
+@dataclass(slots=True)
+class ManagerDouble:
+    """A pool manager that does what it is told one step at a time, as the real one does."""
+
+    prefix: str
+    told: Told | None = None
+    workers: list[SeenWorker] = field(default_factory=list)
+    is_broken: bool = False
+    """No engine gets ready."""
+    _count: int = 0
+
+    def live(self, free_node: Callable[[Role], str | None]) -> None:
+        """Go one step further. Workers start on a *free_node* of their role."""
+        pools = () if self.told is None else self.told.pools
+        self.workers = [w for w in self.workers if w.phase is not Phase.DRAINING]
+        self._advance(free_node)
+        for pool in pools:
+            members = [w for w in self.workers if self._is_in(w, pool)]
+            for _ in range(pool.replicas - len(members)):
+                worker_id = f"{self.prefix}-{pool.role}-{self._count}"
+                self._count += 1
+                fresh = SeenWorker(worker_id, pool.role, pool.revision, Phase.PENDING)
+                self.workers.append(replace(fresh, standby=pool.standby))
+            for worker in members[pool.replicas :]:
+                self._end(worker)
+            for worker in members[: pool.replicas]:
+                if worker.standby is not pool.standby:
+                    self._replace(worker, standby=pool.standby)
+        for worker in list(self.workers):
+            if not any(self._is_in(worker, pool) for pool in pools):
+                self._end(worker)
+        self._load_adapters()
+
+    def _advance(self, free_node: Callable[[Role], str | None]) -> None:
+        for worker in list(self.workers):
+            if not worker.node:
+                node = free_node(worker.role)
+                if node is None:
+                    continue
+                worker = self._replace(worker, node=node)
+            following = _NEXT.get(worker.phase)
+            if following is not None and not (self.is_broken and following is Phase.READY):
+                self._replace(worker, phase=following)
+
+    def _end(self, worker: SeenWorker) -> None:
+        if worker.phase is Phase.READY:
+            others = [w for w in self.workers if w is not worker]
+            prefills = any(w.role is Role.PREFILL and w.phase is not Phase.DEAD for w in others)
+            readers = any(w.role is Role.DECODE and w.phase is Phase.READY for w in others)
+            if worker.role is Role.DECODE and prefills and not readers:
+                self._replace(worker, standby=True)
+            else:
+                self._replace(worker, phase=Phase.DRAINING)
+        elif worker.phase is not Phase.DRAINING:
+            self.workers.remove(worker)
+
+    def _load_adapters(self) -> None:
+        adapters = () if self.told is None else self.told.adapters
+        loaded = tuple(
+            SeenAdapter(a.name, a.source, "missing" not in a.source, "") for a in adapters
+        )
+        for worker in list(self.workers):
+            if worker.phase is Phase.READY and worker.adapters != loaded:
+                self._replace(worker, adapters=loaded)
+
+    def _replace(self, worker: SeenWorker, **changes: Any) -> SeenWorker:
+        changed = replace(worker, **changes)
+        self.workers[self.workers.index(worker)] = changed
+        return changed
+
+    @staticmethod
+    def _is_in(worker: SeenWorker, pool: WantedPool) -> bool:
+        told = (pool.role, pool.revision)
+        return (worker.role, worker.revision) == told and worker.phase is not Phase.DRAINING
+
+
+class World:
+    """One LLMService in a cluster. ``objects`` holds all but the service, by kind and name."""
+
+    def __init__(
+        self,
+        spec: Mapping[str, Any],
+        *,
+        name: str = "chat",
+        settings: PlanSettings | None = None,
+        now: float = 1_000_000.0,
+    ) -> None:
+        self.settings = settings or PlanSettings(redis_url="redis://:secret@redis:6379/0")
+        self.now = now
+        self.objects: dict[tuple[str, str], dict[str, Any]] = {}
+        self.adapters: list[dict[str, Any]] = []
+        self.managers: dict[str, ManagerDouble] = {}
+        self.unreachable: set[str] = set()
+        self.broken: set[str] = set()
+        """Revisions whose engines never get ready."""
+        self.events: list[RecordEvent] = []
+        self.apis = frozenset({"RayCluster"})
+        self.is_gone = False
+        self._version = 0
+        self.service: dict[str, Any] = {
+            "apiVersion": API_VERSION,
+            "kind": "LLMService",
+            "metadata": {
+                "name": name,
+                "namespace": "models",
+                "uid": UID,
+                "generation": 1,
+                "finalizers": [],
+            },
+            "spec": dict(spec),
+        }
+
+    # What a user does.
+
+    def change(self, spec: Mapping[str, Any]) -> None:
+        if spec != self.service["spec"]:
+            self.service["spec"] = copy.deepcopy(dict(spec))
+            self.service["metadata"]["generation"] += 1
+
+    def scale(self, role: str, replicas: int) -> None:
+        pool = self.objects["WorkerPool", f"{self.name}-{role}"]
+        pool["spec"]["replicas"] = replicas
+        self._touch(pool)
+
+    def delete(self) -> None:
+        self.service["metadata"].setdefault("deletionTimestamp", timestamp(self.now))
+
+    # What an operator does.
+
+    def observed(self) -> Observed:
+        addresses = manager_addresses(self.objects.values())
+        managers = {
+            address: SeenManager(workers=tuple(manager.workers), told=manager.told)
+            for address, manager in self.managers.items()
+            if address in addresses and address not in self.unreachable
+        }
+        return Observed(
+            service=copy.deepcopy(self.service),
+            children=copy.deepcopy(self.objects),
+            adapters=tuple(copy.deepcopy(self.adapters)),
+            managers=managers,
+            apis=self.apis,
+        )
+
+    def plan(self) -> list[Action]:
+        return plan(self.observed(), self.settings, self.now)
+
+    def follow(self, actions: list[Action]) -> None:
+        for action in actions:
+            match action:
+                case AddFinalizer():
+                    self.service["metadata"]["finalizers"] = [names.FINALIZER]
+                case RemoveFinalizer():
+                    self.service["metadata"]["finalizers"] = []
+                    self.is_gone = "deletionTimestamp" in self.service["metadata"]
+                case ApplyObject(manifest):
+                    self._apply(copy.deepcopy(dict(manifest)))
+                case DeleteObject(reference, uid):
+                    self.remove(reference.kind, reference.name, uid)
+                case TellPools(address, told):
+                    if address in self.managers and address not in self.unreachable:
+                        self.managers[address].told = told
+                case SetStatus(reference, status):
+                    self._target(reference.kind, reference.name)["status"] = dict(status)
+                case RecordEvent():
+                    self.events.append(action)
+                case LookAgain():
+                    pass
+
+    # What the rest of the cluster does.
+
+    def live(self, seconds: float = 1.0) -> None:
+        """Let KubeRay, the kubelets and the pool managers go one step further."""
+        self.now += seconds
+        for key, child in list(self.objects.items()):
+            if child["metadata"].get("deletionTimestamp"):
+                self._forget(key)
+        for child in list(self.objects.values()):
+            if child["kind"] == "RayCluster":
+                self._live_pods(child)
+            elif child["kind"] == "Deployment":
+                child["status"] = {"availableReplicas": child["spec"].get("replicas", 1)}
+        homes = {address: home for home in self._homes() if (address := self._address(home))}
+        self.managers = {a: m for a, m in self.managers.items() if a in homes}
+        for address, home in homes.items():
+            prefix = home["metadata"]["name"].removesuffix("-pools")
+            manager = self.managers.setdefault(address, ManagerDouble(prefix))
+            manager.is_broken = self._revision(home) in self.broken
+            manager.live(lambda role, home=home: self._free_node(home, role))  # type: ignore[misc]
+
+    def settle(self, rounds: int = 80) -> int:
+        """Plan, follow and live until nothing is left to do; return after how many rounds."""
+        for count in range(rounds):
+            actions = self.plan()
+            self.follow(actions)
+            before = self.snapshot()
+            self.live()
+            done = all(isinstance(action, LookAgain) for action in actions)
+            if done and before == self.snapshot():
+                return count
+        raise AssertionError(f"not settled after {rounds} rounds: {self.plan()}")
+
+    def snapshot(self) -> Any:
+        workers = [list(manager.workers) for manager in self.managers.values()]
+        return copy.deepcopy((self.service, self.objects, self.adapters, workers))
+
+    @property
+    def name(self) -> str:
+        return str(self.service["metadata"]["name"])
+
+    @property
+    def workers(self) -> list[SeenWorker]:
+        return [worker for manager in self.managers.values() for worker in manager.workers]
+
+    def condition(self, kind: str) -> dict[str, Any]:
+        conditions = self.service.get("status", {}).get("conditions", ())
+        return next((c for c in conditions if c["type"] == kind), {})
+
+    def kinds(self) -> list[str]:
+        return sorted(kind for kind, _ in self.objects)
+
+    def remove(self, kind: str, name: str, uid: str | None = None) -> None:
+        child = self.objects.get((kind, name))
+        if child is None or uid not in (None, child["metadata"]["uid"]):
+            return
+        if kind in ("RayCluster", "Pod"):  # these take their time
+            child["metadata"]["deletionTimestamp"] = timestamp(self.now)
+        else:
+            self._forget((kind, name))
+
+    def _forget(self, key: tuple[str, str]) -> None:
+        child = self.objects.pop(key)
+        if child["kind"] == "RayCluster":
+            for other, pod in list(self.objects.items()):
+                if pod["kind"] == "Pod" and self._revision(pod) == self._revision(child):
+                    del self.objects[other]
+
+    def _apply(self, manifest: dict[str, Any]) -> None:
+        metadata = manifest["metadata"]
+        key = manifest["kind"], metadata["name"]
+        before = self.objects.get(key)
+        kept = {"uid": f"uid-{self._version}", "creationTimestamp": timestamp(self.now)}
+        if before is not None:
+            told = metadata.get("resourceVersion")
+            if told not in (None, before["metadata"]["resourceVersion"]):
+                return  # a conflict
+            kept = {name: before["metadata"][name] for name in kept}
+            if "deletionTimestamp" in before["metadata"]:
+                kept["deletionTimestamp"] = before["metadata"]["deletionTimestamp"]
+            manifest = {**manifest, **({"status": before["status"]} if "status" in before else {})}
+        metadata.update(kept)
+        self.objects[key] = manifest
+        self._touch(manifest)
+
+    def _touch(self, manifest: dict[str, Any]) -> None:
+        self._version += 1
+        manifest["metadata"]["resourceVersion"] = str(self._version)
+
+    def _target(self, kind: str, name: str) -> dict[str, Any]:
+        if kind == "LLMService":
+            return self.service
+        if kind == "LoRAAdapter":
+            return next(a for a in self.adapters if a["metadata"]["name"] == name)
+        return self.objects[kind, name]
+
+    def _homes(self) -> list[dict[str, Any]]:
+        return [
+            child
+            for child in self.objects.values()
+            if self._revision(child) and child["kind"] in ("RayCluster", "Deployment")
+        ]
+
+    def _address(self, home: dict[str, Any]) -> str:
+        return address_of("models", names.pools_name(self.name, self._revision(home)))
+
+    @staticmethod
+    def _revision(child: dict[str, Any]) -> str:
+        labels = child["metadata"].get("labels") or {}
+        return str(labels.get(names.REVISION_LABEL, ""))
+
+    def _live_pods(self, cluster: dict[str, Any]) -> None:
+        """Have as many pods as each group wants; those to delete go first, then whichever."""
+        for group in cluster["spec"]["workerGroupSpecs"]:
+            doomed = group.get("scaleStrategy", {}).get("workersToDelete", ())
+            for pod in doomed:
+                self.objects.pop(("Pod", pod), None)
+            labels = group["template"]["metadata"]["labels"]
+            pods = [p["metadata"]["name"] for p in self._pods_with(labels)]
+            for name in pods[group["replicas"] :]:
+                del self.objects["Pod", name]
+            for _ in range(group["replicas"] - len(pods)):
+                self._version += 1
+                name = f"{cluster['metadata']['name']}-{group['groupName']}-{self._version}"
+                metadata = {"name": name, "namespace": "models", "labels": dict(labels)}
+                pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {**metadata, "uid": name}}
+                self.objects["Pod", name] = pod
+        self._kill_homeless(cluster)
+
+    def _kill_homeless(self, cluster: dict[str, Any]) -> None:
+        manager = self.managers.get(self._address(cluster))
+        for worker in list(manager.workers) if manager else ():
+            if worker.node and ("Pod", worker.node) not in self.objects:
+                index = manager.workers.index(worker)  # type: ignore[union-attr]
+                manager.workers[index] = replace(  # type: ignore[union-attr]
+                    worker, phase=Phase.PENDING, node=""
+                )
+
+    def _pods_with(self, labels: dict[str, str]) -> list[dict[str, Any]]:
+        return [
+            child
+            for child in self.objects.values()
+            if child["kind"] == "Pod" and labels.items() <= child["metadata"]["labels"].items()
+        ]
+
+    def _free_node(self, home: dict[str, Any], role: Role) -> str | None:
+        if home["kind"] == "Deployment":
+            return "elsewhere"
+        labels = names.labels(self.name, role, self._revision(home))
+        busy = {worker.node for worker in self.workers}
+        free = (p["metadata"]["name"] for p in self._pods_with(labels))
+        return next((name for name in free if name not in busy), None)

@@ -1,0 +1,146 @@
+"""What is to be said of a service: its conditions, for people and for programs."""
+
+from twofold_cluster.identity import Role
+from twofold_operator.planning import names
+from twofold_operator.planning.children import ray_cluster
+from twofold_operator.planning.conditions import Verdict
+from twofold_operator.planning.course import Course, Leg
+from twofold_operator.planning.observed import Observed, Phase
+from twofold_operator.planning.rollout import ROLES
+
+RAY_MISSING = (
+    "the cluster has no RayCluster API; install KubeRay's operator, or set spec.ray.address"
+)
+MAX_TROUBLES = 3
+
+
+def verdicts(course: Course, observed: Observed, problem: str | None, now: float) -> list[Verdict]:
+    """Return all conditions. *problem*: why the spec cannot be followed, if it cannot."""
+    pools = {role: _pool_verdict(course, role) for role in ROLES}
+    router = _router_verdict(course, observed)
+    ready = _ready_verdict(course, observed, [*pools.values(), router], problem)
+    return [
+        ready,
+        _progressing_verdict(course, problem, now),
+        _degraded_verdict(course, observed, problem, now),
+        *pools.values(),
+        router,
+    ]
+
+
+def ready_count(course: Course, role: Role) -> int:
+    return sum(leg.stand.active(role) for leg in course.legs)
+
+
+def _pool_verdict(course: Course, role: Role) -> Verdict:
+    kind = f"{str(role).capitalize()}Ready"
+    desired, ready = course.desired[role], ready_count(course, role)
+    if not desired:
+        return Verdict(kind, True, "ScaledToZero", f"no {role} worker is wanted")
+    message = f"{ready} of {desired} {role} workers are ready"
+    if ready >= desired:
+        return Verdict(kind, True, "WorkersReady", message)
+    troubles = _troubles(course.target, role)
+    return Verdict(kind, False, "WorkersMissing", "; ".join([message, *troubles]))
+
+
+def _troubles(leg: Leg, role: Role | None = None) -> list[str]:
+    """Say what workers that are not ready do, the dead first."""
+    found = sorted(
+        (
+            (worker.phase is not Phase.DEAD, f"{worker.worker_id} is {worker.phase}", worker)
+            for worker in leg.stand.workers
+            if role in (None, worker.role) and worker.phase not in (Phase.READY, Phase.DRAINING)
+        ),
+        key=lambda found: found[:2],
+    )
+    return [f"{text}: {w.message}" if w.message else text for _, text, w in found[:MAX_TROUBLES]]
+
+
+def _router_verdict(course: Course, observed: Observed) -> Verdict:
+    name = names.router_name(course.service.metadata.name)
+    status = (observed.children.get(("Deployment", name)) or {}).get("status") or {}
+    available = status.get("availableReplicas") or 0
+    if available:
+        return Verdict("RouterReady", True, "RoutersAvailable", "a router takes requests")
+    message = (
+        "no router is ready; routers wait for the first workers. "
+        f"If workers are ready, see kubectl describe deployment {name}"
+    )
+    return Verdict("RouterReady", False, "RoutersUnavailable", message)
+
+
+def _ready_verdict(
+    course: Course, observed: Observed, parts: list[Verdict], problem: str | None
+) -> Verdict:
+    if problem is not None:
+        message = f"{problem}. The last good spec is served until this is mended"
+        return Verdict("Ready", False, "InvalidSpec", message)
+    if _lacks_ray(course, observed):
+        return Verdict("Ready", False, "RayMissing", RAY_MISSING)
+    for role in ROLES:
+        if course.desired[role] and not any(leg.stand.active(role) for leg in course.legs):
+            part = next(p for p in parts if p.type == f"{str(role).capitalize()}Ready")
+            return Verdict("Ready", False, part.type.replace("Ready", "NotReady"), part.message)
+    if not any(course.desired.values()):
+        message = "no worker is wanted; scale a WorkerPool to serve"
+        return Verdict("Ready", False, "ScaledToZero", message)
+    router = parts[-1]
+    if not router.holds:
+        return Verdict("Ready", False, "RouterNotReady", router.message)
+    return Verdict("Ready", True, "Serving", "requests are served")
+
+
+def _progressing_verdict(course: Course, problem: str | None, now: float) -> Verdict:
+    kind, revision = "Progressing", course.target.revision
+    if problem is not None:
+        return Verdict(kind, False, "InvalidSpec", problem)
+    if _is_overdue(course, now):
+        return Verdict(kind, False, "DeadlineExceeded", _overdue_message(course))
+    if course.is_complete and not course.olds:
+        return Verdict(kind, False, "Complete", f"revision {revision} has all workers")
+    if course.olds:
+        others = ", ".join(leg.revision for leg in course.olds)
+        message = f"revision {revision} takes over from {others}"
+        return Verdict(kind, True, "RollingOut", message)
+    if not course.target.remembered.has_served:
+        return Verdict(kind, True, "Starting", f"revision {revision} starts")
+    return Verdict(kind, True, "Scaling", f"revision {revision} lacks workers")
+
+
+def _degraded_verdict(
+    course: Course, observed: Observed, problem: str | None, now: float
+) -> Verdict:
+    if problem is not None:
+        return Verdict("Degraded", True, "InvalidSpec", problem)
+    if _lacks_ray(course, observed):
+        return Verdict("Degraded", True, "RayMissing", RAY_MISSING)
+    if _is_overdue(course, now):
+        return Verdict("Degraded", True, "DeadlineExceeded", _overdue_message(course))
+    for leg in course.legs:
+        if leg.manager is not None and leg.manager.refusal:
+            message = f"the pool manager of revision {leg.revision} says: {leg.manager.refusal}"
+            return Verdict("Degraded", True, "PoolsRefused", message)
+        if leg.manager is None and leg.home is not None and leg.remembered.has_served:
+            message = f"the pool manager of revision {leg.revision} does not answer"
+            return Verdict("Degraded", True, "ManagerUnreachable", message)
+        dead = [w for w in leg.stand.workers if w.phase is Phase.DEAD]
+        if dead and not leg.aim.is_leaving:
+            return Verdict("Degraded", True, "WorkersDead", "; ".join(_troubles(leg)))
+    return Verdict("Degraded", False, "AsExpected", "nothing is wrong")
+
+
+def _overdue_message(course: Course) -> str:
+    limit = course.service.spec.rollout.ready_deadline_seconds
+    what = f"revision {course.target.revision} lacks workers, and none got ready for {limit} s"
+    if any(leg.stand.serves(course.desired) for leg in course.olds):
+        what += "; the one before keeps serving. Mend the spec, or apply the one before"
+    return "; ".join([what, *_troubles(course.target)])
+
+
+def _is_overdue(course: Course, now: float) -> bool:
+    return course.overdue_at is not None and now >= course.overdue_at
+
+
+def _lacks_ray(course: Course, observed: Observed) -> bool:
+    return course.service.spec.ray.address is None and ray_cluster.KIND not in observed.apis
