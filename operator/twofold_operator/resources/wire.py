@@ -53,7 +53,7 @@ def to_wire(part: msgspec.Struct) -> dict[str, Any]:
     wire = {}
     for field in msgspec.structs.fields(part):
         value = getattr(part, field.name)
-        if field.required or value != _default(field):
+        if value != _default(field):
             wire[field.encode_name] = _plain(value)
     return wire
 
@@ -89,6 +89,7 @@ def _plain(value: Any) -> Any:
 
 
 def _default(field: msgspec.structs.FieldInfo) -> Any:
+    """Return the default of *field*; of a required one msgspec's marker, which no value equals."""
     if field.default_factory is not msgspec.NODEFAULT:
         return field.default_factory()
     return field.default
