@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,6 +22,13 @@ ADMIN_TOKEN = "an-administrator-of-this-test-alone"
 LATER_KINDS = ("policy/v1 PodDisruptionBudget", "autoscaling/v2 HorizontalPodAutoscaler")
 """What the operator and the examples make, and the older API server has not."""
 
+NEEDS_LATER_KINDS = (
+    "ValidatingAdmissionPolicy",
+    "MutatingAdmissionPolicy",
+    "MutatingAdmissionWebhook",
+    "ValidatingAdmissionWebhook",
+)
+"""Admission that would wait for kinds, or versions of them, that the API server has not."""
 CRD_PATH = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 DELEGATIONS_PATH = "/apis/apiregistration.k8s.io/v1/apiservices"
 SERVICES_PATH = "/api/v1/namespaces"
@@ -52,11 +60,14 @@ class ControlPlane:
     collected, but by what the tests do.
     """
 
+    PROGRAMS = ("etcd", "kube-apiserver", "apiextensions-apiserver")
+
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._processes: list[tuple[str, subprocess.Popen[bytes]]] = []
         self._url = ""
         self._custom_url = ""
+        self._delegated: set[str] = set()
 
     @property
     def kubeconfig(self) -> Path:
@@ -98,14 +109,16 @@ class ControlPlane:
         for definition in definitions:
             self._ask(self._custom_url, CRD_PATH, definition)
             path = f"{CRD_PATH}/{definition['metadata']['name']}"
-            self._wait_until(f"{path} is established", lambda p=path: self._is_established(p))
-        groups = {
-            (definition["spec"]["group"], version["name"])
-            for definition in definitions
-            for version in definition["spec"]["versions"]
-        }
-        for group, version in sorted(groups):
-            self._delegate(group, version)
+            self._wait_until(f"{path} is established", partial(self._is_established, path))
+        for definition in definitions:
+            spec = definition["spec"]
+            for version in spec["versions"]:
+                self._delegate(spec["group"], version["name"])
+        for definition in definitions:
+            self._wait_until(
+                f"{definition['metadata']['name']} is served",
+                partial(self._is_served, definition["spec"]),
+            )
 
     def define_loosely(self, api_version: str, kind: str) -> None:
         """Have a kind served whose objects may hold anything, as a stand-in for the real one."""
@@ -173,10 +186,8 @@ class ControlPlane:
                 f"--{purpose}kubeconfig={self.kubeconfig}"
                 for purpose in ("", "authentication-", "authorization-")
             ),
-            # These would watch kinds that the older API server does not have.
             "--enable-priority-and-fairness=false",
-            "--disable-admission-plugins=ValidatingAdmissionPolicy,MutatingAdmissionPolicy,"
-            "MutatingAdmissionWebhook,ValidatingAdmissionWebhook",
+            "--disable-admission-plugins=" + ",".join(NEEDS_LATER_KINDS),
         ]
 
     def _run(self, name: str, *flags: str) -> None:
@@ -289,16 +300,25 @@ class ControlPlane:
                 "service": {**CUSTOM_SERVICE, "port": self._custom_port},
             },
         }
-        self._ask(self._url, DELEGATIONS_PATH, delegation)
-        path = f"{DELEGATIONS_PATH}/{name}"
-        self._wait_until(
-            f"{name} is available", lambda: _has(self._ask(self._url, path), "Available")
-        )
+        if name not in self._delegated:
+            self._ask(self._url, DELEGATIONS_PATH, delegation)
+            self._delegated.add(name)
+
+    def _is_served(self, spec: Manifest) -> bool:
+        """Return whether the API server names the kind among those it has."""
+        names = {
+            resource["name"]
+            for version in spec["versions"]
+            for resource in self._ask(self._url, f"/apis/{spec['group']}/{version['name']}")[
+                "resources"
+            ]
+        }
+        return spec["names"]["plural"] in names
 
 
 def _has(found: Manifest, condition: str) -> bool:
     """Return whether an object's condition is true."""
-    conditions = found.get("status", {}).get("conditions", [])
+    conditions = found.get("status", {}).get("conditions") or []
     return any(each["type"] == condition and each["status"] == "True" for each in conditions)
 
 

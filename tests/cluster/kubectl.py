@@ -50,11 +50,6 @@ class Kubectl:
         content = {"apiVersion": "v1", "kind": "List", "items": list(manifests)}
         return self.run("apply", "-f", "-", *options, given=json.dumps(content))
 
-    def create_all(self, folder: Path) -> None:
-        """``kubectl create`` of the CRDs in *folder*, and wait until they are served."""
-        self.run("create", "--validate=false", "-f", str(folder))
-        self.run("wait", "--for=condition=Established", "-f", str(folder), "--timeout=60s")
-
     def get(self, kind: str, name: str) -> Manifest | None:
         """Return an object, None if there is none."""
         found = self.run("get", kind, name, "--ignore-not-found", "-o", "json")
@@ -66,16 +61,7 @@ class Kubectl:
         )["items"]
         return items
 
-    def can_reach(self) -> bool:
-        try:
-            self.run("version", "--request-timeout=10s")
-        except KubectlError:
-            return False
-        return True
-
-    def wait_for(
-        self, what: str, is_so: Callable[[], Any], seconds: float = SETTLE_SECONDS
-    ) -> Any:
+    def wait_for(self, what: str, is_so: Callable[[], Any], seconds: float = SETTLE_SECONDS) -> Any:
         """Ask until *is_so* returns something true, and return that."""
         give_up_at = time.monotonic() + seconds
         while not (found := is_so()):

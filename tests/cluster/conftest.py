@@ -1,0 +1,72 @@
+"""A real API server for the tests: one of this machine's own, or the one that KUBECONFIG names."""
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from .control_plane import ControlPlane, binaries
+from .kubectl import Kubectl, find_kubectl
+
+REPOSITORY = Path(__file__).parents[2]
+CRDS = REPOSITORY / "deploy" / "crds"
+
+
+@pytest.fixture(scope="session")
+def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """A server of this machine's own, which knows the custom resources."""
+    _need_kubectl()
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl, which makes the server's certificates")
+    if not all((binaries() / name).exists() for name in ControlPlane.PROGRAMS):
+        pytest.skip("no API server here; scripts/kube-apiserver builds it")
+    with ControlPlane(tmp_path_factory.mktemp("control-plane")) as server:
+        server.define([yaml.safe_load(path.read_text()) for path in sorted(CRDS.glob("*.yaml"))])
+        server.define_loosely("ray.io/v1", "RayCluster")
+        yield server
+
+
+@pytest.fixture(scope="session")
+def named_cluster(request: pytest.FixtureRequest) -> Path:
+    """The kubeconfig of the cluster that the user names, with the custom resources defined."""
+    if "cluster" not in request.config.getoption("markexpr"):
+        pytest.skip("only `pytest -m cluster` touches the cluster that KUBECONFIG names")
+    if not os.environ.get("KUBECONFIG"):
+        pytest.skip("KUBECONFIG names no cluster")
+    _need_kubectl()
+    path = Path(os.environ["KUBECONFIG"])
+    kubectl = Kubectl(path)
+    kubectl.run("apply", "--server-side", "--force-conflicts", "-f", str(CRDS))
+    kubectl.run("wait", "--for=condition=Established", "-f", str(CRDS), "--timeout=60s")
+    return path
+
+
+@pytest.fixture(scope="session", params=["local", pytest.param("named", marks=pytest.mark.cluster)])
+def kubeconfig(request: pytest.FixtureRequest) -> Path:
+    """An administrator's of a cluster that knows the custom resources."""
+    if request.param == "local":
+        server: ControlPlane = request.getfixturevalue("control_plane")
+        return server.kubeconfig
+    named: Path = request.getfixturevalue("named_cluster")
+    return named
+
+
+@pytest.fixture
+def kubectl(kubeconfig: Path) -> Iterator[Kubectl]:
+    """The administrator's kubectl, in a namespace of the test's own."""
+    namespace = f"twofold-test-{uuid.uuid4().hex[:8]}"
+    cluster = Kubectl(kubeconfig)
+    cluster.run("create", "namespace", namespace)
+    try:
+        yield Kubectl(kubeconfig, namespace)
+    finally:
+        cluster.run("delete", "namespace", namespace, "--wait=false")
+
+
+def _need_kubectl() -> None:
+    if find_kubectl() is None:
+        pytest.skip("no kubectl; scripts/install-helm installs it")
