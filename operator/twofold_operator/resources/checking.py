@@ -68,10 +68,11 @@ def check_lora_adapter(adapter: LoRAAdapter) -> None:
         InvalidSpecError: it cannot.
     """
     source = parse_source(adapter.spec.source, "spec.source")
-    if source.scheme not in ("hf", "pvc", "path"):
+    if source.scheme not in ("hf", "path"):
         raise InvalidSpecError(
             "spec.source",
-            f"an engine loads no adapter from {source.scheme}://; use hf:// or pvc://",
+            f"no running engine can reach {source.scheme}://; use hf://, or a path that a "
+            "podTemplate of the service has mounted",
         )
 
 

@@ -18,8 +18,8 @@ class LoRAAdapterSpec(Part, frozen=True, kw_only=True):
     name: ModelName | None = None
     """What clients send as the model. Default: the resource's name."""
     source: Annotated[str, Meta(min_length=1, max_length=1024)]
-    """Where the adapter is: hf://ORGANISATION/NAME, pvc://CLAIM/PATH, or an absolute path in the
-    worker image."""
+    """Where the adapter is: hf://ORGANISATION/NAME, or an absolute path in the workers' pods, where
+    a podTemplate may have mounted it. (A volume cannot be added to a pod that runs.)"""
 
 
 class AdapterOnWorker(Part, frozen=True, kw_only=True):

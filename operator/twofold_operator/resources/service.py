@@ -43,6 +43,11 @@ class LLMServiceSpec(Part, frozen=True, kw_only=True):
     observability: Observability = Observability()
     rollout: Rollout = Rollout()
 
+    @property
+    def simulator(self) -> Sim:
+        """Return how engines without a model behave; with engine sim only."""
+        return self.sim or Sim()
+
     def pool(self, role: PoolRole) -> Pool:
         return self.prefill if role == "prefill" else self.decode
 

@@ -110,8 +110,8 @@ RULES: Mapping[type[msgspec.Struct], tuple[Rule, ...]] = {
         _unchanging("service"),
         _unchanging("name", optional=True),
         Rule(
-            "self.source.startsWith('/') || self.source.matches('^(hf|pvc)://[^/]')",
-            "source must begin with hf:// or pvc://, or be an absolute path",
+            "self.source.startsWith('/') || self.source.startsWith('hf://')",
+            "source must begin with hf:// or be an absolute path",
             ".source",
         ),
     ),

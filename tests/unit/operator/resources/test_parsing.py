@@ -88,8 +88,9 @@ def test_an_adapter_is_served_by_its_name_or_that_of_its_resource() -> None:
     assert parse_lora_adapter(named).served_name == "sql"
 
 
-def test_an_adapter_that_no_engine_can_load_is_refused() -> None:
-    spec = {"service": "llama", "source": "oci://registry/adapter:1"}
+@pytest.mark.parametrize("source", ["oci://registry/adapter:1", "pvc://claim/a", "s3://bucket/a"])
+def test_an_adapter_that_no_running_engine_can_reach_is_refused(source: str) -> None:
+    spec = {"service": "llama", "source": source}
 
     with pytest.raises(InvalidSpecError, match=r"^spec\.source: "):
         parse_lora_adapter({"metadata": {"name": "a"}, "spec": spec})

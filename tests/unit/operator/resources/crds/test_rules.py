@@ -147,9 +147,9 @@ def test_all_else_may_change(admit: Admit, old: dict[str, Any], new: dict[str, A
 
 
 def test_an_adapter_comes_from_where_an_engine_can_load_it(admit: Admit) -> None:
-    [refusal] = admit(_object("LoRAAdapter", service="a", source="s3://bucket/path"))
+    [refusal] = admit(_object("LoRAAdapter", service="a", source="pvc://claim/path"))
 
-    assert "source must begin with hf:// or pvc://" in refusal
+    assert "source must begin with hf:// or be" in refusal
 
 
 def test_each_rule_blames_a_field_that_there_is() -> None:
