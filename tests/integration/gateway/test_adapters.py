@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from twofold_cluster.errors import Fault
 from twofold_router.testing import MODEL
 
 if TYPE_CHECKING:
@@ -96,11 +97,16 @@ async def test_what_an_adapter_has_computed_is_released_by_a_worker_that_has_it(
         client = await cluster.leaving_client(model=TUNED)
         await cluster.eventually(lambda: cluster["p1"].received)
         await client.leave()
+        cluster["d2"].behaviour.refusal = Fault.DECODE_BUSY
         cluster["p1"].behaviour.gate.set()
-        await cluster.eventually(lambda: cluster.metric("releases_total", outcome="released"))
+        await cluster.eventually(lambda: cluster["d2"].received)
+        cluster["d2"].behaviour.refusal = None
+        await cluster.eventually(
+            lambda: cluster.metric("releases_total", outcome="released"), seconds=60.0
+        )
 
         assert not cluster["d1"].received
-        assert [leg.body["model"] for leg in cluster["d2"].received] == [TUNED]
+        assert {leg.body["model"] for leg in cluster["d2"].received} == {TUNED}
 
 
 async def test_requests_for_an_adapter_and_its_model_go_on_side_by_side(
