@@ -8,8 +8,7 @@ import msgspec
 
 from twofold_operator.planning.names import APPLIED_ANNOTATION
 from twofold_operator.planning.observed import Manifest
-from twofold_operator.planning.quantities import amount_of
-from twofold_operator.resources import WORKER_POOL
+from twofold_operator.resources import WORKER_POOL, parse_quantity
 
 _ITEM_KEYS = ("name", "mountPath", "containerPort", "port", "uid", "type", "topologyKey")
 _AMOUNTS = frozenset({"requests", "limits", "sizeLimit", "maxUnavailable", "averageValue"})
@@ -89,6 +88,6 @@ def _key_of(items: list[Any] | tuple[Any, ...]) -> str | None:
 
 def _is_same_amount(wanted: Any, observed: Any) -> bool:
     try:
-        return amount_of(wanted) == amount_of(observed)
+        return parse_quantity(wanted) == parse_quantity(observed)
     except (TypeError, ValueError):
         return False

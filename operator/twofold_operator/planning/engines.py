@@ -1,38 +1,33 @@
 """What a pool manager is told of a service: pools, engines and adapters in vLLM's words."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from twofold_cluster.identity import Role
 from twofold_operator.planning.observed import WantedAdapter, WantedEngine, WantedPool
-from twofold_operator.planning.quantities import amount_of
 from twofold_operator.planning.rollout import ROLES, Aim
-from twofold_operator.resources import LLMService, LLMServiceSpec, LoRAAdapter, Pool, PoolRole
+from twofold_operator.resources import (
+    LLMService,
+    LLMServiceSpec,
+    LoRAAdapter,
+    Pool,
+    PoolRole,
+    Source,
+    parse_quantity,
+    parse_source,
+)
 
 MODEL_PATH = "/models"
 """Where a pod has what a pvc:// or oci:// source names."""
 
+CLAIMS_PATH = "/claims"
+"""Where a pod has other claims, by their names, if the pod template mounts them."""
+
 DEFAULT_CPUS = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where a model or an adapter is, in parts: ``scheme://name/path``."""
-
-    scheme: str
-    name: str
-    path: str = ""
-
-
 def source_of(text: str) -> Source:
-    """Take a source apart; a plain path has the scheme ``path``."""
-    scheme, separator, rest = text.partition("://")
-    if not separator:
-        return Source("path", text)
-    if scheme == "pvc":
-        name, _, path = rest.partition("/")
-        return Source(scheme, name, path)
-    return Source(scheme, rest)
+    """Take a source apart that is known to be good."""
+    return parse_source(text, "source")
 
 
 def model_path(text: str) -> str:
@@ -41,10 +36,10 @@ def model_path(text: str) -> str:
     match source.scheme:
         case "pvc" | "oci":
             return f"{MODEL_PATH}/{source.path}".rstrip("/")
-        case "s3":
-            return text
+        case "hf":
+            return source.location
         case _:
-            return source.name
+            return text
 
 
 def pools_of(service: LLMService, revision: str, aim: Aim) -> tuple[WantedPool, ...]:
@@ -92,21 +87,28 @@ def engine_of(service: LLMService, role: Role) -> WantedEngine:
 def cpus_of(pool: Pool) -> float:
     """Return how many whole CPUs a worker counts with; at least 1, as an engine needs a thread."""
     told = pool.resources.limits.get("cpu", pool.resources.requests.get("cpu"))
-    return DEFAULT_CPUS if told is None else max(1.0, float(int(amount_of(told))))
+    return DEFAULT_CPUS if told is None else max(1.0, float(int(parse_quantity(told))))
 
 
-def adapters_of(adapters: Iterable[LoRAAdapter]) -> tuple[WantedAdapter, ...]:
+def adapters_of(service: LLMService, adapters: Iterable[LoRAAdapter]) -> tuple[WantedAdapter, ...]:
     """Return what the managers are told of *adapters*, in order of their names."""
     return tuple(
-        WantedAdapter(name, model_path(source))
+        WantedAdapter(name, adapter_path(service, source))
         for name, source in sorted((a.served_name, a.spec.source) for a in adapters)
     )
 
 
+def adapter_path(service: LLMService, text: str) -> str:
+    """Return an adapter's source as vLLM takes it."""
+    source = source_of(text)
+    model = source_of(service.spec.model.source)
+    if source.scheme == "pvc" and (model.scheme, model.location) != ("pvc", source.location):
+        return f"{CLAIMS_PATH}/{source.location}/{source.path}".rstrip("/")
+    return model_path(text)
+
+
 def _sim_arguments(spec: LLMServiceSpec) -> tuple[str, ...]:
-    if spec.sim is None:
-        return ()
-    return (f"--profile={spec.sim.profile}", *spec.sim.args)
+    return (f"--profile={spec.simulator.profile}", *spec.simulator.args)
 
 
 def _vllm_arguments(spec: LLMServiceSpec) -> tuple[str, ...]:

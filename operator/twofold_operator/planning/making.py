@@ -95,16 +95,22 @@ def _of_revision(leg: Leg, observed: Observed, settings: PlanSettings) -> Iterat
     if leg.service.spec.ray.address is not None:
         yield pool_manager.external_manager(leg.service, leg.revision, image, settings)
     elif ray_cluster.KIND in observed.apis:
-        replicas = {role: _pods(leg, role) for role in ROLES}
+        replicas = {role: _pods(leg, observed, role) for role in ROLES}
         doomed = {role: _doomed(leg, observed, role, replicas[role]) for role in ROLES}
         yield ray_cluster.ray_cluster(leg.service, leg.revision, image, settings, replicas, doomed)
 
 
-def _pods(leg: Leg, role: Role) -> int:
-    """Return how many pods a role has: also those whose workers have not finished."""
+def _pods(leg: Leg, observed: Observed, role: Role) -> int:
+    """Return how many pods a role has: also those whose workers have not finished.
+
+    While the pod of any worker is not known none goes: it might be that one.
+    """
+    workers = [worker for worker in leg.stand.workers if worker.role is role]
     there = leg.stand.present(role)
     if not leg.stand.is_known:
         there = replicas_seen(leg.home).get(role, 0)
+    elif any(not worker.node for worker in workers):
+        there = max(there, len(_pod_names(leg, observed, role)))
     return max(leg.aim.of(role), there)
 
 
@@ -112,17 +118,21 @@ def _doomed(leg: Leg, observed: Observed, role: Role, replicas: int) -> list[str
     """Return the names of pods that nobody works in any more, as many as there are too many."""
     if not leg.stand.is_known:
         return []
+    pods = _pod_names(leg, observed, role)
+    busy = {worker.node for worker in leg.stand.workers}
+    surplus = max(0, len(pods) - replicas)
+    return sorted(pods - busy)[:surplus]
+
+
+def _pod_names(leg: Leg, observed: Observed, role: Role) -> set[str]:
     selected = names.labels(leg.service.metadata.name, role, leg.revision)
-    pods = [
+    return {
         child["metadata"]["name"]
         for child in observed.children.values()
         if child["kind"] == "Pod"
         and not child["metadata"].get("deletionTimestamp")
         and selected.items() <= (child["metadata"].get("labels") or {}).items()
-    ]
-    busy = {worker.node for worker in leg.stand.workers}
-    surplus = max(0, len(pods) - replicas)
-    return sorted(set(pods) - busy)[:surplus]
+    }
 
 
 def _worker_pool(course: Course, observed: Observed, role: Role) -> Manifest | None:

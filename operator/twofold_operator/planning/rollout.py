@@ -57,11 +57,12 @@ class Stand:
             w.role is role and w.phase is Phase.READY and not w.standby for w in self.workers
         )
 
-    def serves(self, desired: Counts) -> bool:
-        """Tell whether it has a worker of each role that is wanted, as far as is known."""
+    def can_serve(self, desired: Counts) -> bool:
+        """Tell whether it has a worker of each role that is wanted, as far as is known. One on
+        standby counts: it can be called back."""
         if not self.is_known:
             return self.has_served
-        return all(self.active(role) > 0 for role in needed(desired))
+        return all(self.ready(role) > 0 for role in needed(desired))
 
     def _count(self, role: Role, phase: Phase | None = None) -> int:
         return sum(w.role is role and phase in (None, w.phase) for w in self.workers)
@@ -101,7 +102,7 @@ def aims(target: Stand, olds: Sequence[Stand], desired: Counts, surge: Counts) -
     living = [old for old in olds if old.has_served]
     found = {old.revision: Aim(is_leaving=True, ends_now=True) for old in olds}
     serving = sorted(
-        (old for old in living if old.serves(desired)),
+        (old for old in living if old.can_serve(desired)),
         key=lambda old: min((old.staying(role) for role in needed(desired)), default=0),
         reverse=True,
     )

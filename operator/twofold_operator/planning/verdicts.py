@@ -133,7 +133,7 @@ def _degraded_verdict(
 def _overdue_message(course: Course) -> str:
     limit = course.service.spec.rollout.ready_deadline_seconds
     what = f"revision {course.target.revision} lacks workers, and none got ready for {limit} s"
-    if any(leg.stand.serves(course.desired) for leg in course.olds):
+    if any(leg.stand.can_serve(course.desired) for leg in course.olds):
         what += "; the one before keeps serving. Mend the spec, or apply the one before"
     return "; ".join([what, *_troubles(course.target)])
 

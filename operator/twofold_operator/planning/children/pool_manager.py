@@ -15,7 +15,7 @@ _REQUESTS = ResourceRequirements(requests={"cpu": "100m", "memory": "512Mi"})
 
 
 def manager_container(
-    service: LLMService, image: str, arguments: list[str], prefix: str
+    service: LLMService, image: str, settings: PlanSettings, arguments: list[str], prefix: str
 ) -> dict[str, Any]:
     return {
         "name": "pools",
@@ -27,14 +27,11 @@ def manager_container(
             f"--worker-prefix={prefix}",
             f"--listen=0.0.0.0:{names.POOLS_PORT}",
             f"--engine={service.spec.engine}",
+            f"--drain-seconds={settings.drain_seconds:g}",
             *arguments,
         ],
-        "env": [
-            *pods.scratch_environment(),
-            *pods.redis_environment(service),
-            {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
-        ],
-        "ports": [{"name": "pools", "containerPort": names.POOLS_PORT}],
+        "env": [*pods.scratch_environment(), *pods.redis_environment(service)],
+        "ports": [{"name": "pools", "containerPort": names.POOLS_PORT, "protocol": "TCP"}],
         "readinessProbe": {"tcpSocket": {"port": names.POOLS_PORT}, "periodSeconds": 5},
         "resources": pods.resources_of(ResourceRequirements(), _REQUESTS),
         "securityContext": pods.container_security(),
@@ -55,7 +52,14 @@ def pools_service(service: LLMService, revision: str) -> dict[str, Any]:
         revision=revision,
         spec={
             "selector": selector(service, component) | {names.REVISION_LABEL: revision},
-            "ports": [{"name": "grpc", "port": names.POOLS_PORT, "targetPort": "pools"}],
+            "ports": [
+                {
+                    "name": "grpc",
+                    "port": names.POOLS_PORT,
+                    "protocol": "TCP",
+                    "targetPort": "pools",
+                }
+            ],
             # A manager that is not ready yet has something to tell.
             "publishNotReadyAddresses": True,
         },
@@ -75,6 +79,7 @@ def external_manager(
     container = manager_container(
         service,
         image,
+        settings,
         [f"--ray={address}", "--join"],
         names.cluster_name(name, revision),
     )

@@ -70,7 +70,7 @@ def _head(service: LLMService, revision: str, image: str, settings: PlanSettings
     prefix = names.cluster_name(service.metadata.name, revision)
     ray = _ray_container(service, image, "ray-head", GCS_PORT)
     ray["resources"] = pods.resources_of(service.spec.ray.head_resources, _HEAD_REQUESTS)
-    manager = manager_container(service, image, [f"--ray=127.0.0.1:{GCS_PORT}"], prefix)
+    manager = manager_container(service, image, settings, [f"--ray=127.0.0.1:{GCS_PORT}"], prefix)
     # A driver talks to its node through files in /tmp and shared memory.
     manager["volumeMounts"].append(_SHARED_MEMORY_MOUNT)
     labels = names.labels(service.metadata.name, HEAD_COMPONENT, revision)
@@ -115,6 +115,9 @@ def _worker(service: LLMService, image: str, role: Role) -> dict[str, Any]:
     spec = service.spec
     pool = pool_of(spec, role)
     container = _ray_container(service, image, "worker", RAYLET_PORT)
+    # Kubernetes' node, where transfers find shared memory; Ray's node is the pod.
+    node = {"fieldRef": {"fieldPath": "spec.nodeName"}}
+    container["env"].append({"name": "TWOFOLD_NODE", "valueFrom": node})
     defaults = _SIM_REQUESTS if spec.engine == "sim" else _VLLM_REQUESTS
     resources = pods.resources_of(pool.resources, defaults)
     amounts = {}
@@ -177,9 +180,9 @@ def _pod(
 def _mount_model(service: LLMService, pod: dict[str, Any]) -> None:
     source = source_of(service.spec.model.source)
     if source.scheme == "pvc":
-        volume = {"persistentVolumeClaim": {"claimName": source.name, "readOnly": True}}
+        volume = {"persistentVolumeClaim": {"claimName": source.location, "readOnly": True}}
     elif source.scheme == "oci":
-        volume = {"image": {"reference": source.name}}
+        volume = {"image": {"reference": source.location}}
     else:
         return
     pod["volumes"].append({"name": "model", **volume})

@@ -10,8 +10,10 @@ from twofold_operator.resources import LLMService, ResourceRequirements
 
 COMPONENT = "router"
 
+DELAY_SECONDS = 5
+"""Until all who send requests know that a router leaves."""
 DRAIN_SECONDS = 60
-GRACE_SECONDS = DRAIN_SECONDS + 30
+GRACE_SECONDS = DELAY_SECONDS + DRAIN_SECONDS + 25
 
 _KEYS_PATH = "/etc/twofold/keys"
 _REQUESTS = ResourceRequirements(requests={"cpu": "250m", "memory": "256Mi"})
@@ -41,7 +43,14 @@ def router_service(service: LLMService) -> dict[str, Any]:
         COMPONENT,
         spec={
             "selector": selector(service, COMPONENT),
-            "ports": [{"name": "http", "port": service.spec.gateway.port, "targetPort": "http"}],
+            "ports": [
+                {
+                    "name": "http",
+                    "port": service.spec.gateway.port,
+                    "protocol": "TCP",
+                    "targetPort": "http",
+                }
+            ],
         },
     )
 
@@ -96,7 +105,7 @@ def _pod(service: LLMService, settings: PlanSettings, labels: dict[str, str]) ->
         "command": ["python", "-m", "twofold_router"],
         "args": _arguments(service),
         "env": [*pods.scratch_environment(), *pods.redis_environment(service)],
-        "ports": [{"name": "http", "containerPort": names.ROUTER_PORT}],
+        "ports": [{"name": "http", "containerPort": names.ROUTER_PORT, "protocol": "TCP"}],
         "readinessProbe": {"httpGet": {"path": "/ready", "port": "http"}, "periodSeconds": 2},
         "livenessProbe": {
             "httpGet": {"path": "/health", "port": "http"},
@@ -146,11 +155,11 @@ def _arguments(service: LLMService) -> list[str]:
         f"--max-unprefilled-tokens={routing.max_unprefilled_tokens}",
         f"--min-uncached-tokens={ways.min_uncached_tokens}",
         f"--on-no-prefill={ways.on_no_prefill}",
+        f"--on-transfer-failure={ways.on_transfer_failure}",
+        f"--drain-delay={DELAY_SECONDS}",
         f"--drain-timeout={DRAIN_SECONDS}",
         f"--class={_default_class(service)}",
     ]
-    if ways.on_transfer_failure != "retry":
-        arguments.append(f"--on-transfer-failure={ways.on_transfer_failure}")
     if not ways.enabled:
         arguments.append("--no-disaggregation")
     if spec.gateway.keys_secret is None:
