@@ -1,0 +1,1 @@
+"""Dashboards and alerts as data, and what is written of them: ``python -m deploy.dashboards``."""
