@@ -1,0 +1,14 @@
+"""How a client of ours is let in where a kubeconfig lets kubectl in."""
+
+from pathlib import Path
+
+import pytest
+
+from twofold_operator.cluster_api import Access, find_access
+
+
+def access_of(kubeconfig: Path) -> Access:
+    """Read *kubeconfig* as the operator does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KUBECONFIG", str(kubeconfig))
+        return find_access()

@@ -1,0 +1,220 @@
+"""What a cluster has and this API server has not: controllers, kubelets, KubeRay, pool managers.
+
+As little of each as a service needs to live: Deployments are available, RayClusters have their
+pods, what lost its owner is collected, and a pool manager answers behind each of its Services.
+"""
+
+import threading
+from typing import Any, Self
+
+import httpx
+
+from twofold_cluster.identity import Role
+from twofold_operator.planning import manager_addresses, names
+
+from .managers import StandInManager
+from .name_proxy import NameProxy
+
+STEP_SECONDS = 0.2
+Manifest = dict[str, Any]
+
+CHILDREN = (
+    "api/v1 configmaps",
+    "api/v1 secrets",
+    "api/v1 services",
+    "api/v1 pods",
+    "apis/apps/v1 deployments",
+    "apis/autoscaling/v2 horizontalpodautoscalers",
+    "apis/networking.k8s.io/v1 networkpolicies",
+    "apis/policy/v1 poddisruptionbudgets",
+    "apis/ray.io/v1 rayclusters",
+    "apis/serving.twofold.dev/v1alpha1 workerpools",
+)
+
+
+class StandIns:
+    """Plays the rest of the cluster in one namespace, a step every fifth of a second."""
+
+    def __init__(self, server: str, token: str, namespace: str, proxy: NameProxy) -> None:
+        self._namespace = namespace
+        self._proxy = proxy
+        self._client = httpx.Client(
+            base_url=server,
+            headers={"Authorization": f"Bearer {token}"},
+            verify=False,
+            timeout=60,
+        )
+        self._ends = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._pods_made = 0
+        self.broken: set[str] = set()
+        """Revisions whose engines never get ready."""
+        self.managers: dict[str, StandInManager] = {}
+        """By address."""
+        self.error: Exception | None = None
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ends.set()
+        self._thread.join()
+        for manager in self.managers.values():
+            manager.close()
+        self._client.close()
+        if self.error is not None:
+            raise self.error
+
+    def _run(self) -> None:
+        try:
+            while not self._ends.wait(STEP_SECONDS):
+                self._step()
+        except Exception as error:  # noqa: BLE001 raised again where the test ends
+            self.error = error
+
+    def _step(self) -> None:
+        services = self._list("apis/serving.twofold.dev/v1alpha1 llmservices")
+        children = [child for kind in CHILDREN for child in self._list(kind)]
+        children = self._collect(children, services)
+        clusters = [child for child in children if child["kind"] == "RayCluster"]
+        pods = [child for child in children if child["kind"] == "Pod"]
+        for child in children:
+            if child["kind"] == "Deployment":
+                self._make_available(child)
+        for cluster in clusters:
+            self._make_pods(cluster, pods)
+        homes = clusters + [child for child in children if child["kind"] == "Deployment"]
+        self._live_managers(children, homes, pods)
+
+    def _collect(self, children: list[Manifest], services: list[Manifest]) -> list[Manifest]:
+        """Delete what has no owner any more, as the garbage collector does; return the others."""
+        owners = {each["metadata"]["uid"] for each in [*services, *children]}
+        kept = []
+        for child in children:
+            wanted = child["metadata"].get("ownerReferences", [])
+            if wanted and not any(owner["uid"] in owners for owner in wanted):
+                self._ask("DELETE", self._path(child), {"gracePeriodSeconds": 0})
+            else:
+                kept.append(child)
+        return kept
+
+    def _make_available(self, deployment: Manifest) -> None:
+        replicas = deployment["spec"].get("replicas", 1)
+        status = {
+            "observedGeneration": deployment["metadata"]["generation"],
+            **dict.fromkeys(
+                ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas"), replicas
+            ),
+        }
+        if status.items() <= deployment.get("status", {}).items():
+            return
+        path = f"{self._path(deployment)}/status"
+        self._ask("PATCH", path, {"status": status}, "application/merge-patch+json")
+
+    def _make_pods(self, cluster: Manifest, pods: list[Manifest]) -> None:
+        """Have as many pods as each group wants; those to delete go first."""
+        for group in cluster["spec"]["workerGroupSpecs"]:
+            labels = group["template"]["metadata"]["labels"]
+            there = [pod for pod in pods if labels.items() <= pod["metadata"]["labels"].items()]
+            doomed = set(group.get("scaleStrategy", {}).get("workersToDelete", ()))
+            there.sort(key=lambda pod: pod["metadata"]["name"] not in doomed)
+            surplus = max(0, len(there) - group["replicas"])
+            for pod in there[:surplus]:
+                self._ask("DELETE", self._path(pod), {"gracePeriodSeconds": 0})
+                pods.remove(pod)
+            for _ in range(group["replicas"] - len(there)):
+                self._make_pod(cluster, group["groupName"], labels)
+
+    def _make_pod(self, cluster: Manifest, group: str, labels: dict[str, str]) -> None:
+        self._pods_made += 1
+        metadata = cluster["metadata"]
+        owner = {name: cluster[name] for name in ("apiVersion", "kind")}
+        owner |= {name: metadata[name] for name in ("name", "uid")}
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {
+                "name": f"{metadata['name']}-{group}-{self._pods_made}",
+                "labels": labels,
+                "ownerReferences": [owner],
+            },
+            "spec": {"containers": [{"name": "worker", "image": "nobody-starts-it"}]},
+        }
+        self._ask("POST", f"/api/v1/namespaces/{self._namespace}/pods", pod)
+
+    def _live_managers(
+        self, children: list[Manifest], homes: list[Manifest], pods: list[Manifest]
+    ) -> None:
+        wanted = {}
+        for service in (child for child in children if child["kind"] == "Service"):
+            home = _home_of(service, homes)
+            for address in manager_addresses([service]) if home else ():
+                wanted[address] = home
+        for address in self.managers.keys() - wanted.keys():
+            self._proxy.ports.pop(address.rpartition(":")[0])
+            self.managers.pop(address).close()
+        for address, home in wanted.items():
+            assert home is not None
+            if address not in self.managers:
+                prefix = home["metadata"]["name"].removesuffix("-pools")
+                manager = StandInManager(prefix)
+                self.managers[address] = manager
+                self._proxy.ports[address.rpartition(":")[0]] = manager.port
+            self._live(self.managers[address], home, pods)
+
+    def _live(self, manager: StandInManager, home: Manifest, pods: list[Manifest]) -> None:
+        revision = home["metadata"]["labels"][names.REVISION_LABEL]
+
+        def free_node(role: Role) -> str | None:
+            if home["kind"] == "Deployment":
+                return "elsewhere"
+            busy = {worker.node for worker in manager._double.workers}
+            for pod in pods:
+                labels = pod["metadata"]["labels"]
+                found = labels.get(names.COMPONENT_LABEL), labels.get(names.REVISION_LABEL)
+                if found == (str(role), revision) and pod["metadata"]["name"] not in busy:
+                    return str(pod["metadata"]["name"])
+            return None
+
+        manager.live(free_node, is_broken=revision in self.broken)
+
+    def _list(self, kind: str) -> list[Manifest]:
+        prefix, plural = kind.split()
+        found = self._ask("GET", f"/{prefix}/namespaces/{self._namespace}/{plural}")
+        version = found["apiVersion"]
+        kind_name = found["kind"].removesuffix("List")
+        return [{"apiVersion": version, "kind": kind_name, **item} for item in found["items"]]
+
+    def _path(self, child: Manifest) -> str:
+        version = child["apiVersion"]
+        root = "apis" if "/" in version else "api"
+        plural = "networkpolicies" if child["kind"] == "NetworkPolicy" else None
+        plural = plural or f"{child['kind'].lower()}s"
+        name = child["metadata"]["name"]
+        return f"/{root}/{version}/namespaces/{self._namespace}/{plural}/{name}"
+
+    def _ask(
+        self, method: str, path: str, body: Manifest | None = None, kind: str = "application/json"
+    ) -> Manifest:
+        """Ask the API server; what has gone or has changed meanwhile is seen at the next step."""
+        answer = self._client.request(method, path, json=body, headers={"Content-Type": kind})
+        if answer.status_code not in (404, 409):
+            answer.raise_for_status()
+        found: Manifest = answer.json()
+        return found
+
+
+def _home_of(service: Manifest, homes: list[Manifest]) -> Manifest | None:
+    """Return the RayCluster or Deployment whose pod a Service selects."""
+    wanted = service["spec"].get("selector", {}).get(names.REVISION_LABEL)
+    instance = service["metadata"].get("labels", {}).get(names.INSTANCE_LABEL)
+    if wanted is None:
+        return None
+    for home in homes:
+        labels = home["metadata"].get("labels", {})
+        found = labels.get(names.REVISION_LABEL), labels.get(names.INSTANCE_LABEL)
+        is_leaving = "deletionTimestamp" in home["metadata"]
+        if found == (wanted, instance) and not is_leaving:
+            return home
+    return None
