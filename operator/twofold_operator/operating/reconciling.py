@@ -1,0 +1,188 @@
+"""The loop: look at a service, plan, act; again whenever something of it changes."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from twofold_operator.cluster_api import (
+    ClusterApiError,
+    ConflictError,
+    InvalidObjectError,
+    NotFoundError,
+    ServiceKey,
+    Store,
+)
+from twofold_operator.operating.acting import Actor
+from twofold_operator.operating.metrics import OperatorMetrics
+from twofold_operator.operating.waiting import WaitingKeys
+from twofold_operator.planning import PlanSettings, manager_addresses, plan
+from twofold_operator.planning.actions import LookAgain, RecordEvent
+from twofold_operator.planning.observed import Manifest
+from twofold_operator.pool_managers import ManagerUnreachableError, PoolManagers
+
+_log = logging.getLogger(__name__)
+
+Result = Literal["settled", "changed", "conflict", "waiting", "failed"]
+
+CONFLICT_SECONDS = 0.5
+"""For the watch to bring what somebody else wrote."""
+MAX_CHANGING_ROUNDS = 30
+"""After so many rounds in a row that wrote something, somebody fights us: we answer slower."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Between tries that fail."""
+
+    min_seconds: float
+    max_seconds: float
+
+    def after(self, failures: int) -> float:
+        return min(self.max_seconds, self.min_seconds * 2.0 ** min(failures - 1, 30))
+
+
+class Reconciler:
+    """Reconciles the services that wait, some at a time, each by one worker at a time."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        managers: PoolManagers,
+        actor: Actor,
+        waiting: WaitingKeys[ServiceKey],
+        metrics: OperatorMetrics,
+        settings: PlanSettings,
+        backoff: Backoff,
+        apis: Callable[[], frozenset[str]],
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._managers = managers
+        self._actor = actor
+        self._waiting = waiting
+        self._metrics = metrics
+        self._settings = settings
+        self._backoff = backoff
+        self._apis = apis
+        self._wall_clock = wall_clock
+        self._failures: dict[ServiceKey, int] = {}
+        self._changing: dict[ServiceKey, int] = {}
+        self._not_before: dict[ServiceKey, float] = {}
+
+    async def work(self) -> None:
+        """Reconcile one service after another until cancelled."""
+        while True:
+            key = await self._waiting.take()
+            try:
+                await self._reconcile_counted(key)
+            finally:
+                self._waiting.done(key)
+
+    async def _reconcile_counted(self, key: ServiceKey) -> None:
+        began = time.monotonic()
+        try:
+            result: Result = await self.reconcile(key)
+        except Exception as error:  # noqa: BLE001 logged and counted; the others go on
+            result = "failed"
+            self._metrics.errors.labels(type(error).__name__).inc()
+            self._fail(key, error)
+        self._metrics.reconciliations.labels(result).inc()
+        self._metrics.seconds.observe(time.monotonic() - began)
+
+    async def reconcile(self, key: ServiceKey) -> Result:
+        """Plan for one service and carry the plan out.
+
+        Raises:
+            ClusterApiError: an action failed in a way that waiting may not mend.
+        """
+        observed = self._store.observed(key)
+        if observed is None:
+            self._forget(key)
+            return "settled"
+        if (wait_seconds := self._not_before.get(key, 0.0) - time.monotonic()) > 0:
+            self._waiting.add_later(key, wait_seconds)
+            return "waiting"
+        self._managers.follow(key, manager_addresses(observed.children.values()))
+        observed = replace(observed, managers=self._managers.seen(key), apis=self._apis())
+        actions = plan(observed, self._settings, self._wall_clock())
+        is_changing = False
+        for action in actions:
+            if isinstance(action, LookAgain):
+                self._waiting.add_later(key, action.after_seconds)
+                continue
+            self._metrics.actions.labels(type(action).__name__).inc()
+            is_changing = True
+            try:
+                await self._actor.act(key, observed.service, action)
+            except ConflictError as error:
+                _log.info("somebody else wrote", extra=_about(key, error))
+                self._waiting.add_later(key, CONFLICT_SECONDS)
+                return "conflict"
+            except NotFoundError as error:
+                _log.info("went meanwhile", extra=_about(key, error))
+                await self._actor.look(key)
+                self._waiting.add_later(key, self._again_seconds(key))
+                return "conflict"
+            except ManagerUnreachableError as error:
+                _log.info("a pool manager does not answer", extra=_about(key, error))
+                self._waiting.add_later(key, self._again_seconds(key))
+                return "waiting"
+            except InvalidObjectError as error:
+                await self._say_refused(key, observed.service, error)
+                raise
+        self._failures.pop(key, None)
+        self._pace(key, is_changing)
+        return "changed" if is_changing else "settled"
+
+    def _pace(self, key: ServiceKey, is_changing: bool) -> None:
+        """Answer slower and slower to whoever undoes what we write, again and again."""
+        self._not_before.pop(key, None)
+        if not is_changing:
+            self._changing.pop(key, None)
+            return
+        rounds = self._changing[key] = self._changing.get(key, 0) + 1
+        too_many = rounds - MAX_CHANGING_ROUNDS
+        if too_many == 0:
+            _log.warning("does not settle; does somebody fight us?", extra=_about(key))
+        if too_many >= 0:
+            self._not_before[key] = time.monotonic() + self._backoff.after(too_many + 1)
+
+    def _forget(self, key: ServiceKey) -> None:
+        self._managers.follow(key, ())
+        for known in (self._failures, self._changing, self._not_before):
+            known.pop(key, None)
+
+    def _fail(self, key: ServiceKey, error: Exception) -> None:
+        seconds = self._again_seconds(key)
+        extra = _about(key, error) | {"again_after_seconds": round(seconds, 3)}
+        if isinstance(error, ClusterApiError):
+            _log.warning("could not reconcile", extra=extra)
+        else:
+            _log.error("could not reconcile", extra=extra, exc_info=error)
+        self._waiting.add_later(key, seconds)
+
+    def _again_seconds(self, key: ServiceKey) -> float:
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        return self._backoff.after(failures)
+
+    async def _say_refused(self, key: ServiceKey, service: Manifest, error: Exception) -> None:
+        event = RecordEvent("Warning", "ApplyRefused", f"The API server refuses: {error}")
+        await self._actor.act(key, service, event)
+
+
+async def run_workers(reconciler: Reconciler, count: int) -> None:
+    """Let *count* workers reconcile until cancelled."""
+    async with asyncio.TaskGroup() as workers:
+        for _ in range(count):
+            workers.create_task(reconciler.work())
+
+
+def _about(key: ServiceKey, error: Exception | None = None) -> dict[str, str]:
+    about = {"service": f"{key.namespace}/{key.name}"}
+    if error is not None:
+        about["said"] = str(error)
+    return about
