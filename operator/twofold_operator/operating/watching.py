@@ -80,8 +80,9 @@ async def _operate(
     await kopf.operator(
         registry=_registry(kinds, tell),
         settings=_settings(kinds),
-        # Set, so that kopf does not look for the user's name, which a pod has not.
-        identity=identity,  # type: ignore[arg-type] its type has no public name
+        # Set, so that kopf does not look for the user's name, which a pod has not. Its type has no
+        # public name.
+        identity=identity,  # type: ignore[arg-type]
         standalone=True,
         clusterwide=not namespaces,
         namespaces=list(namespaces),
