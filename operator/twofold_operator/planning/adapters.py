@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from twofold_operator.planning.conditions import Verdict, updated
-from twofold_operator.planning.engines import CLAIMS_PATH, adapter_path
 from twofold_operator.planning.observed import Manifest, Phase, SeenAdapter, SeenWorker
 from twofold_operator.resources import (
     AdapterOnWorker,
@@ -85,29 +84,7 @@ def _refusal(service: LLMService, adapter: LoRAAdapter, taken: set[str]) -> Verd
     if adapter.served_name in taken:
         message = f"the name {adapter.served_name} is taken; set another spec.name"
         return Verdict("Ready", False, "NameTaken", message)
-    path = adapter_path(service, adapter.spec.source)
-    if path.startswith(f"{CLAIMS_PATH}/") and not _is_mounted(service, path.split("/")[2]):
-        claim = path.split("/")[2]
-        message = (
-            f"no worker has the claim {claim}; mount it at {CLAIMS_PATH}/{claim} in "
-            "spec.prefill.podTemplate and spec.decode.podTemplate of the service"
-        )
-        return Verdict("Ready", False, "ClaimNotMounted", message)
     return None
-
-
-def _is_mounted(service: LLMService, claim: str) -> bool:
-    """Tell whether workers of both roles mount *claim*. On an existing Ray nobody can tell."""
-    if service.spec.ray.address is not None:
-        return True
-    templates = (service.spec.prefill.pod_template, service.spec.decode.pod_template)
-    return all(
-        any(
-            (volume.get("persistentVolumeClaim") or {}).get("claimName") == claim
-            for volume in (template.get("spec") or {}).get("volumes") or ()
-        )
-        for template in templates
-    )
 
 
 def _places(adapter: LoRAAdapter | None, workers: Sequence[SeenWorker]) -> list[AdapterOnWorker]:

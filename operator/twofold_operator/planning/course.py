@@ -1,7 +1,7 @@
 """Where the revisions of one service are, and where they shall go."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -163,7 +163,7 @@ def _stand(
         guess = desired
     # Without its home a manager does not answer any more, whatever it said last.
     workers = () if manager is None or home is None else manager.workers
-    return Stand(
+    stand = Stand(
         revision=revision,
         workers=tuple(worker for worker in workers if worker.revision == revision),
         is_known=manager is not None or home is None,
@@ -171,6 +171,9 @@ def _stand(
         has_served=remembered.has_served,
         guess=guess,
     )
+    roles = needed(desired)
+    serves = stand.was_active and bool(roles) and all(stand.active(role) for role in roles)
+    return replace(stand, has_served=stand.has_served or serves)
 
 
 def _leg(
@@ -198,8 +201,6 @@ def _remembering(leg: Leg, desired: Counts, now: int, *, is_complete: bool) -> L
         lacks_since, most_ready = None, 0
     elif lacks_since is None or ready > old.most_ready:
         lacks_since = now
-    roles = needed(desired)
-    serves = old.was_active and bool(roles) and all(stand.active(role) > 0 for role in roles)
     leaves_since = old.leaves_since if old.leaves_since is not None else now
     remembered = msgspec.structs.replace(
         old,
@@ -207,7 +208,7 @@ def _remembering(leg: Leg, desired: Counts, now: int, *, is_complete: bool) -> L
         most_ready=most_ready,
         is_made=old.is_made or leg.home is not None,
         was_active=old.was_active or not (aim.standby or aim.is_leaving),
-        has_served=old.has_served or serves,
+        has_served=stand.has_served,
         leaves_since=leaves_since if aim.is_leaving else None,
     )
     return Leg(leg.service, remembered, stand, aim, leg.manager, leg.home)

@@ -19,9 +19,6 @@ from twofold_operator.resources import (
 MODEL_PATH = "/models"
 """Where a pod has what a pvc:// or oci:// source names."""
 
-CLAIMS_PATH = "/claims"
-"""Where a pod has other claims, by their names, if the pod template mounts them."""
-
 DEFAULT_CPUS = 1.0
 
 
@@ -93,18 +90,9 @@ def cpus_of(pool: Pool) -> float:
 def adapters_of(service: LLMService, adapters: Iterable[LoRAAdapter]) -> tuple[WantedAdapter, ...]:
     """Return what the managers are told of *adapters*, in order of their names."""
     return tuple(
-        WantedAdapter(name, adapter_path(service, source))
+        WantedAdapter(name, model_path(source))
         for name, source in sorted((a.served_name, a.spec.source) for a in adapters)
     )
-
-
-def adapter_path(service: LLMService, text: str) -> str:
-    """Return an adapter's source as vLLM takes it."""
-    source = source_of(text)
-    model = source_of(service.spec.model.source)
-    if source.scheme == "pvc" and (model.scheme, model.location) != ("pvc", source.location):
-        return f"{CLAIMS_PATH}/{source.location}/{source.path}".rstrip("/")
-    return model_path(text)
 
 
 def _sim_arguments(spec: LLMServiceSpec) -> tuple[str, ...]:

@@ -91,7 +91,7 @@ def _tell(leg: Leg, adapters: Adapters) -> list[Action]:
     takes_adapters = leg.service.spec.model.lora is not None
     told = Told(
         pools_of(leg.service, leg.revision, leg.aim),
-        adapters_of(leg.service, adapters.accepted) if takes_adapters else (),
+        adapters_of(adapters.accepted) if takes_adapters else (),
     )
     if not told.pools:
         told = Told()

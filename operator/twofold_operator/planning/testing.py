@@ -51,7 +51,16 @@ class ManagerDouble:
     workers: list[SeenWorker] = field(default_factory=list)
     is_broken: bool = False
     """No engine gets ready."""
+    is_forgotten: bool = False
+    """The operator has restarted, and does not know what it told this manager."""
     _count: int = 0
+
+    def tell(self, told: Told) -> None:
+        self.told, self.is_forgotten = told, False
+
+    def seen(self) -> SeenManager:
+        told = None if self.is_forgotten else self.told
+        return SeenManager(workers=tuple(self.workers), told=told)
 
     def live(self, free_node: Callable[[Role], str | None]) -> None:
         """Go one step further. Workers start on a *free_node* of their role."""
@@ -174,7 +183,7 @@ class World:
     def observed(self) -> Observed:
         addresses = manager_addresses(self.objects.values())
         managers = {
-            address: SeenManager(workers=tuple(manager.workers), told=manager.told)
+            address: manager.seen()
             for address, manager in self.managers.items()
             if address in addresses and address not in self.unreachable
         }
@@ -203,7 +212,7 @@ class World:
                     self.remove(reference.kind, reference.name, uid)
                 case TellPools(address, told):
                     if address in self.managers and address not in self.unreachable:
-                        self.managers[address].told = told
+                        self.managers[address].tell(told)
                 case SetStatus(reference, status):
                     self._target(reference.kind, reference.name)["status"] = dict(status)
                 case RecordEvent():

@@ -1,8 +1,10 @@
 """A pod template of the user's, merged over ours."""
 
+from typing import Any
+
 from twofold_operator.planning.merging import merged
 
-OURS = {
+OURS: dict[str, Any] = {
     "nodeSelector": {"a": "1"},
     "containers": [
         {

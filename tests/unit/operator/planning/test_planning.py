@@ -279,14 +279,26 @@ def test_a_first_revision_that_never_served_gives_its_places_back_at_once() -> N
     assert before not in revisions(world)
 
 
+def test_a_first_revision_that_came_to_serve_unseen_is_not_taken_away() -> None:
+    world = World(SPEC)
+    world.follow(world.plan())
+    for _ in range(10):  # the operator is away
+        world.live()
+        for manager in world.managers.values():
+            for action in world.plan() if manager.told is None else ():
+                if isinstance(action, TellPools):
+                    manager.tell(action.told)
+    world.change(NEW_MODEL)
+
+    assert not [action for action in world.plan() if isinstance(action, DeleteObject)]
+
+
 def test_an_operator_that_restarts_tells_the_managers_again_and_nothing_else(world: World) -> None:
     manager = world.managers[the_address(world)]
-    told, manager.told = manager.told, None
+    assert manager.told is not None
+    manager.is_forgotten = True
 
-    actions = world.plan()
-
-    assert [type(action) for action in actions] == [TellPools]
-    assert actions[0] == TellPools(the_address(world), told)  # type: ignore[arg-type]
+    assert world.plan() == [TellPools(the_address(world), manager.told)]
 
 
 def test_a_bad_spec_leaves_the_last_good_one_serving(world: World) -> None:

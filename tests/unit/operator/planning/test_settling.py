@@ -1,0 +1,157 @@
+"""Whatever happens to a service, and however fast: it settles, and serves on the way."""
+
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from twofold_cluster.identity import Role
+from twofold_operator.planning.observed import Phase
+from twofold_operator.planning.rollout import ROLES
+from twofold_operator.planning.testing import World
+from twofold_operator.resources import Rollout
+
+COUNTS = st.integers(1, 4)
+SURGES: st.SearchStrategy[int | str] = st.sampled_from([1, 2, "50%", "100%"])
+MODELS = st.sampled_from(["hf://acme/a", "hf://acme/b", "hf://acme/c"])
+
+
+def spec_of(model: str, prefill: int, decode: int, surge: int | str) -> dict[str, Any]:
+    return {
+        "model": {"source": model},
+        "prefill": {"replicas": prefill},
+        "decode": {"replicas": decode},
+        "rollout": {"maxSurge": surge},
+    }
+
+
+class Service(RuleBasedStateMachine):
+    """A user, an operator and a cluster take turns in any order.
+
+    No worker ends by itself here, so that whoever was served must be served all the time.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World(spec_of("hf://acme/a", 2, 2, "100%"))
+        self.was_ready = False
+        self.is_calm = True
+        self.most = dict.fromkeys(ROLES, 0)
+        """Workers that there may be, by what was wanted so far and has not settled yet."""
+        self._allow()
+
+    @rule(steps=st.integers(1, 6))
+    def operate(self, steps: int) -> None:
+        for _ in range(steps):
+            self.world.follow(self.world.plan())
+            self.world.live()
+            self.check()
+
+    @rule()
+    def plan_again_before_anything_happens(self) -> None:
+        self.world.follow(self.world.plan())
+
+    @rule()
+    def live_without_the_operator(self) -> None:
+        self.world.live()
+
+    @rule()
+    def restart_the_operator(self) -> None:
+        for manager in self.world.managers.values():
+            manager.is_forgotten = True
+
+    @precondition(lambda self: "deletionTimestamp" not in self.world.service["metadata"])
+    @rule(model=MODELS, prefill=COUNTS, decode=COUNTS, surge=SURGES)
+    def change(self, model: str, prefill: int, decode: int, surge: int | str) -> None:
+        self.world.change(spec_of(model, prefill, decode, surge))
+        self._allow()
+
+    @precondition(lambda self: ("WorkerPool", "chat-prefill") in self.world.objects)
+    @rule(role=st.sampled_from(ROLES), replicas=COUNTS)
+    def scale(self, role: Role, replicas: int) -> None:
+        if ("WorkerPool", f"chat-{role}") in self.world.objects:
+            self.world.scale(role, replicas)
+            self._allow()
+
+    @rule()
+    def settle(self) -> None:
+        self.world.settle(200)
+        assert self.world.plan() == []
+        assert len({worker.revision for worker in self.world.workers}) == 1
+        assert self.world.condition("Ready")["status"] == "True"
+        for role in ROLES:
+            desired = self.world.service["status"][str(role)]["desired"]
+            assert len([w for w in self.world.workers if w.role is role]) == desired
+            pods = [n for k, n in self.world.objects if k == "Pod" and f"-{role}-" in n]
+            assert len(pods) == desired
+        self.most = dict.fromkeys(ROLES, 0)
+        self._allow()
+
+    @invariant()
+    def check(self) -> None:
+        ready = [w for w in self.world.workers if w.phase is Phase.READY]
+        active = {(w.revision, w.role) for w in ready if not w.standby}
+        revisions = {revision for revision, _ in active}
+        serves = any({(r, role) for role in ROLES} <= active for r in revisions)
+        self.was_ready |= serves
+        assert serves or not self.was_ready or not self.is_calm, self.world.workers
+        for role in ROLES:
+            workers = [w for w in self.world.workers if w.role is role]
+            assert len(workers) <= self.most[role], (self.most, workers)
+
+    @invariant()
+    def check_readers(self) -> None:
+        """Blocks at a prefill worker can be read by decode workers of its revision only."""
+        for worker in self.world.workers:
+            if self.is_calm and (worker.role, worker.phase) == (Role.PREFILL, Phase.DRAINING):
+                assert any(
+                    other.revision == worker.revision
+                    and other.role is Role.DECODE
+                    and other.phase is Phase.READY
+                    for other in self.world.workers
+                ), self.world.workers
+
+    def _allow(self) -> None:
+        """Raise what there may be to what is wanted now and its surge."""
+        spec = self.world.service["spec"]
+        rollout = Rollout(max_surge=spec["rollout"]["maxSurge"])
+        for role in ROLES:
+            pool = self.world.objects.get(("WorkerPool", f"chat-{role}"))
+            scaled = pool["spec"]["replicas"] if pool else 0
+            for wanted in (spec[str(role)]["replicas"], scaled):
+                most = wanted + max(1, rollout.surge(wanted))
+                self.most[role] = max(self.most[role], most)
+
+
+class StormyService(Service):
+    """Workers die, managers fall silent, and people delete what is not theirs. It still settles."""
+
+    @rule(data=st.data())
+    def kill(self, data: st.DataObject) -> None:
+        self.is_calm = False
+        managers = [manager for manager in self.world.managers.values() if manager.workers]
+        if managers:
+            manager = data.draw(st.sampled_from(managers))
+            manager.workers.pop(data.draw(st.integers(0, len(manager.workers) - 1)))
+
+    @rule(data=st.data())
+    def remove(self, data: st.DataObject) -> None:
+        self.is_calm = False
+        if self.world.objects:
+            self.world.remove(*data.draw(st.sampled_from(sorted(self.world.objects))))
+
+    @rule()
+    def silence(self) -> None:
+        self.is_calm = False
+        self.world.unreachable = set(self.world.managers)
+        self.world.follow(self.world.plan())
+        self.world.live()
+        self.world.unreachable = set()
+
+
+LIMITS = settings(max_examples=30, stateful_step_count=20, deadline=None)
+Service.TestCase.settings = LIMITS
+StormyService.TestCase.settings = LIMITS
+TestService = Service.TestCase
+TestStormyService = StormyService.TestCase
