@@ -92,6 +92,9 @@ async def _operate(
 
 def _registry(kinds: Iterable[Kind], tell: Seen) -> kopf.OperatorRegistry:
     registry = kopf.OperatorRegistry()
+    # As the client of our own requests: a pod's account, or any kubeconfig that Kubernetes' client
+    # reads. A registry of one's own has no such handler unless it is asked for.
+    kopf.on.login(registry=registry, id="client")(kopf.login_via_client)
     for kind in kinds:
 
         def seen(type: str | None, event: Any, kind: Kind = kind, **_: Any) -> None:  # noqa: A002
