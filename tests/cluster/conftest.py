@@ -4,13 +4,18 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import yaml
 
-from .control_plane import ControlPlane, binaries
+from .control_plane import ADMIN_TOKEN, ControlPlane, binaries
+from .houses import House
 from .kubectl import Kubectl, find_kubectl
+from .name_proxy import NameProxy
+from .operators import HELM, Chart
+from .standins import StandIns
 
 REPOSITORY = Path(__file__).parents[2]
 CRDS = REPOSITORY / "deploy" / "crds"
@@ -58,6 +63,12 @@ def kubeconfig(request: pytest.FixtureRequest) -> Path:
 @pytest.fixture
 def kubectl(kubeconfig: Path) -> Iterator[Kubectl]:
     """The administrator's kubectl, in a namespace of the test's own."""
+    with _namespace(kubeconfig) as kubectl:
+        yield kubectl
+
+
+@contextmanager
+def _namespace(kubeconfig: Path) -> Iterator[Kubectl]:
     namespace = f"twofold-test-{uuid.uuid4().hex[:8]}"
     cluster = Kubectl(kubeconfig)
     cluster.run("create", "namespace", namespace)
@@ -65,6 +76,19 @@ def kubectl(kubeconfig: Path) -> Iterator[Kubectl]:
         yield Kubectl(kubeconfig, namespace)
     finally:
         cluster.run("delete", "namespace", namespace, "--wait=false")
+
+
+@pytest.fixture
+def house(control_plane: ControlPlane, tmp_path: Path) -> Iterator[House]:
+    """A namespace with an operator, and stand-ins for what is behind an API server."""
+    if not HELM.exists():
+        pytest.skip("no helm; scripts/install-helm installs it")
+    with _namespace(control_plane.kubeconfig) as kubectl, NameProxy() as proxy:
+        chart = Chart(kubectl)
+        server = control_plane.address["server"]
+        with StandIns(server, ADMIN_TOKEN, kubectl.namespace, proxy) as stand_ins:
+            with House(kubectl, chart, stand_ins, proxy.url, tmp_path) as home:
+                yield home
 
 
 def _need_kubectl() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-SETTLE_SECONDS = 120.0
+SETTLE_SECONDS = 90.0
 Manifest = dict[str, Any]
 
 

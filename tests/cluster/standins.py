@@ -47,8 +47,8 @@ class StandIns:
         self._ends = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._pods_made = 0
-        self.broken: set[str] = set()
-        """Revisions whose engines never get ready."""
+        self.works: set[str] | None = None
+        """Revisions whose engines get ready; None: all."""
         self.managers: dict[str, StandInManager] = {}
         """By address."""
         self.error: Exception | None = None
@@ -177,7 +177,7 @@ class StandIns:
                     return str(pod["metadata"]["name"])
             return None
 
-        manager.live(free_node, is_broken=revision in self.broken)
+        manager.live(free_node, is_broken=self.works is not None and revision not in self.works)
 
     def _list(self, kind: str) -> list[Manifest]:
         prefix, plural = kind.split()

@@ -1,0 +1,205 @@
+"""The operator as a process before a real API server, with the chart's rights: what people do."""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from .houses import House
+from .kubectl import Manifest
+
+EXAMPLES = Path(__file__).parents[2] / "deploy" / "examples"
+OWNER = "app.kubernetes.io/instance=sim"
+
+
+@pytest.fixture(params=["undisturbed", "restarted"])
+def disturbed(request: pytest.FixtureRequest, house: House) -> House:
+    """A house whose operator is, or is not, killed in the middle of whatever happens."""
+    house.restarts = request.param == "restarted"
+    return house
+
+
+def test_a_service_gets_ready_and_says_so(disturbed: House) -> None:
+    house = disturbed
+    house.apply(sim())
+    house.disturb()
+    ready = house.wait_for_condition("Ready", "True")
+
+    status = ready["status"]
+    assert status["observedGeneration"] == ready["metadata"]["generation"]
+    assert status["endpoint"] == f"http://sim.{house.kubectl.namespace}.svc/v1"
+    assert ready["metadata"]["finalizers"] == ["serving.twofold.dev/operator"]
+    row = house.kubectl.run("get", "llm", "sim").splitlines()[1].split()
+    assert {"sim", "True", "1/1", status["revision"]} <= set(row)
+    owned = {
+        kind: house.kubectl.list(kind, OWNER)
+        for kind in ("deployment", "service", "secret", "configmap", "pdb", "networkpolicy", "wp")
+    }
+    for kind, children in owned.items():
+        assert children, kind
+        for child in children:
+            (owner,) = child["metadata"]["ownerReferences"]
+            assert owner["uid"] == ready["metadata"]["uid"], child
+
+
+def test_scaling_a_pool_restarts_nothing(disturbed: House) -> None:
+    house = disturbed
+    before = house.make_ready(sim())
+    (cluster,) = house.kubectl.list("raycluster", OWNER)
+    (router,) = house.kubectl.list("deployment", OWNER)
+    house.kubectl.run("scale", "workerpool/sim-prefill", "--replicas=3")
+    house.disturb()
+    house.wait_for_role("prefill", desired=3, ready=3)
+    house.kubectl.run("scale", "workerpool/sim-prefill", "--replicas=1")
+    house.disturb()
+    after = house.wait_for_role("prefill", desired=1, ready=1)
+
+    assert after["status"]["revision"] == before["status"]["revision"]
+    (cluster_after,) = house.kubectl.list("raycluster", OWNER)
+    assert cluster_after["metadata"]["uid"] == cluster["metadata"]["uid"]
+    (router_after,) = house.kubectl.list("deployment", OWNER)
+    assert router_after["metadata"]["generation"] == router["metadata"]["generation"]
+
+
+def test_new_arguments_are_rolled_out_and_back(disturbed: House) -> None:
+    house = disturbed
+    first = house.make_ready(sim())["status"]["revision"]
+    house.apply(sim(maxModelLen=4096))
+    house.disturb()
+    second = house.wait_for_rollout(other_than=first)
+    house.apply(sim())
+    house.disturb()
+    third = house.wait_for_rollout(other_than=second)
+
+    assert third == first
+    assert "DeadlineExceeded" not in house.reasons()
+
+
+def test_a_revision_that_does_not_start_leaves_the_one_before(disturbed: House) -> None:
+    house = disturbed
+    good = house.make_ready(sim())["status"]["revision"]
+    house.break_all_but(good)
+    house.apply(sim(rollout={"readyDeadlineSeconds": 10}, maxModelLen=4096))
+    house.disturb()
+    failed = house.wait_for_condition("Progressing", "False", "DeadlineExceeded")
+
+    assert house.condition(failed, "Ready")["status"] == "True"
+    assert house.condition(failed, "Degraded")["status"] == "True"
+    house.apply(sim())
+    house.disturb()
+    house.wait_for_condition("Progressing", "False", "Complete")
+    clusters = house.kubectl.wait_for("one cluster is left", house.only_cluster)
+    assert good in clusters["metadata"]["name"]
+
+
+def test_a_deleted_service_leaves_nothing(disturbed: House) -> None:
+    house = disturbed
+    house.make_ready(sim())
+    house.kubectl.run("delete", "llm", "sim", "--wait=false")
+    house.disturb()
+    house.kubectl.wait_for("the service is gone", lambda: not house.kubectl.get("llm", "sim"))
+
+    for kind in ("raycluster", "deployment", "service", "secret", "configmap", "wp", "pod"):
+        house.kubectl.wait_for(f"no {kind} is left", partial(house.has_none, kind))
+
+
+def test_a_bad_spec_is_named_and_the_last_good_one_served(disturbed: House) -> None:
+    house = disturbed
+    good = house.make_ready(sim())["status"]["revision"]
+    house.apply(sim(sim={"args": ["--port=1"]}))
+    house.disturb()
+    told = house.wait_for_condition("Ready", "False", "InvalidSpec")
+
+    assert "spec.sim.args" in house.condition(told, "Ready")["message"]
+    (cluster,) = house.kubectl.list("raycluster", OWNER)
+    assert good in cluster["metadata"]["name"]
+    house.apply(sim())
+    house.wait_for_condition("Ready", "True")
+
+
+def test_what_others_change_or_delete_is_mended(house: House) -> None:
+    house.make_ready(sim())
+    kubectl = house.kubectl
+    before = kubectl.get("deployment", "sim-router")
+    assert before is not None
+    arguments = before["spec"]["template"]["spec"]["containers"][0]["args"]
+    foreign = [
+        {"op": "replace", "path": "/spec/template/spec/containers/0/args", "value": ["--foreign"]},
+        {"op": "add", "path": "/metadata/annotations/example.org~1note", "value": "mine"},
+    ]
+    kubectl.run("patch", "deployment", "sim-router", "--type=json", "-p", json.dumps(foreign))
+    for kind, name in (("service", "sim"), ("networkpolicy", ""), ("wp", "sim-decode")):
+        kubectl.run("delete", kind, *([name] if name else [f"--selector={OWNER}"]))
+
+    kubectl.wait_for("the Service is back", lambda: kubectl.get("service", "sim"))
+    kubectl.wait_for("the policy is back", lambda: kubectl.list("networkpolicy", OWNER))
+    kubectl.wait_for("the pool is back", lambda: kubectl.get("wp", "sim-decode"))
+    mended = kubectl.wait_for(
+        "the arguments are back",
+        lambda: _with_arguments(kubectl.get("deployment", "sim-router"), arguments),
+    )
+    assert mended["metadata"]["annotations"]["example.org/note"] == "mine"
+
+
+def test_only_one_of_two_operators_acts(house: House) -> None:
+    house.make_ready(sim())
+    second = house.add_operator("second")
+    assert second.metric("twofold_operator_leader") == 0.0
+    assert house.operator.metric("twofold_operator_leader") == 1.0
+
+    house.operator.kill()
+    house.kubectl.wait_for(
+        "the second one leads", lambda: second.metric("twofold_operator_leader") == 1.0
+    )
+    house.kubectl.run("delete", "service", "sim")
+    house.kubectl.wait_for("the second one mends", lambda: house.kubectl.get("service", "sim"))
+
+
+def test_an_adapter_is_loaded_on_every_worker_and_unloaded(house: House) -> None:
+    service = sim()
+    del service["spec"]["sim"]
+    service["spec"] |= {"engine": "vllm"}
+    service["spec"]["model"] = {"source": "hf://acme/base", "lora": {}}
+    house.make_ready(service)
+    house.apply(
+        {
+            "apiVersion": "serving.twofold.dev/v1alpha1",
+            "kind": "LoRAAdapter",
+            "metadata": {"name": "sql"},
+            "spec": {"service": "sim", "source": "hf://acme/sql"},
+        }
+    )
+    loaded = house.kubectl.wait_for(
+        "both workers have it",
+        lambda: _with_status(house.kubectl.get("lora", "sql"), readyWorkers=2),
+    )
+
+    assert all(worker["loaded"] for worker in loaded["status"]["workers"])
+    house.kubectl.run("delete", "lora", "sql")
+    house.kubectl.wait_for("it is unloaded", lambda: not house.adapters_loaded())
+
+
+def sim(**changes: Any) -> Manifest:
+    """Return the example without GPUs. ``maxModelLen`` is the model's; all else is the spec's."""
+    service: Manifest = yaml.safe_load((EXAMPLES / "sim.yaml").read_text())
+    if "maxModelLen" in changes:
+        service["spec"]["model"]["maxModelLen"] = changes.pop("maxModelLen")
+    service["spec"]["prefill"] = {"replicas": 1}
+    service["spec"]["decode"] = {"replicas": 1}
+    service["spec"] |= changes
+    return service
+
+
+def _with_arguments(deployment: Manifest | None, arguments: list[str]) -> Manifest | None:
+    if deployment is None:
+        return None
+    found = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
+    return deployment if found == arguments else None
+
+
+def _with_status(found: Manifest | None, **wanted: Any) -> Manifest | None:
+    status = (found or {}).get("status", {})
+    return found if wanted.items() <= status.items() else None
