@@ -89,7 +89,7 @@ async def keep_pairs_warm(settings: WorkerSettings, own: Callable[[], Worker]) -
 def _can_pair(peer: Worker, own: Worker) -> bool:
     return (
         peer.role.prefills
-        and peer.state is WorkerState.READY
+        and peer.state is not WorkerState.DRAINING
         and peer.worker_id != own.worker_id
         and peer.revision == own.revision
         and peer.engine.compatibility == own.engine.compatibility

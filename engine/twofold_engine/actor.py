@@ -1,6 +1,8 @@
 """A worker's process as a Ray actor: Ray finds it a place, and ends it with its node."""
 
 import dataclasses
+import os
+import socket
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +17,10 @@ MODULE_BY_ROLE = {
     Role.BOTH: "twofold_decode_worker",
 }
 
+NODE_ENV = "TWOFOLD_NODE"
+ZONE_ENV = "TWOFOLD_ZONE"
+ZONE_LABEL = "ray.io/availability-zone"
+
 EngineKind = Literal["vllm", "sim"]
 
 
@@ -27,22 +33,41 @@ class EngineActor:
     def __init__(
         self, settings: WorkerSettings, log_dir: str, host: str | None, kind: EngineKind
     ) -> None:
-        """Prepare the worker at *host*, or at the address of the node that Ray chose."""
+        """Prepare the worker at *host*, or at the address of the node that Ray chose.
+
+        The node's own environment says where it stands: ``TWOFOLD_NODE`` and ``TWOFOLD_ZONE``.
+        """
         path = Path(log_dir)
         path.mkdir(parents=True, exist_ok=True)
-        settings = dataclasses.replace(settings, host=host or _node_address())
+        settings = dataclasses.replace(
+            settings,
+            host=host or _node_address(),
+            node=os.environ.get(NODE_ENV) or settings.node,
+            zone=os.environ.get(ZONE_ENV) or _zone_label() or settings.zone,
+        )
         is_sim = kind == "sim"
         module = MODULE if is_sim else MODULE_BY_ROLE[settings.role]
         self._process = WorkerProcess(settings, module, path, sim_argv if is_sim else to_argv)
 
-    async def start(self) -> None:
+    async def start(self) -> str:
+        """Return the name of the machine: in Kubernetes the pod's."""
         await self._process.start()
+        return socket.gethostname()
 
     async def state(self) -> ProcessState:
         return self._process.state
 
     async def drain(self, limit_seconds: float) -> None:
         await self._process.drain(limit_seconds)
+
+    async def stand_by(self, standby: bool) -> None:
+        await self._process.stand_by(standby)
+
+    async def load_adapter(self, name: str, source: str) -> None:
+        await self._process.load_adapter(name, source)
+
+    async def unload_adapter(self, name: str) -> None:
+        await self._process.unload_adapter(name)
 
     async def change_role(self, role: Role) -> None:
         await self._process.change_role(role)
@@ -56,3 +81,10 @@ def _node_address() -> str:
 
     address: str = ray.util.get_node_ip_address()
     return address
+
+
+def _zone_label() -> str:
+    import ray
+
+    labels: dict[str, str] = ray.get_runtime_context().get_node_labels()
+    return labels.get(ZONE_LABEL, "")

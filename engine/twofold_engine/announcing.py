@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+from collections.abc import Iterable
 
 import msgspec
 
@@ -10,10 +11,14 @@ from twofold_cluster.errors import Fault
 from twofold_cluster.identity import Role
 from twofold_cluster.membership import Announcer, connect
 from twofold_cluster.worker import Worker, WorkerState
+from twofold_engine.errors import NotDeliveredError
 from twofold_engine.gate import Gate
 from twofold_engine.load import LoadMeter
 from twofold_engine.roles import InFlight, RolePolicy, load_policy
 from twofold_engine.settings import WorkerSettings
+
+DELIVERY_LIMIT_SECONDS = 3.0
+"""Of a change of state to Redis; shorter than what the supervisor waits for an answer."""
 
 _log = logging.getLogger(__name__)
 
@@ -58,11 +63,35 @@ class AnnouncedWorker:
             load = self._meter.load(self._gate.in_flight)
             self._announce(msgspec.structs.replace(self._worker, load=load))
 
-    def drain(self) -> None:
-        """Refuse new requests, and let the routers know."""
+    async def drain(self) -> None:
+        """Let the routers know that this worker leaves, then refuse new requests.
+
+        Without Redis it refuses after a while all the same.
+        """
         assert self._gate is not None
-        self._gate.close()
         self._announce(msgspec.structs.replace(self.worker, state=WorkerState.DRAINING))
+        try:
+            await self._delivered()
+        except NotDeliveredError as error:
+            _log.warning("draining untold: %s", error)
+        finally:
+            self._gate.close()
+
+    async def stand_by(self, standby: bool) -> None:
+        """Let the routers know whether to send new requests. A draining worker stays so.
+
+        Raises:
+            NotDeliveredError: Redis does not have it yet; it will when it is back.
+        """
+        if self.worker.state is not WorkerState.DRAINING:
+            state = WorkerState.STANDBY if standby else WorkerState.READY
+            self._announce(msgspec.structs.replace(self.worker, state=state))
+        await self._delivered()
+
+    def have_adapters(self, names: Iterable[str]) -> None:
+        """Announce the LoRA adapters that are loaded."""
+        if self._worker is not None:
+            self._announce(msgspec.structs.replace(self.worker, adapters=tuple(sorted(names))))
 
     def become(self, role: Role) -> None:
         """Take new requests in *role*; what is in flight ends as it began.
@@ -106,6 +135,15 @@ class AnnouncedWorker:
                 await self._role_changed.wait()
                 if companion is not None:
                     companion.cancel()
+
+    async def _delivered(self) -> None:
+        if self._announcer is None:
+            return
+        try:
+            async with asyncio.timeout(DELIVERY_LIMIT_SECONDS):
+                await self._announcer.delivered()
+        except TimeoutError as error:
+            raise NotDeliveredError("Redis does not take the announcement") from error
 
     def _announce(self, worker: Worker) -> None:
         self._worker = worker

@@ -7,12 +7,12 @@ from fastapi import APIRouter, Body, HTTPException, Response
 
 from twofold_cluster.identity import Role
 from twofold_engine.announcing import AnnouncedWorker
-
-PREFIX = "/twofold/v1"
+from twofold_engine.errors import NotDeliveredError
+from twofold_engine.paths import PREFIX
 
 
 def control_routes(announced: AnnouncedWorker) -> APIRouter:
-    """Return the routes that show *announced*, drain it and change its role."""
+    """Return the routes that show *announced*, drain it, and change its state and its role."""
     routes = APIRouter(prefix=PREFIX)
 
     @routes.get("/worker")
@@ -28,7 +28,16 @@ def control_routes(announced: AnnouncedWorker) -> APIRouter:
     @routes.post("/drain")
     async def drain() -> Response:
         if announced.is_up:
-            announced.drain()
+            await announced.drain()
+        return _as_json(announced)
+
+    @routes.post("/standby")
+    async def standby(standby: Annotated[bool, Body(embed=True)]) -> Response:
+        try:
+            if announced.is_up:
+                await announced.stand_by(standby)
+        except NotDeliveredError as error:
+            raise HTTPException(503, str(error)) from error
         return _as_json(announced)
 
     @routes.post("/role")

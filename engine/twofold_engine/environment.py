@@ -5,6 +5,7 @@ import socket
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from twofold_engine.adapters import LORA_FLAG
 from twofold_engine.settings import WorkerSettings
 from twofold_kvtransfer.vllm_plugin import PARENT_ENV
 
@@ -27,6 +28,8 @@ def engine_environment(settings: WorkerSettings) -> dict[str, str]:
         "VLLM_NIXL_SIDE_CHANNEL_PORT": str(free_port(settings.host)),
         "VLLM_NO_USAGE_STATS": "1",
     }
+    if LORA_FLAG in settings.engine_args:
+        variables["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
     if settings.kv_events:
         variables["VLLM_HOST_IP"] = settings.host
     if Path(settings.model).is_dir():

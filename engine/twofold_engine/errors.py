@@ -15,6 +15,10 @@ class UnknownRoleError(EngineError):
     """No installed package offers this role."""
 
 
+class NotDeliveredError(EngineError):
+    """The membership does not have a worker's change yet: ask again."""
+
+
 class InvalidPoolError(EngineError):
     """The caller wants pools that cannot be; what was wanted before stays."""
 

@@ -5,6 +5,7 @@ Imports vLLM, which takes seconds and reads the environment: import it last.
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import json
 import logging
@@ -28,7 +29,8 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.metrics.loggers import StatLoggerBase
 
-from twofold_cluster.worker import Engine, Topology, Worker
+from twofold_cluster.worker import Engine, Topology, Worker, WorkerState
+from twofold_engine.adapters import watch_adapters
 from twofold_engine.announcing import AnnouncedWorker
 from twofold_engine.control import control_routes
 from twofold_engine.events import Event, Reporter, Step
@@ -62,7 +64,9 @@ async def serve(settings: WorkerSettings, reporter: Reporter) -> None:
         app = build_app(arguments, await engine.get_supported_tasks(), engine.model_config)
         await init_app_state(engine, app.state, arguments, await engine.get_supported_tasks())
         app.include_router(control_routes(announced))
-        gate = Gate(app, announced.admit, announced.refresh)
+        models = app.state.openai_serving_models
+        watched = watch_adapters(app, lambda: announced.have_adapters(models.lora_requests))
+        gate = Gate(watched, announced.admit, announced.refresh)
         with _listening(settings) as listener:
             server = uvicorn.Server(
                 uvicorn.Config(
@@ -73,7 +77,9 @@ async def serve(settings: WorkerSettings, reporter: Reporter) -> None:
                 )
             )
             app.state.server = server  # where vLLM's handler of a dead engine looks for it
-            await _run(server, listener, announced, gate, settings, engine, reporter)
+            adapters = tuple(sorted(models.lora_requests))
+            describe = functools.partial(_describe, settings, engine, adapters)
+            await _run(server, listener, announced, gate, settings, describe, reporter)
 
 
 async def _run(
@@ -82,7 +88,7 @@ async def _run(
     announced: AnnouncedWorker,
     gate: Gate,
     settings: WorkerSettings,
-    engine: AsyncLLM,
+    describe: Callable[[str], Worker],
     reporter: Reporter,
 ) -> None:
     stopping = _stop_signal()
@@ -92,8 +98,7 @@ async def _run(
         serving = tasks.create_task(_serve_http(server, listener))
         reporter.report(Event(Step.PROBING))
         await generate_one_token(address, settings.served_name)
-        worker = _describe(settings, engine, address)
-        announcing = tasks.create_task(announced.run(worker, gate))
+        announcing = tasks.create_task(announced.run(describe(address), gate))
         reporter.report(Event(Step.READY, address=address, role=settings.role))
         await stopping.wait()
         announcing.cancel()
@@ -193,7 +198,9 @@ def _parse(argv: list[str]) -> Namespace:
     return arguments
 
 
-def _describe(settings: WorkerSettings, engine: AsyncLLM, address: str) -> Worker:
+def _describe(
+    settings: WorkerSettings, engine: AsyncLLM, adapters: tuple[str, ...], address: str
+) -> Worker:
     config: VllmConfig = engine.vllm_config
     cache = config.cache_config
     publisher = engine.get_kv_event_sources().get(0)  # of the only data parallel rank
@@ -217,7 +224,9 @@ def _describe(settings: WorkerSettings, engine: AsyncLLM, address: str) -> Worke
         max_model_tokens=config.model_config.max_model_len,
         kv_events=kv_events,
         kv_events_replay=kv_events_replay,
+        adapters=adapters,
         topology=Topology(node=settings.node, zone=settings.zone),
+        state=WorkerState.STANDBY if settings.standby else WorkerState.READY,
     )
 
 

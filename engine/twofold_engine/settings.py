@@ -9,6 +9,10 @@ from dataclasses import dataclass
 
 from twofold_cluster.identity import Incarnation, Role, WorkerId, new_incarnation
 
+REDIS_ENV = "TWOFOLD_REDIS_URL"
+
+_NOT_OPTIONS = ("engine_args", "redis")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSettings:
@@ -24,7 +28,8 @@ class WorkerSettings:
     revision: str = "1"
     incarnation: Incarnation = dataclasses.field(default_factory=new_incarnation)
     redis: str | None = None
-    """URL of the Redis to announce in; None: serve without being announced."""
+    """URL of the Redis to announce in; None: serve without being announced. It may hold a
+    password, so that it goes to another process by the environment (``REDIS_ENV``)."""
     host: str = "127.0.0.1"
     """Where to listen, and the address that others are told: a pod's own, not a wildcard."""
     port: int = 0
@@ -47,6 +52,8 @@ class WorkerSettings:
     encoding of every token it stores, and shows these to all who reach its host."""
     node: str = dataclasses.field(default_factory=socket.gethostname)
     zone: str = ""
+    standby: bool = False
+    """Take no new requests until told otherwise; announced so from the first moment."""
     events_fd: int | None = None
     """Where to write progress for a supervisor; None: nobody listens."""
     parent_pid: int | None = None
@@ -65,13 +72,13 @@ class WorkerSettings:
 
 
 def to_argv(settings: WorkerSettings) -> list[str]:
-    """Return the options that :func:`from_argv` reads back as *settings*."""
+    """Return the options that :func:`from_argv` reads back as *settings*, but for ``redis``."""
     argv: list[str] = []
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
         if isinstance(value, bool):
             argv += [_option(field.name)] if value else []
-        elif field.name != "engine_args" and value is not None:
+        elif field.name not in _NOT_OPTIONS and value is not None:
             argv += [_option(field.name), str(value)]
     return [*argv, "--", *settings.engine_args]
 
@@ -106,7 +113,11 @@ def _parser(module: str, role: Role) -> argparse.ArgumentParser:
     parser.add_argument("--served-name", help="what clients send as model; default: --model")
     parser.add_argument("--revision")
     parser.add_argument("--incarnation", type=Incarnation, help=argparse.SUPPRESS)
-    parser.add_argument("--redis", help="URL; without one the worker is not announced")
+    parser.add_argument(
+        "--redis",
+        default=os.environ.get(REDIS_ENV),
+        help=f"URL; default: {REDIS_ENV}; without one the worker is not announced",
+    )
     parser.add_argument("--host", help="the address to listen on and to be reached at")
     parser.add_argument("--port", type=int, help="default: one that is free")
     parser.add_argument("--tensor-parallel", type=int)
@@ -118,6 +129,7 @@ def _parser(module: str, role: Role) -> argparse.ArgumentParser:
     parser.add_argument("--kv-events", action="store_true", help="publish what the cache holds")
     parser.add_argument("--node", help="default: the host's name")
     parser.add_argument("--zone")
+    parser.add_argument("--standby", action="store_true", help="take no new requests at first")
     parser.add_argument("--events-fd", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--parent-pid", type=int, help=argparse.SUPPRESS)
     parser.add_argument("engine_args", nargs="*", metavar="VLLM_ARG")

@@ -19,7 +19,6 @@ def sim_argv(settings: WorkerSettings) -> list[str]:
         "--model": settings.served_name,
         "--revision": settings.revision,
         "--incarnation": settings.incarnation,
-        "--redis": settings.redis,
         "--host": settings.host,
         "--port": settings.port,
         "--max-unprefilled": settings.max_unprefilled,
@@ -31,4 +30,10 @@ def sim_argv(settings: WorkerSettings) -> list[str]:
         "--parent-pid": settings.parent_pid,
     }
     argv = [f"{name}={value}" for name, value in told.items() if value is not None]
-    return ["engine", *argv, *(["--kv-events"] * settings.kv_events), *settings.engine_args]
+    return [
+        "engine",
+        *argv,
+        *(["--kv-events"] * settings.kv_events),
+        *(["--standby"] * settings.standby),
+        *settings.engine_args,
+    ]

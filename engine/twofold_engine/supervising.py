@@ -13,18 +13,20 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import msgspec
 
 from twofold_cluster.identity import Role
-from twofold_engine.control import PREFIX
+from twofold_engine import adapters
 from twofold_engine.errors import EngineError
 from twofold_engine.events import Event, Step
-from twofold_engine.settings import WorkerSettings, to_argv
+from twofold_engine.paths import PREFIX
+from twofold_engine.settings import REDIS_ENV, WorkerSettings, to_argv
 
 LOG_TAIL_LINES = 200
 MAX_LINE_BYTES = 2**20
@@ -93,6 +95,10 @@ class WorkerProcess:
         events_fd, events_end = os.pipe()
         log_fd, log_end = os.pipe()
         settings = replace(self._settings, events_fd=events_end, parent_pid=os.getpid())
+        environment = dict(os.environ)
+        environment.pop(REDIS_ENV, None)
+        if settings.redis is not None:
+            environment[REDIS_ENV] = settings.redis
         try:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -100,6 +106,7 @@ class WorkerProcess:
                 self._module,
                 *self._argv_of(settings),
                 pass_fds=(events_end,),
+                env=environment,
                 stdin=asyncio.subprocess.DEVNULL,
                 # Not asyncio's own pipe: with that, the end of the process would not be seen
                 # before the end of all that inherited it.
@@ -127,7 +134,7 @@ class WorkerProcess:
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit_seconds):
-                await self._control("drain")
+                await self._control("drain", {})
                 while await self._is_busy():  # noqa: ASYNC110 another process's state
                     await asyncio.sleep(DRAIN_POLL_SECONDS)
 
@@ -140,6 +147,32 @@ class WorkerProcess:
         await self._control("role", {"role": role})
         self._settings = replace(self._settings, role=role)
         self._state = replace(self._state, role=role)
+
+    async def stand_by(self, standby: bool) -> None:
+        """Have the process announce whether it takes new requests.
+
+        Raises:
+            EngineError: it does not answer, or the membership does not have it yet.
+        """
+        await self._control("standby", {"standby": standby})
+
+    async def load_adapter(self, name: str, source: str) -> None:
+        """Have the engine serve the LoRA adapter *source* under *name*. The caller bounds the wait.
+
+        Raises:
+            EngineError: it does not.
+        """
+        async with aiohttp.ClientSession() as session:
+            await adapters.load(session, self._state.address, name, source)
+
+    async def unload_adapter(self, name: str) -> None:
+        """Have the engine no longer serve the adapter *name*. The caller bounds the wait.
+
+        Raises:
+            EngineError: it still may.
+        """
+        async with aiohttp.ClientSession() as session:
+            await adapters.unload(session, self._state.address, name)
 
     async def stop(self, limit_seconds: float) -> None:
         """End the process: asked, then forced when it has not ended within the limit."""
@@ -217,9 +250,10 @@ class WorkerProcess:
     async def _is_busy(self) -> bool:
         return bool((await self._control("busy"))["busy"])
 
-    async def _control(self, verb: str, body: dict[str, str] | None = None) -> dict[str, object]:
+    async def _control(self, verb: str, body: Mapping[str, object] | None = None) -> dict[str, Any]:
+        """Ask the process, or with a *body* tell it, to do something."""
         url = f"{self._state.address}{PREFIX}/{verb}"
-        method = "GET" if verb == "busy" else "POST"
+        method = "GET" if body is None else "POST"
         try:
             async with (
                 asyncio.timeout(CONTROL_TIMEOUT_SECONDS),
@@ -228,7 +262,7 @@ class WorkerProcess:
             ):
                 if response.status != 200:
                     raise EngineError(f"{verb}: {response.status} {await response.text()}")
-                answer: dict[str, object] = await response.json()
+                answer: dict[str, Any] = await response.json()
                 return answer
         except (aiohttp.ClientError, ValueError, TimeoutError) as error:
             raise EngineError(f"{verb}: {error!r}") from error

@@ -7,7 +7,7 @@ from twofold_cluster.identity import Role, WorkerId
 from twofold_engine.errors import EngineError
 from twofold_engine.events import Step
 from twofold_engine.pools.launching import Handle, LostWorkerError
-from twofold_engine.pools.wanting import EngineSpec
+from twofold_engine.pools.wanting import Build
 from twofold_engine.settings import WorkerSettings
 from twofold_engine.supervising import ProcessState
 
@@ -22,6 +22,11 @@ class FakeHandle:
     has_place: asyncio.Event = field(default_factory=asyncio.Event)
     drain_fails: bool = False
     drained: bool = False
+    drain_may_end: asyncio.Event = field(default_factory=asyncio.Event)
+    standby_fails: bool = False
+    standby: bool = False
+    adapters: dict[str, str] = field(default_factory=dict)
+    adapter_attempts: int = 0
     stopped: bool = False
 
     def become_ready(self) -> None:
@@ -35,10 +40,15 @@ class FakeHandle:
     def lose(self) -> None:
         self.lost = True
 
-    async def start(self) -> None:
+    def __post_init__(self) -> None:
+        self.standby = self.settings.standby
+        self.drain_may_end.set()
+
+    async def start(self) -> str:
         await self.has_place.wait()
         if self.lost:
             raise LostWorkerError("no place for it")
+        return f"node-of-{self.settings.worker_id}"
 
     async def state(self) -> ProcessState:
         if self.lost:
@@ -52,6 +62,22 @@ class FakeHandle:
         if self.drain_fails:
             raise EngineError("drain: the worker does not answer")
         self.drained = True
+        await self.drain_may_end.wait()
+
+    async def stand_by(self, standby: bool) -> None:
+        if self.standby_fails:
+            raise EngineError("standby: Redis does not take the announcement")
+        self.standby = standby
+
+    async def load_adapter(self, name: str, source: str) -> None:
+        """Fail for a source that has "missing" in it."""
+        self.adapter_attempts += 1
+        if "missing" in source:
+            raise EngineError(f"no adapter at {source}")
+        self.adapters[name] = source
+
+    async def unload_adapter(self, name: str) -> None:
+        del self.adapters[name]
 
     async def stop(self, limit_seconds: float) -> None:
         self.stopped = True
@@ -65,7 +91,7 @@ class FakeLauncher:
         self.handles: list[FakeHandle] = []
         self.is_full = False
 
-    def launch(self, settings: WorkerSettings, engine: EngineSpec) -> Handle:
+    def launch(self, settings: WorkerSettings, build: Build) -> Handle:
         handle = FakeHandle(settings)
         if not self.is_full:
             handle.has_place.set()

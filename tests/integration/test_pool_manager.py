@@ -71,7 +71,7 @@ async def managed(valkey: object) -> AsyncIterator[Managed]:
     launcher, clock = FakeLauncher(), Clock()
     url: str = valkey.url  # type: ignore[attr-defined]
     async with connect(url) as redis:
-        manager = PoolManager(ManagerSettings("s", url), launcher, redis, clock)
+        manager = PoolManager(ManagerSettings("s", url, "s"), launcher, redis, clock)
         task = asyncio.create_task(manager.run())
         yield Managed(manager, launcher, clock)
         task.cancel()
@@ -206,7 +206,7 @@ async def test_what_is_applied_over_grpc_is_watched_until_it_is_ready(managed: M
 
 
 @pytest.mark.parametrize(
-    "bad", [a_request(1), a_request(9, replicas=9999), a_request(9, model="another")]
+    "bad", [a_request(1), a_request(9, replicas=10_001), a_request(9, model="another")]
 )
 async def test_a_bad_apply_is_refused_and_changes_nothing(
     managed: Managed, bad: pb.ApplyRequest

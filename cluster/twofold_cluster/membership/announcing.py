@@ -36,6 +36,9 @@ class Announcer:
         self._ttl_seconds = ttl_seconds
         self._changed = asyncio.Event()
         self._reachable = True
+        self._version = 0
+        self._delivered_version = -1
+        self._delivery = asyncio.Condition()
 
     @property
     def worker(self) -> Worker:
@@ -46,7 +49,14 @@ class Announcer:
         assert worker.incarnation == self._worker.incarnation, (worker, self._worker)
         if worker != self._worker:
             self._worker = worker
+            self._version += 1
             self._changed.set()
+
+    async def delivered(self) -> None:
+        """Wait until Redis has what was announced last. The caller bounds the wait."""
+        version = self._version
+        async with self._delivery:
+            await self._delivery.wait_for(lambda: self._delivered_version >= version)
 
     async def run(self) -> None:
         """Announce until cancelled, then withdraw.
@@ -70,7 +80,7 @@ class Announcer:
             await asyncio.shield(withdraw(self._redis, self._worker.service, gone))
 
     async def _announce(self) -> bool:
-        worker = self._worker
+        worker, version = self._worker, self._version
         try:
             accepted = await announce(self._redis, worker, self._ttl_seconds)
         except REDIS_IS_AWAY as error:
@@ -83,4 +93,7 @@ class Announcer:
         self._reachable = True
         if not accepted:
             raise FencedError(f"{worker.worker_id}: {worker.incarnation} is not the newest")
+        async with self._delivery:
+            self._delivered_version = version
+            self._delivery.notify_all()
         return True

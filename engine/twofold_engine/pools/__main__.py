@@ -8,16 +8,29 @@ import os
 import signal
 import sys
 import time
-from typing import get_args
+from typing import Any, get_args
 
 from twofold_cluster.logs import log_json
 from twofold_cluster.membership import connect
 from twofold_engine.actor import EngineKind
 from twofold_engine.pools.managing import ManagerSettings, PoolManager
+from twofold_engine.settings import REDIS_ENV
+
+RAY_LIMIT_SECONDS = 120.0
+"""For Ray to be there: its container may start after this one."""
+
+RAY_RETRY_SECONDS = 1.0
+
+_log = logging.getLogger(__name__)
 
 
 def main() -> int:
-    options = _parser().parse_args()
+    parser = _parser()
+    options = parser.parse_args()
+    if not options.redis:
+        parser.error(f"--redis or {REDIS_ENV} must say where the membership is")
+    if options.join and options.ray in ("local", "auto"):
+        parser.error("--join needs the address of a Ray cluster as --ray")
     log_json("info")
     return asyncio.run(_serve(options))
 
@@ -28,7 +41,16 @@ def _parser() -> argparse.ArgumentParser:
         description="Manage the worker pools of one service on Ray; told what to want over gRPC.",
     )
     parser.add_argument("--service", required=True)
-    parser.add_argument("--redis", required=True, help="URL of the membership's Redis")
+    parser.add_argument(
+        "--worker-prefix",
+        help="what worker ids begin with; default: the service. Two managers of one service need "
+        "two of them",
+    )
+    parser.add_argument(
+        "--redis",
+        default=os.environ.get(REDIS_ENV),
+        help=f"URL of the membership's Redis; default: {REDIS_ENV}, where no password is seen",
+    )
     parser.add_argument("--listen", default="127.0.0.1:50051", help="host:port of the gRPC API")
     parser.add_argument(
         "--ray",
@@ -36,7 +58,19 @@ def _parser() -> argparse.ArgumentParser:
         help="local: start Ray on this machine, and end it with this process; "
         "auto: the cluster that this machine belongs to; or a cluster's address",
     )
+    parser.add_argument(
+        "--join",
+        action="store_true",
+        help="make this machine a node of the Ray cluster first, one without resources",
+    )
     parser.add_argument("--log-dir", default="/tmp/twofold", help="for the workers' logs")  # noqa: S108
+    parser.add_argument(
+        "--drain-seconds",
+        type=float,
+        default=0.0,
+        help="how long workers may finish what they have when this process is told to end; "
+        "default: %(default)s",
+    )
     parser.add_argument(
         "--engine",
         choices=get_args(EngineKind),
@@ -47,41 +81,79 @@ def _parser() -> argparse.ArgumentParser:
 
 
 async def _serve(options: argparse.Namespace) -> int:
-    # Here and not above: Ray takes a second to import, which --help need not wait for.
-    import grpc
-    import ray
-
-    from twofold_cluster.rpc.pools_pb2_grpc import add_PoolsServicer_to_server
-    from twofold_engine.pools.launching import RayLauncher
-    from twofold_engine.pools.serving import PoolsService
-
-    one_machine = options.ray == "local"
     # Ray starts its workers at niceness 15: an engine is not background work.
     os.environ.setdefault("RAY_worker_niceness", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    _start_ray(ray, options.ray)
+    # Here and not above: Ray takes a second to import, which --help need not wait for.
+    import ray
+
+    from twofold_engine.pools.joining import joined
+
+    async with contextlib.AsyncExitStack() as stack:
+        node_ends: asyncio.Task[int] | None = None
+        if options.join:
+            node = await stack.enter_async_context(joined(options.ray))
+            node_ends = asyncio.create_task(node.wait())
+            stack.callback(node_ends.cancel)
+        await _connect_to_ray(options.ray, node_ends)
+        stack.callback(ray.shutdown)
+        return await _manage(options, node_ends)
+
+
+async def _manage(options: argparse.Namespace, node_ends: "asyncio.Task[int] | None") -> int:
+    from twofold_cluster.rpc.pools_pb2_grpc import add_PoolsServicer_to_server
+    from twofold_engine.pools.launching import RayLauncher
+    from twofold_engine.pools.listening import new_server
+    from twofold_engine.pools.serving import PoolsService
+
     stopping = _stop_signal()
-    server = grpc.aio.server()
-    try:
-        async with connect(options.redis) as redis:
-            manager = PoolManager(
-                ManagerSettings(options.service, options.redis),
-                RayLauncher(options.log_dir, one_machine=one_machine, kind=options.engine),
-                redis,
-            )
-            add_PoolsServicer_to_server(PoolsService(manager, time.monotonic), server)
-            server.add_insecure_port(options.listen)
-            await server.start()
-            managing = asyncio.create_task(manager.run())
-            stop = asyncio.create_task(stopping.wait())
-            await asyncio.wait([managing, stop], return_when=asyncio.FIRST_COMPLETED)
-            await server.stop(grace=1.0)
-            managing.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await managing
-    finally:
-        ray.shutdown()
-    return 0
+    prefix = options.worker_prefix or options.service
+    server = new_server()
+    async with connect(options.redis) as redis:
+        manager = PoolManager(
+            ManagerSettings(options.service, options.redis, prefix),
+            RayLauncher(options.log_dir, one_machine=options.ray == "local", kind=options.engine),
+            redis,
+        )
+        add_PoolsServicer_to_server(PoolsService(manager, time.monotonic), server)
+        server.add_insecure_port(options.listen)
+        await server.start()
+        managing = asyncio.create_task(manager.run())
+        stop = asyncio.create_task(stopping.wait())
+        ends = [managing, stop, *([node_ends] if node_ends is not None else [])]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        await server.stop(grace=1.0)
+        if stop.done() and options.drain_seconds > 0:
+            await manager.drain_all(options.drain_seconds)
+        is_told = stop.done()
+        stop.cancel()
+        managing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await managing
+    return 0 if is_told else 1
+
+
+async def _connect_to_ray(address: str, node_ends: "asyncio.Task[int] | None") -> None:
+    """Be a driver of the cluster at *address*, which may still be starting.
+
+    Raises:
+        ConnectionError, RuntimeError: it is not there, not even after a while.
+    """
+    import ray
+
+    give_up_at = time.monotonic() + RAY_LIMIT_SECONDS
+    while True:
+        try:
+            _start_ray(ray, address)
+        except (ConnectionError, RuntimeError) as error:
+            is_alone = node_ends is not None and node_ends.done()
+            if address == "local" or is_alone or time.monotonic() > give_up_at:
+                raise
+            _log.info("waiting for Ray: %s", str(error).splitlines()[0])
+            ray.shutdown()
+            await asyncio.sleep(RAY_RETRY_SECONDS)
+        else:
+            return
 
 
 def _stop_signal() -> asyncio.Event:
@@ -92,8 +164,8 @@ def _stop_signal() -> asyncio.Event:
     return stopping
 
 
-def _start_ray(ray: object, address: str) -> None:
-    ray.init(  # type: ignore[attr-defined]
+def _start_ray(ray: Any, address: str) -> None:
+    ray.init(
         address=address,
         include_dashboard=False if address == "local" else None,
         log_to_driver=False,

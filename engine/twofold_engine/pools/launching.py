@@ -11,7 +11,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from twofold_cluster.identity import Role
 from twofold_engine.actor import EngineActor, EngineKind
 from twofold_engine.errors import EngineError
-from twofold_engine.pools.wanting import EngineSpec
+from twofold_engine.pools.wanting import Build
 from twofold_engine.settings import WorkerSettings
 from twofold_engine.supervising import ProcessState
 
@@ -19,6 +19,10 @@ STOP_MARGIN_SECONDS = 5.0
 """What a call to an actor may take beyond the limit that it was given."""
 
 CHANGE_ROLE_LIMIT_SECONDS = 5.0
+STAND_BY_LIMIT_SECONDS = 5.0
+
+ADAPTER_LIMIT_SECONDS = 300.0
+"""An engine may have to download it."""
 
 _log = logging.getLogger(__name__)
 
@@ -30,11 +34,19 @@ class LostWorkerError(EngineError):
 class Handle(Protocol):
     """One worker that was launched. All but ``state`` may take as long as they are allowed."""
 
-    async def start(self) -> None: ...
+    async def start(self) -> str:
+        """Return the name of the machine that it got."""
+        ...
 
     async def state(self) -> ProcessState: ...
 
     async def change_role(self, role: Role) -> None: ...
+
+    async def stand_by(self, standby: bool) -> None: ...
+
+    async def load_adapter(self, name: str, source: str) -> None: ...
+
+    async def unload_adapter(self, name: str) -> None: ...
 
     async def drain(self, limit_seconds: float) -> None: ...
 
@@ -42,7 +54,7 @@ class Handle(Protocol):
 
 
 class Launcher(Protocol):
-    def launch(self, settings: WorkerSettings, engine: EngineSpec) -> Handle:
+    def launch(self, settings: WorkerSettings, build: Build) -> Handle:
         """Ask for a place for a worker. It waits for one, and starts, in ``Handle.start``."""
         ...
 
@@ -59,14 +71,17 @@ class RayLauncher:
         self._one_machine = one_machine
         self._kind = kind
 
-    def launch(self, settings: WorkerSettings, engine: EngineSpec) -> Handle:
+    def launch(self, settings: WorkerSettings, build: Build) -> Handle:
+        engine = build.engine
         bundle = {"CPU": 0.0 if self._one_machine else engine.cpus, "GPU": engine.gpus}
         bundle = {resource: amount for resource, amount in bundle.items() if amount}
+        bundle |= build.resources
         group = placement_group([bundle], strategy="STRICT_PACK") if bundle else None
         options: dict[str, Any] = {
             "name": f"{settings.service}/{settings.worker_id}/{settings.incarnation}",
             "num_cpus": bundle.get("CPU", 0),
             "num_gpus": bundle.get("GPU", 0),
+            "resources": dict(build.resources),
             "max_restarts": 0,
         }
         if group is not None:
@@ -82,8 +97,9 @@ class _RayHandle:
         self._actor = actor
         self._group = group
 
-    async def start(self) -> None:
-        await _result(self._actor.start.remote())
+    async def start(self) -> str:
+        node: str = await _result(self._actor.start.remote())
+        return node
 
     async def state(self) -> ProcessState:
         state: ProcessState = await _result(self._actor.state.remote())
@@ -91,6 +107,15 @@ class _RayHandle:
 
     async def change_role(self, role: Role) -> None:
         await _result(self._actor.change_role.remote(role), CHANGE_ROLE_LIMIT_SECONDS)
+
+    async def stand_by(self, standby: bool) -> None:
+        await _result(self._actor.stand_by.remote(standby), STAND_BY_LIMIT_SECONDS)
+
+    async def load_adapter(self, name: str, source: str) -> None:
+        await _result(self._actor.load_adapter.remote(name, source), ADAPTER_LIMIT_SECONDS)
+
+    async def unload_adapter(self, name: str) -> None:
+        await _result(self._actor.unload_adapter.remote(name), ADAPTER_LIMIT_SECONDS)
 
     async def drain(self, limit_seconds: float) -> None:
         await _result(self._actor.drain.remote(limit_seconds), limit_seconds)

@@ -1,6 +1,8 @@
 """The pool manager: looks at the workers, plans, and acts, over and over."""
 
 import asyncio
+import contextlib
+import functools
 import logging
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -13,14 +15,25 @@ from twofold_cluster.identity import WorkerId, new_incarnation
 from twofold_cluster.membership import withdraw
 from twofold_cluster.worker import Gone
 from twofold_engine.errors import EngineError, InvalidPoolError, UnknownWorkerError
+from twofold_engine.pools.adapting import AdapterState, Load, Unload, next_step
 from twofold_engine.pools.launching import Launcher, LostWorkerError
 from twofold_engine.pools.member import Member
-from twofold_engine.pools.planning import Action, ChangeRole, Drain, Phase, Remove, Start, plan
-from twofold_engine.pools.wanting import Pool, validate
+from twofold_engine.pools.planning import (
+    Action,
+    ChangeRole,
+    Drain,
+    Phase,
+    Remove,
+    StandBy,
+    Start,
+    plan,
+)
+from twofold_engine.pools.wanting import Adapter, Pool, validate, validate_adapters
 from twofold_engine.settings import WorkerSettings
 
 INTERVAL_SECONDS = 0.5
 OBSERVE_TIMEOUT_SECONDS = 2.0
+DRAIN_POLL_SECONDS = 0.1
 
 _log = logging.getLogger(__name__)
 
@@ -29,6 +42,8 @@ _log = logging.getLogger(__name__)
 class ManagerSettings:
     service: str
     redis: str
+    worker_prefix: str
+    """What worker ids begin with. Two managers of one service have two of them."""
     drain_limit_seconds: float = 60.0
     """Longer than the lease of blocks, so that none is taken away from a decode worker."""
     stop_limit_seconds: float = 15.0
@@ -43,6 +58,7 @@ class Snapshot:
     generation: int
     wanted: tuple[Pool, ...]
     members: tuple[Member, ...]
+    adapters: tuple[Adapter, ...]
 
 
 class PoolManager:
@@ -60,12 +76,15 @@ class PoolManager:
         self._redis = redis
         self._clock = clock
         self._wanted: tuple[Pool, ...] = ()
+        self._adapters: tuple[Adapter, ...] = ()
         self._generation = 0
         self._members: dict[WorkerId, Member] = {}
         self._woken = asyncio.Event()
 
-    def apply(self, generation: int, pools: Sequence[Pool]) -> None:
-        """Want *pools* from now on.
+    def apply(
+        self, generation: int, pools: Sequence[Pool], adapters: Sequence[Adapter] = ()
+    ) -> None:
+        """Want *pools* from now on, and *adapters* on all their workers.
 
         Raises:
             InvalidPoolError: they cannot be; what was wanted before stays.
@@ -73,8 +92,10 @@ class PoolManager:
         if generation < self._generation:
             raise InvalidPoolError(f"generation {generation} is older than {self._generation}")
         validate(pools, self._wanted)
+        validate_adapters(adapters, pools)
         self._generation = generation
         self._wanted = tuple(pools)
+        self._adapters = tuple(adapters)
         self._woken.set()
 
     def drain(self, worker_id: WorkerId, limit_seconds: float) -> None:
@@ -91,7 +112,17 @@ class PoolManager:
 
     def snapshot(self) -> Snapshot:
         members = sorted(self._members.values(), key=lambda member: member.worker_id)
-        return Snapshot(self._generation, self._wanted, tuple(replace(m) for m in members))
+        copies = tuple(replace(member) for member in members)
+        return Snapshot(self._generation, self._wanted, copies, self._adapters)
+
+    async def drain_all(self, limit_seconds: float) -> None:
+        """Have all workers finish what they have, and end; or give up at the limit."""
+        self._wanted = ()
+        self._woken.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_seconds):
+                while self._members:  # noqa: ASYNC110 the loop of run() empties it
+                    await asyncio.sleep(DRAIN_POLL_SECONDS)
 
     async def run(self) -> None:
         """Manage until cancelled, then end all workers."""
@@ -101,6 +132,7 @@ class PoolManager:
                 await self._observe()
                 for action in self._plan():
                     self._act(action)
+                self._adapt()
                 try:
                     async with asyncio.timeout(INTERVAL_SECONDS):
                         await self._woken.wait()
@@ -149,7 +181,7 @@ class PoolManager:
 
     def _plan(self) -> list[Action]:
         observed = [member.observed() for member in self._members.values()]
-        return plan(self._wanted, observed, self._settings.service, self._clock())
+        return plan(self._wanted, observed, self._settings.worker_prefix, self._clock())
 
     def _act(self, action: Action) -> None:
         member = self._members.get(action.worker_id)
@@ -161,6 +193,8 @@ class PoolManager:
                 self._start(action, member)
             case ChangeRole(pool=pool) if member is not None:
                 self._begin(member, self._change_role(member, pool))
+            case StandBy(standby=standby) if member is not None:
+                self._begin(member, self._stand_by(member, standby))
             case Drain() if member is not None:
                 self._begin(member, self._drain(member, self._settings.drain_limit_seconds))
             case Remove() if member is not None:
@@ -168,18 +202,24 @@ class PoolManager:
 
     def _start(self, action: Start, dead: Member | None) -> None:
         now = self._clock()
-        member = Member(action.worker_id, action.pool, new_incarnation(), since=now)
+        member = Member(
+            action.worker_id,
+            action.pool,
+            new_incarnation(),
+            since=now,
+            standby=action.pool.standby,
+        )
         if dead is not None:
             member.failure_count = dead.failure_count
             member.restart_count = dead.restart_count + 1
         self._members[action.worker_id] = member
-        member.handle = self._launcher.launch(self._worker_settings(member), action.pool.engine)
+        member.handle = self._launcher.launch(self._worker_settings(member), action.pool.build)
         self._begin(member, self._wait_for_place(member))
 
     async def _wait_for_place(self, member: Member) -> None:
         assert member.handle is not None
         try:
-            await member.handle.start()
+            member.node = await member.handle.start()
         except EngineError as error:
             member.die(str(error), self._clock())
             await member.handle.stop(self._settings.stop_limit_seconds)
@@ -197,6 +237,57 @@ class PoolManager:
             await self._drain(member, self._settings.drain_limit_seconds)
             return
         member.pool = pool
+
+    async def _stand_by(self, member: Member, standby: bool) -> None:
+        assert member.handle is not None
+        try:
+            await member.handle.stand_by(standby)
+        except EngineError as error:
+            _log.warning("%s does not change its standby: %s", member.worker_id, error)
+            await asyncio.sleep(INTERVAL_SECONDS)  # the plan tries again when this has ended
+            return
+        member.standby = standby
+        _log.info("%s is %s", member.worker_id, "on standby" if standby else "active")
+
+    def _adapt(self) -> None:
+        """Begin the next change of adapters of each worker that is up and has none under way."""
+        for member in self._members.values():
+            if member.phase is not Phase.READY or member.adapting is not None:
+                continue
+            step = next_step(self._adapters, member.adapters, self._clock())
+            if step is not None:
+                task = asyncio.create_task(self._change_adapter(member, step))
+                member.adapting = task
+                task.add_done_callback(functools.partial(self._adapted, member))
+
+    def _adapted(self, member: Member, task: asyncio.Task[None]) -> None:
+        member.adapting = None
+        self._woken.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("%s: adapter failed", member.worker_id, exc_info=error)
+
+    async def _change_adapter(self, member: Member, step: Load | Unload) -> None:
+        assert member.handle is not None
+        match step:
+            case Load(adapter):
+                before = member.adapters.get(adapter.name)
+                if before is None or before.source != adapter.source:
+                    before = AdapterState(adapter.source)
+                try:
+                    await member.handle.load_adapter(adapter.name, adapter.source)
+                    after = AdapterState(adapter.source, loaded=True)
+                except EngineError as error:
+                    _log.warning("%s has no %s: %s", member.worker_id, adapter.name, error)
+                    after = before.failed(str(error), self._clock())
+                member.adapters = {**member.adapters, adapter.name: after}
+            case Unload(name):
+                others = {n: state for n, state in member.adapters.items() if n != name}
+                try:
+                    await member.handle.unload_adapter(name)
+                except EngineError as error:
+                    _log.warning("%s keeps %s: %s", member.worker_id, name, error)
+                    others[name] = member.adapters[name].failed(str(error), self._clock())
+                member.adapters = others
 
     async def _drain(self, member: Member, limit_seconds: float) -> None:
         was_ready = member.phase is Phase.READY
@@ -216,6 +307,8 @@ class PoolManager:
             del self._members[member.worker_id]
 
     async def _stop(self, member: Member) -> None:
+        if member.adapting is not None:
+            member.adapting.cancel()
         handle, member.handle = member.handle, None
         if handle is not None:
             await handle.stop(self._settings.stop_limit_seconds)
@@ -263,4 +356,5 @@ class PoolManager:
             max_unprefilled=engine.max_unprefilled,
             engine_args=engine.engine_args,
             kv_events=engine.kv_events,
+            standby=member.pool.standby,
         )

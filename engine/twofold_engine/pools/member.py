@@ -1,10 +1,12 @@
 """One worker of a pool, over all its incarnations."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from twofold_cluster.identity import Incarnation, Role, WorkerId
 from twofold_engine.events import Step
+from twofold_engine.pools.adapting import AdapterState
 from twofold_engine.pools.launching import Handle
 from twofold_engine.pools.planning import Observed, Phase, restart_delay_seconds
 from twofold_engine.pools.wanting import Pool
@@ -17,7 +19,7 @@ STABLE_AFTER_SECONDS = 300.0
 @dataclass(slots=True)
 class Member:
     """Mutable; only the pool manager's loop changes it. While ``busy`` is set, an action on the
-    worker is under way and the plan leaves it alone."""
+    worker is under way and the plan leaves it alone; ``adapting`` changes its adapters."""
 
     worker_id: WorkerId
     pool: Pool
@@ -31,7 +33,13 @@ class Member:
     restart_count: int = 0
     restart_at: float = 0.0
     answered_at: float = 0.0
+    node: str = ""
+    standby: bool = False
+    """What the routers were told of it."""
+    adapters: Mapping[str, AdapterState] = field(default_factory=dict)
+    """By name; replaced at every change."""
     busy: asyncio.Task[None] | None = None
+    adapting: asyncio.Task[None] | None = None
 
     @property
     def role(self) -> Role:
@@ -39,7 +47,13 @@ class Member:
 
     def observed(self) -> Observed:
         return Observed(
-            self.worker_id, self.role, self.pool.revision, self.phase, restart_at=self.restart_at
+            self.worker_id,
+            self.role,
+            self.pool.revision,
+            self.phase,
+            self.pool.build,
+            standby=self.standby,
+            restart_at=self.restart_at,
         )
 
     def enter(self, phase: Phase, message: str, now: float) -> None:
@@ -68,4 +82,5 @@ class Member:
         self.failure_count += 1
         self.restart_at = now + restart_delay_seconds(self.failure_count)
         self.process = ProcessState(ended=True)
+        self.adapters = {}
         self.enter(Phase.DEAD, message, now)

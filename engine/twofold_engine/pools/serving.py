@@ -10,10 +10,11 @@ from twofold_cluster.identity import Role, WorkerId
 from twofold_cluster.rpc import pools_pb2 as pb
 from twofold_cluster.rpc import pools_pb2_grpc as rpc
 from twofold_engine.errors import InvalidPoolError, UnknownWorkerError
+from twofold_engine.pools.adapting import AdapterState
 from twofold_engine.pools.managing import PoolManager, Snapshot
 from twofold_engine.pools.member import Member
 from twofold_engine.pools.planning import Phase
-from twofold_engine.pools.wanting import EngineSpec, Pool
+from twofold_engine.pools.wanting import Adapter, EngineSpec, Pool
 
 WATCH_INTERVAL_SECONDS = 0.25
 DEFAULT_DRAIN_LIMIT_SECONDS = 60.0
@@ -40,7 +41,11 @@ class PoolsService(rpc.PoolsServicer):
         self, request: pb.ApplyRequest, context: Any
     ) -> pb.ApplyReply:
         try:
-            self._manager.apply(request.generation, [_pool(pool) for pool in request.pools])
+            self._manager.apply(
+                request.generation,
+                [_pool(pool) for pool in request.pools],
+                [Adapter(adapter.name, adapter.source) for adapter in request.adapters],
+            )
         except InvalidPoolError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         return pb.ApplyReply()
@@ -93,14 +98,21 @@ def _pool(pool: pb.Pool) -> Pool:
         kv_events=engine.kv_events,
         **{name: number for name, number in numbers.items() if number},  # type: ignore[arg-type]
     )
-    return Pool(_ROLES[pool.role], pool.revision, pool.replicas, spec)
+    return Pool(
+        _ROLES[pool.role],
+        pool.revision,
+        pool.replicas,
+        spec,
+        standby=pool.standby,
+        resources=tuple(sorted(pool.resources.items())),
+    )
 
 
 def _state(snapshot: Snapshot, now: float | None) -> pb.State:
     return pb.State(
         observed_generation=snapshot.generation,
         pools=[_pool_state(pool, snapshot.members) for pool in snapshot.wanted],
-        workers=[_worker_status(member, now) for member in snapshot.members],
+        workers=[_worker_status(member, snapshot.adapters, now) for member in snapshot.members],
     )
 
 
@@ -119,7 +131,9 @@ def _pool_state(pool: Pool, members: tuple[Member, ...]) -> pb.PoolState:
     )
 
 
-def _worker_status(member: Member, now: float | None) -> pb.WorkerStatus:
+def _worker_status(
+    member: Member, adapters: tuple[Adapter, ...], now: float | None
+) -> pb.WorkerStatus:
     return pb.WorkerStatus(
         worker_id=member.worker_id,
         role=_ROLE_NUMBERS[member.role],
@@ -131,4 +145,19 @@ def _worker_status(member: Member, now: float | None) -> pb.WorkerStatus:
         restarts=member.restart_count,
         pid=member.process.pid,
         seconds_in_phase=0.0 if now is None else now - member.since,
+        node=member.node,
+        standby=member.standby,
+        adapters=_adapter_statuses(member, adapters),
     )
+
+
+def _adapter_statuses(member: Member, wanted: tuple[Adapter, ...]) -> list[pb.AdapterStatus]:
+    """Return what is wanted, and what is there no longer wanted."""
+    states = {adapter.name: AdapterState(adapter.source, message="waiting") for adapter in wanted}
+    states |= {
+        name: state for name, state in member.adapters.items() if state.loaded or name in states
+    }
+    return [
+        pb.AdapterStatus(name=name, source=state.source, loaded=state.loaded, message=state.message)
+        for name, state in sorted(states.items())
+    ]

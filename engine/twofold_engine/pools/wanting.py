@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from twofold_cluster.identity import Role
 from twofold_engine.errors import InvalidPoolError
 
-MAX_REPLICAS = 4096
+MAX_REPLICAS = 10_000
+MAX_ADAPTERS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
-    """How the engines of a revision are started; the same for all of them."""
+    """How the engines of a pool are started."""
 
     model: str
     served_name: str
@@ -25,22 +26,51 @@ class EngineSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Build:
+    """What a worker is made of and where it may be: two pools of one build can share workers.
+
+    ``resources`` are Ray's, by name in alphabetical order, beside CPUs and GPUs.
+    """
+
+    engine: EngineSpec
+    resources: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Pool:
+    """``standby``: its workers are up, and take no new requests."""
+
     role: Role
     revision: str
     replicas: int
     engine: EngineSpec
+    standby: bool = False
+    resources: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def build(self) -> Build:
+        return Build(self.engine, self.resources)
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A LoRA adapter that every worker shall have. ``source``: as vLLM takes it."""
+
+    name: str
+    source: str
 
 
 def validate(pools: Sequence[Pool], before: Sequence[Pool]) -> None:
     """Check that *pools* can be wanted after *before*.
 
     Raises:
-        InvalidPoolError: two pools of one role and revision, no model, a number out of range, or
-            another engine in a revision that has one: that is a new revision.
+        InvalidPoolError: two pools of one role and revision, no model, a number out of range,
+            another build in a pool that has one, or another model in its revision: that is a new
+            revision.
     """
     seen: set[tuple[Role, str]] = set()
-    engines = {pool.revision: pool.engine for pool in before}
+    builds = {(pool.role, pool.revision): pool.build for pool in before}
+    models = {pool.revision: _model(pool) for pool in before}
     for pool in pools:
         name = f"pool {pool.role}/{pool.revision}"
         if (pool.role, pool.revision) in seen:
@@ -48,11 +78,37 @@ def validate(pools: Sequence[Pool], before: Sequence[Pool]) -> None:
         if not pool.engine.model:
             raise InvalidPoolError(f"{name} has no model")
         _validate_engine(name, pool.engine)
+        _validate_resources(name, pool)
         if not 0 <= pool.replicas <= MAX_REPLICAS:
             raise InvalidPoolError(f"{name}: {pool.replicas} replicas are not 0 to {MAX_REPLICAS}")
-        if engines.setdefault(pool.revision, pool.engine) != pool.engine:
-            raise InvalidPoolError(f"{name} changes the engine of its revision; use a new one")
+        if models.setdefault(pool.revision, _model(pool)) != _model(pool):
+            raise InvalidPoolError(f"{name} has another model than its revision; use a new one")
+        if builds.setdefault((pool.role, pool.revision), pool.build) != pool.build:
+            raise InvalidPoolError(
+                f"{name} changes the engine or the resources of its revision; use a new one"
+            )
         seen.add((pool.role, pool.revision))
+
+
+def validate_adapters(adapters: Sequence[Adapter], pools: Sequence[Pool]) -> None:
+    """Check that *adapters* can be wanted beside *pools*.
+
+    Raises:
+        InvalidPoolError: no name, no source, a name that is taken, or too many.
+    """
+    if len(adapters) > MAX_ADAPTERS:
+        raise InvalidPoolError(f"{len(adapters)} adapters are more than {MAX_ADAPTERS}")
+    taken = {pool.engine.served_name for pool in pools}
+    for adapter in adapters:
+        if not adapter.name or not adapter.source:
+            raise InvalidPoolError(f"adapter {adapter.name!r} needs a name and a source")
+        if adapter.name in taken:
+            raise InvalidPoolError(f"adapter {adapter.name}: a model of this name is there")
+        taken.add(adapter.name)
+
+
+def _model(pool: Pool) -> tuple[str, str]:
+    return pool.engine.model, pool.engine.served_name
 
 
 def _validate_engine(name: str, engine: EngineSpec) -> None:
@@ -68,3 +124,11 @@ def _validate_engine(name: str, engine: EngineSpec) -> None:
         # Written so that a NaN is refused too.
         if not low <= value <= high:
             raise InvalidPoolError(f"{name}: {field} is {value}, not {low:g} to {high:g}")
+
+
+def _validate_resources(name: str, pool: Pool) -> None:
+    for resource, amount in pool.resources:
+        if resource in ("CPU", "GPU"):
+            raise InvalidPoolError(f"{name}: {resource} is the engine's cpus and gpus")
+        if not resource or not 0 < amount <= 1024 * 1024:
+            raise InvalidPoolError(f"{name}: resource {resource!r} is {amount}")

@@ -12,6 +12,7 @@ from twofold_cluster.apis import Api, PassedOnApi
 from twofold_cluster.errors import Fault, RequestError
 from twofold_cluster.logs import REQUEST_ID
 from twofold_router.http import HeaderPairs, Refusal, Request, Responder
+from twofold_sim.live.adapters import LOAD_PATH, UNLOAD_PATH, load_adapter, unload_adapter
 from twofold_sim.live.choices import Chat, Completions
 from twofold_sim.live.engine import SimEngine
 from twofold_sim.live.errors import BadRequestError, EngineFaultError, UnavailableError
@@ -90,6 +91,10 @@ class Edge:
             if request.method == "POST":
                 self._order_faults(request.body)
             _send(responder, 200, engine.faults.snapshot())
+        elif path in (LOAD_PATH, UNLOAD_PATH) and request.method == "POST":
+            change = load_adapter if path == LOAD_PATH else unload_adapter
+            text = change(engine, request.body)
+            responder.send(200, [(b"content-type", b"text/plain; charset=utf-8")], text.encode())
         elif path == PassedOnApi.TOKENIZE:
             _send(responder, 200, answer_tokenize(request.body, settings.max_model_tokens))
         elif path == PassedOnApi.DETOKENIZE:
@@ -166,8 +171,8 @@ def _cards(engine: SimEngine) -> list[dict[str, Any]]:
         }
     ]
     return cards + [
-        {"id": name, **base, "parent": settings.model, "max_model_len": None}
-        for name in settings.adapters
+        {"id": name, **base, "root": source, "parent": settings.model, "max_model_len": None}
+        for name, source in engine.adapters.items()
     ]
 
 

@@ -39,6 +39,8 @@ class SimEngine:
         profile = settings.profile
         self.settings = settings
         self.role = settings.role
+        self.adapters = {name: name for name in settings.adapters}
+        """The source of each, by the name that clients send."""
         self.borrowing = borrowing
         self.publisher = publisher
         self.leases = leases
@@ -80,7 +82,7 @@ class SimEngine:
         """
         if model is None or model == self.settings.model:
             return None
-        if model in self.settings.adapters:
+        if model in self.adapters:
             return model
         raise UnknownModelError(f"The model `{model}` does not exist.", param="model")
 

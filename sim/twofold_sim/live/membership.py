@@ -22,6 +22,9 @@ from twofold_sim.live.settings import EngineSettings, MembershipSettings
 
 PREFIX = "/twofold/v1/"
 
+DELIVERY_LIMIT_SECONDS = 3.0
+"""Of a change of state to Redis; shorter than what the supervisor waits for an answer."""
+
 ENGINE_NAME = "sim"
 """A worker's engine says by its version what it is."""
 
@@ -32,6 +35,11 @@ class _RoleChange(msgspec.Struct):
     role: Role
 
 
+class _StandbyChange(msgspec.Struct):
+    standby: bool
+
+
+_decode_standby = msgspec.json.Decoder(_StandbyChange).decode
 _decode_role = msgspec.json.Decoder(_RoleChange).decode
 
 
@@ -62,15 +70,22 @@ class Membership:
         """Answer what steers a worker.
 
         Raises:
-            BadRequestError: the role is none.
+            BadRequestError: the body is none.
         """
         verb = request.path.removeprefix(PREFIX)
         if verb == "busy":
             responder.send(200, [JSON], _encode({"busy": self._engine.is_busy}))
             return
         if verb == "drain" and request.method == "POST":
-            self._engine.gate.is_closed = True
             self._announce(msgspec.structs.replace(self._worker, state=WorkerState.DRAINING))
+            await self._delivered()
+            self._engine.gate.is_closed = True
+        elif verb == "standby" and request.method == "POST":
+            self._stand_by(request.body)
+            if not await self._delivered():
+                detail = "Redis does not take the announcement"
+                responder.send(503, [JSON], _encode({"detail": detail}))
+                return
         elif verb == "role" and request.method == "POST":
             self._engine.role = _role_of(request.body)
             self._announce(msgspec.structs.replace(self._worker, role=self._engine.role))
@@ -80,8 +95,32 @@ class Membership:
         self._refresh()
         responder.send(200, [JSON], _encode(self._worker))
 
+    def _stand_by(self, body: bytes) -> None:
+        try:
+            standby = _decode_standby(body).standby
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise BadRequestError("standby must be true or false") from error
+        if self._worker.state is not WorkerState.DRAINING:
+            self._announce(msgspec.structs.replace(self._worker, state=_state(standby)))
+
+    async def _delivered(self) -> bool:
+        """Wait until Redis has what was announced last; False when it does not come to that."""
+        if self._announcer is None:
+            return True
+        try:
+            async with asyncio.timeout(DELIVERY_LIMIT_SECONDS):
+                await self._announcer.delivered()
+        except TimeoutError:
+            return False
+        return True
+
     def _refresh(self) -> None:
-        self._announce(msgspec.structs.replace(self._worker, load=_load(self._engine)))
+        engine = self._engine
+        self._announce(
+            msgspec.structs.replace(
+                self._worker, load=_load(engine), adapters=tuple(sorted(engine.adapters))
+            )
+        )
 
     def _announce(self, worker: Worker) -> None:
         self._worker = worker
@@ -129,7 +168,9 @@ def _describe(engine: SimEngine, place: MembershipSettings, address: str) -> Wor
         max_model_tokens=settings.max_model_tokens,
         kv_events=publisher.endpoint if publisher else "",
         kv_events_replay=publisher.replay_endpoint if publisher else "",
+        adapters=tuple(sorted(engine.adapters)),
         topology=Topology(node=place.node, zone=place.zone),
+        state=_state(place.standby),
         load=_load(engine),
     )
 
@@ -143,6 +184,10 @@ def _load(engine: SimEngine) -> Load:
         kv_used_fraction=round(counts.kv_used_fraction, 3),
         seconds_per_prefill_token=float(f"{statistics.median(speeds):.3g}") if speeds else None,
     )
+
+
+def _state(standby: bool) -> WorkerState:
+    return WorkerState.STANDBY if standby else WorkerState.READY
 
 
 def _role_of(body: bytes) -> Role:

@@ -28,6 +28,8 @@ from twofold_sim.live.settings import (
 from twofold_sim.live.supervised import Reporter, end_with_parent
 from twofold_sim.profiles import ProfileError, load_profile
 
+REDIS_ENV = "TWOFOLD_REDIS_URL"
+
 USAGE_ERROR, EXIT_FENCED, EXIT_CRASHED = 2, 1, 70
 
 _DEFAULT = {field.name: field.default for field in dataclasses.fields(EngineSettings)}
@@ -134,9 +136,15 @@ def _add_membership(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--worker-id", type=WorkerId)
     group.add_argument("--incarnation", type=Incarnation)
     group.add_argument("--revision", default="1")
-    group.add_argument("--redis", metavar="URL", help="where it is announced")
+    group.add_argument(
+        "--redis",
+        metavar="URL",
+        default=os.environ.get(REDIS_ENV),
+        help=f"where it is announced; default: {REDIS_ENV}",
+    )
     group.add_argument("--node", default=socket.gethostname())
     group.add_argument("--zone", default="")
+    group.add_argument("--standby", action="store_true", help="take no new requests at first")
     group.add_argument("--events-fd", type=int, help=argparse.SUPPRESS)
     group.add_argument("--parent-pid", type=int, help=argparse.SUPPRESS)
 
@@ -204,6 +212,7 @@ def _membership_of(parsed: argparse.Namespace) -> MembershipSettings | None:
         redis=parsed.redis,
         node=parsed.node,
         zone=parsed.zone,
+        standby=parsed.standby,
     )
 
 

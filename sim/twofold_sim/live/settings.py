@@ -44,6 +44,8 @@ class MembershipSettings:
     """URL; None: it plays a worker that nobody is told of."""
     node: str = dataclasses.field(default_factory=socket.gethostname)
     zone: str = ""
+    standby: bool = False
+    """It takes no new requests until told otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +56,7 @@ class EngineSettings:
     model: str
     """The name that clients send."""
     adapters: tuple[str, ...] = ()
-    """Further names, each an adapter with blocks of its own."""
+    """Further names, each an adapter with blocks of its own; more can be loaded later."""
     role: Role = Role.BOTH
     """It serves all requests whatever it is: the role decides when it refuses, and is announced."""
     host: str = "127.0.0.1"

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twofold_cluster.identity import Incarnation, Role, WorkerId
-from twofold_engine.settings import WorkerSettings, from_argv, to_argv
+from twofold_engine.settings import REDIS_ENV, WorkerSettings, from_argv, to_argv
 
 words = st.text("abcdefghijklmnopqrstuvwxyz0123456789/.:_", min_size=1)
 
@@ -17,10 +17,10 @@ words = st.text("abcdefghijklmnopqrstuvwxyz0123456789/.:_", min_size=1)
         model=words,
         served_name=words,
         incarnation=words.map(Incarnation),
-        redis=st.none() | words,
         tensor_parallel=st.integers(1, 8),
         kv_cache_gib=st.floats(0.25, 512),
         kv_events=st.booleans(),
+        standby=st.booleans(),
         events_fd=st.none() | st.integers(3, 99),
         node=words,
         engine_args=st.lists(words.map("--".__add__) | words).map(tuple),
@@ -28,6 +28,16 @@ words = st.text("abcdefghijklmnopqrstuvwxyz0123456789/.:_", min_size=1)
 )
 def test_settings_survive_the_command_line(settings: WorkerSettings) -> None:
     assert from_argv(to_argv(settings), module="m", role=Role.BOTH) == settings
+
+
+def test_where_redis_is_comes_from_the_environment_unless_it_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(REDIS_ENV, "redis://h:1")
+
+    assert from_argv(["--model", "m"], module="m", role=Role.BOTH).redis == "redis://h:1"
+    said = from_argv(["--model", "m", "--redis", "redis://i:1"], module="m", role=Role.BOTH)
+    assert said.redis == "redis://i:1"
 
 
 def test_the_served_name_is_the_model_unless_it_is_said() -> None:

@@ -1,8 +1,10 @@
 import argparse
 from dataclasses import replace
 
+import pytest
+
 from twofold_cluster.identity import Incarnation, Role, WorkerId
-from twofold_engine.settings import WorkerSettings
+from twofold_engine.settings import REDIS_ENV, WorkerSettings
 from twofold_engine.simulated import sim_argv
 from twofold_sim.live.running import add_engine_parser
 
@@ -21,6 +23,7 @@ SETTINGS = WorkerSettings(
     node="n",
     zone="z",
     kv_events=True,
+    standby=True,
     events_fd=8,
     parent_pid=9,
     engine_args=("--profile", "dualmap"),
@@ -37,11 +40,20 @@ def test_the_simulator_reads_what_a_worker_is_to_be() -> None:
     read = parse(sim_argv(SETTINGS))
 
     assert (read.service, read.worker_id, read.role) == ("s", "w", Role.DECODE)
-    assert (read.model, read.incarnation, read.redis) == ("m", "1", "redis://h:1")
+    assert (read.model, read.incarnation, read.standby) == ("m", "1", True)
     assert (read.host, read.port, read.node, read.zone) == ("10.0.0.1", [0], "n", "z")
     assert (read.max_unprefilled, read.max_in_flight, read.lease_seconds) == (3, 5, 7.0)
     assert (read.events_fd, read.parent_pid, read.kv_events) == (8, 9, True)
     assert read.profile == "dualmap"
+
+
+def test_where_redis_is_goes_by_the_environment_since_it_may_hold_a_password(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(REDIS_ENV, "redis://:secret@h:1")
+
+    assert not any("redis" in word for word in sim_argv(SETTINGS))
+    assert parse(sim_argv(SETTINGS)).redis == "redis://:secret@h:1"
 
 
 def test_what_the_user_tells_the_engine_comes_last() -> None:

@@ -1,0 +1,3 @@
+"""Where a worker is steered, beside its engine's own API."""
+
+PREFIX = "/twofold/v1"
