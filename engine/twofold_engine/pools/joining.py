@@ -12,7 +12,8 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-LEAVE_LIMIT_SECONDS = 20.0
+LEAVE_LIMIT_SECONDS = 35.0
+"""A little more than the 30 s that Ray gives its node to drain."""
 
 _log = logging.getLogger(__name__)
 
@@ -26,6 +27,8 @@ async def joined(address: str) -> AsyncIterator[asyncio.subprocess.Process]:
         f"--address={address}",
         "--num-cpus=0",
         "--num-gpus=0",
+        "--min-worker-port=0",  # any: another node may be on this machine
+        "--max-worker-port=0",
         "--disable-usage-stats",
         "--block",
         stdin=asyncio.subprocess.DEVNULL,
