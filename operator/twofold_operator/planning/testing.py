@@ -147,6 +147,8 @@ class World:
         self.broken: set[str] = set()
         """Revisions whose engines never get ready."""
         self.events: list[RecordEvent] = []
+        self.killed: list[SeenWorker] = []
+        """Workers whose pod was taken away, or that were still draining when their Ray ended."""
         self.apis = frozenset({"RayCluster"})
         self.is_gone = False
         self._version = 0
@@ -234,7 +236,9 @@ class World:
             elif child["kind"] == "Deployment":
                 child["status"] = {"availableReplicas": child["spec"].get("replicas", 1)}
         homes = {address: home for home in self._homes() if (address := self._address(home))}
-        self.managers = {a: m for a, m in self.managers.items() if a in homes}
+        for address in self.managers.keys() - homes.keys():
+            ended = self.managers.pop(address).workers
+            self.killed += [worker for worker in ended if worker.phase is Phase.DRAINING]
         for address, home in homes.items():
             prefix = home["metadata"]["name"].removesuffix("-pools")
             manager = self.managers.setdefault(address, ManagerDouble(prefix))
@@ -282,8 +286,8 @@ class World:
             self._forget((kind, name))
 
     def _forget(self, key: tuple[str, str]) -> None:
-        child = self.objects.pop(key)
-        if child["kind"] == "RayCluster":
+        child = self.objects.pop(key, None)
+        if child is not None and child["kind"] == "RayCluster":
             for other, pod in list(self.objects.items()):
                 if pod["kind"] == "Pod" and self._revision(pod) == self._revision(child):
                     del self.objects[other]
@@ -339,7 +343,7 @@ class World:
                 self.objects.pop(("Pod", pod), None)
             labels = group["template"]["metadata"]["labels"]
             pods = [p["metadata"]["name"] for p in self._pods_with(labels)]
-            for name in pods[group["replicas"] :]:
+            for name in pods[: max(0, len(pods) - group["replicas"])]:
                 del self.objects["Pod", name]
             for _ in range(group["replicas"] - len(pods)):
                 self._version += 1
@@ -353,6 +357,7 @@ class World:
         manager = self.managers.get(self._address(cluster))
         for worker in list(manager.workers) if manager else ():
             if worker.node and ("Pod", worker.node) not in self.objects:
+                self.killed.append(worker)
                 index = manager.workers.index(worker)  # type: ignore[union-attr]
                 manager.workers[index] = replace(  # type: ignore[union-attr]
                     worker, phase=Phase.PENDING, node=""

@@ -157,11 +157,17 @@ def test_scaling_down_ends_the_pods_of_the_workers_that_left(world: World) -> No
 def test_no_pod_goes_while_it_has_a_worker(world: World) -> None:
     world.scale("decode", 1)
 
-    while any(not isinstance(action, LookAgain) for action in world.plan()):
-        world.follow(world.plan())
-        world.live()
-        for worker in world.workers:
-            assert worker.phase is not Phase.PENDING  # its pod was taken away
+    world.settle()
+
+    assert world.killed == []
+
+
+def test_a_revision_ends_after_its_last_worker(world: World) -> None:
+    world.change(NEW_MODEL)
+
+    world.settle()
+
+    assert world.killed == []
 
 
 def test_the_replicas_of_the_spec_hold_only_when_they_change(world: World) -> None:
