@@ -25,6 +25,7 @@ class FakeHandle:
     drain_may_end: asyncio.Event = field(default_factory=asyncio.Event)
     standby_fails: bool = False
     standby: bool = False
+    standby_attempts: int = 0
     adapters: dict[str, str] = field(default_factory=dict)
     adapter_attempts: int = 0
     stopped: bool = False
@@ -65,6 +66,7 @@ class FakeHandle:
         await self.drain_may_end.wait()
 
     async def stand_by(self, standby: bool) -> None:
+        self.standby_attempts += 1
         if self.standby_fails:
             raise EngineError("standby: Redis does not take the announcement")
         self.standby = standby

@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
@@ -61,7 +61,7 @@ class Managed:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.01)
 
@@ -184,10 +184,20 @@ async def stub(managed: Managed) -> "AsyncIterator[PoolsAsyncStub]":
     await server.stop(grace=None)
 
 
-def a_request(generation: int, replicas: int = 1, model: str = "m") -> pb.ApplyRequest:
+def a_request(
+    generation: int,
+    replicas: int = 1,
+    model: str = "m",
+    *,
+    standby: bool = False,
+    adapters: Mapping[str, str] | None = None,
+) -> pb.ApplyRequest:
     engine = pb.EngineSpec(model=model, served_name="m")
-    pool = pb.Pool(role=pb.ROLE_PREFILL, revision="1", replicas=replicas, engine=engine)
-    return pb.ApplyRequest(generation=generation, pools=[pool])
+    pool = pb.Pool(
+        role=pb.ROLE_PREFILL, revision="1", replicas=replicas, engine=engine, standby=standby
+    )
+    wanted = [pb.Adapter(name=n, source=s) for n, s in (adapters or {}).items()]
+    return pb.ApplyRequest(generation=generation, pools=[pool], adapters=wanted)
 
 
 async def test_what_is_applied_over_grpc_is_watched_until_it_is_ready(managed: Managed) -> None:
@@ -248,3 +258,157 @@ async def test_a_worker_is_drained_by_name_and_replaced(managed: Managed) -> Non
     assert refused.value.code() is grpc.StatusCode.NOT_FOUND
     assert first.drained
     await until(lambda: len(managed.launcher.handles) == 2)
+
+
+async def ready_pair(managed: Managed) -> tuple[FakeHandle, FakeHandle]:
+    managed.want(1, prefill=1, decode=1)
+    prefill = await managed.handle(PREFILL_0)
+    decode = await managed.handle(WorkerId("s-decode-0"))
+    prefill.become_ready()
+    decode.become_ready()
+    await until(lambda: set(managed.phases().values()) == {Phase.READY})
+    return prefill, decode
+
+
+def on_standby(managed: Managed) -> dict[str, bool]:
+    return {m.worker_id: m.standby for m in managed.manager.snapshot().members}
+
+
+async def test_a_pool_on_standby_starts_so_and_is_told_when_it_is_wanted(managed: Managed) -> None:
+    async with stub(managed) as pools:
+        await pools.Apply(a_request(1, standby=True))
+        handle = await managed.handle(PREFILL_0)
+        assert handle.settings.standby
+        handle.become_ready()
+        await until(lambda: managed.phases()[PREFILL_0] is Phase.READY)
+        assert (await pools.Get(pb.GetRequest())).workers[0].standby
+
+        await pools.Apply(a_request(2))
+        await until(lambda: not handle.standby)
+        await until(lambda: not on_standby(managed)[PREFILL_0])
+
+        assert len(managed.launcher.handles) == 1
+        state = await pools.Get(pb.GetRequest())
+        assert (state.workers[0].standby, state.workers[0].node) == (False, f"node-of-{PREFILL_0}")
+
+
+async def test_a_standby_counts_when_the_worker_has_taken_it_and_is_tried_until_then(
+    managed: Managed,
+) -> None:
+    async with stub(managed) as pools:
+        await pools.Apply(a_request(1))
+        handle = await managed.handle(PREFILL_0)
+        handle.become_ready()
+        await until(lambda: managed.phases()[PREFILL_0] is Phase.READY)
+        handle.standby_fails = True
+
+        await pools.Apply(a_request(2, standby=True))
+        await until(lambda: handle.standby_attempts > 1)
+        assert not on_standby(managed)[PREFILL_0]
+        handle.standby_fails = False
+
+        await until(lambda: on_standby(managed)[PREFILL_0])
+
+
+async def test_the_decode_worker_of_a_revision_that_leaves_outlives_its_prefill_worker(
+    managed: Managed,
+) -> None:
+    prefill, decode = await ready_pair(managed)
+    prefill.drain_may_end.clear()
+
+    managed.want(2, prefill=0, decode=0)
+    await until(lambda: prefill.drained)
+    await until(lambda: on_standby(managed)["s-decode-0"])
+    assert not decode.drained
+    prefill.drain_may_end.set()
+
+    await until(lambda: not managed.phases())
+    assert decode.drained
+
+
+async def test_told_to_drain_all_it_ends_them_in_the_same_order(managed: Managed) -> None:
+    prefill, decode = await ready_pair(managed)
+
+    await managed.manager.drain_all(limit_seconds=60)
+
+    assert managed.phases() == {}
+    assert prefill.drained
+    assert decode.drained
+    assert decode.standby  # which it was told while the other one drained
+
+
+async def test_a_worker_that_does_not_end_bounds_a_drain_of_all(managed: Managed) -> None:
+    prefill, _ = await ready_pair(managed)
+    prefill.drain_may_end.clear()
+
+    await managed.manager.drain_all(limit_seconds=0.2)
+
+    assert managed.phases()[PREFILL_0] is Phase.DRAINING
+
+
+async def test_adapters_are_loaded_reported_and_unloaded(managed: Managed) -> None:
+    async with stub(managed) as pools:
+        await pools.Apply(a_request(1, adapters={"a": "/a", "b": "/missing"}))
+        handle = await managed.handle(PREFILL_0)
+        waiting = (await pools.Get(pb.GetRequest())).workers[0].adapters
+        handle.become_ready()
+        await until(lambda: handle.adapter_attempts == 2)
+        await until(lambda: len(managed.manager.snapshot().members[0].adapters) == 2)
+        tried = (await pools.Get(pb.GetRequest())).workers[0].adapters
+
+        await pools.Apply(a_request(2, adapters={"a": "/other"}))
+        await until(lambda: handle.adapters == {"a": "/other"})
+        await pools.Apply(a_request(3))
+        await until(lambda: handle.adapters == {})
+        await until(lambda: not managed.manager.snapshot().members[0].adapters.get("a"))
+        left = (await pools.Get(pb.GetRequest())).workers[0].adapters
+
+    assert [(a.name, a.loaded, a.message) for a in waiting] == [
+        ("a", False, "waiting"),
+        ("b", False, "waiting"),
+    ]
+    assert [(a.name, a.loaded) for a in tried] == [("a", True), ("b", False)]
+    assert tried[1].message == "no adapter at /missing"
+    assert list(left) == []
+
+
+async def test_a_new_incarnation_loads_its_adapters_again(managed: Managed) -> None:
+    async with stub(managed) as pools:
+        await pools.Apply(a_request(1, adapters={"a": "/a"}))
+        first = await managed.handle(PREFILL_0)
+        first.become_ready()
+        await until(lambda: first.adapters == {"a": "/a"})
+        first.crash()
+        await until(lambda: managed.phases()[PREFILL_0] is Phase.DEAD)
+        managed.clock.now = 1.0
+        second = await managed.handle(PREFILL_0, count=2)
+        second.become_ready()
+
+        await until(lambda: second.adapters == {"a": "/a"})
+
+
+async def test_an_adapter_of_the_models_own_name_is_refused(managed: Managed) -> None:
+    async with stub(managed) as pools:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await pools.Apply(a_request(1, adapters={"m": "/a"}))
+
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_manager_works_while_redis_is_away(valkey: Any) -> None:
+    launcher, clock = FakeLauncher(), Clock()
+    valkey.kill()
+    async with connect(valkey.url) as redis:
+        manager = PoolManager(ManagerSettings("s", valkey.url, "rev-1"), launcher, redis, clock)
+        task = asyncio.create_task(manager.run())
+        managed = Managed(manager, launcher, clock)
+        managed.want(1, prefill=1, decode=0)
+        name = WorkerId("rev-1-prefill-0")
+        (await managed.handle(name)).crash()
+        await until(lambda: managed.phases()[name] is Phase.DEAD)
+        clock.now = 1.0
+        (await managed.handle(name, count=2)).become_ready()
+        await until(lambda: managed.phases()[name] is Phase.READY)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
