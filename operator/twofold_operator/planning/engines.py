@@ -87,7 +87,7 @@ def cpus_of(pool: Pool) -> float:
     return DEFAULT_CPUS if told is None else max(1.0, float(int(parse_quantity(told))))
 
 
-def adapters_of(service: LLMService, adapters: Iterable[LoRAAdapter]) -> tuple[WantedAdapter, ...]:
+def adapters_of(adapters: Iterable[LoRAAdapter]) -> tuple[WantedAdapter, ...]:
     """Return what the managers are told of *adapters*, in order of their names."""
     return tuple(
         WantedAdapter(name, model_path(source))

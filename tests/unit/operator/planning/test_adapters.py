@@ -1,0 +1,100 @@
+"""The LoRA adapters of a service."""
+
+from typing import Any
+
+import pytest
+
+from twofold_operator.planning.testing import World
+
+SPEC: dict[str, Any] = {
+    "model": {"source": "hf://acme/small", "lora": {}},
+    "prefill": {"replicas": 1},
+    "decode": {"replicas": 1},
+}
+
+
+def adapter(resource: str, **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "serving.twofold.dev/v1alpha1",
+        "kind": "LoRAAdapter",
+        "metadata": {"name": resource, "namespace": "models", "uid": resource, "generation": 1},
+        "spec": {"service": "chat", "source": f"hf://acme/{resource}", **spec},
+    }
+
+
+def world_with(*adapters: dict[str, Any], spec: dict[str, Any] = SPEC) -> World:
+    world = World(spec)
+    world.adapters = list(adapters)
+    world.settle()
+    return world
+
+
+def ready(manifest: dict[str, Any]) -> dict[str, Any]:
+    (condition,) = manifest["status"]["conditions"]
+    return dict(condition)
+
+
+def told(world: World) -> list[tuple[str, str]]:
+    (manager,) = world.managers.values()
+    assert manager.told is not None
+    return [(adapter.name, adapter.source) for adapter in manager.told.adapters]
+
+
+def test_an_adapter_is_loaded_on_every_worker_and_reported_per_worker() -> None:
+    world = world_with(adapter("sql", name="acme/sql"))
+
+    assert told(world) == [("acme/sql", "acme/sql")]
+    status = world.adapters[0]["status"]
+    assert status["summary"] == "2/2"
+    assert [place["loaded"] for place in status["workers"]] == [True, True]
+    assert ready(world.adapters[0])["status"] == "True"
+
+
+def test_an_adapter_is_no_rollout_and_goes_with_its_resource() -> None:
+    world = world_with()
+    before = [worker.worker_id for worker in world.workers]
+    world.adapters = [adapter("sql")]
+    world.settle()
+    assert told(world) == [("sql", "acme/sql")]
+
+    world.adapters = []
+    world.settle()
+
+    assert told(world) == []
+    assert [worker.worker_id for worker in world.workers] == before
+
+
+def test_an_adapter_that_does_not_load_says_where() -> None:
+    world = world_with(adapter("sql", source="hf://acme/missing"))
+
+    assert ready(world.adapters[0])["status"] == "False"
+    assert world.adapters[0]["status"]["summary"] == "0/2"
+
+
+@pytest.mark.parametrize(
+    ("adapters", "spec", "reason"),
+    [
+        ([adapter("sql")], {**SPEC, "model": {"source": "hf://acme/small"}}, "AdaptersDisabled"),
+        ([adapter("sql", name="chat")], SPEC, "NameTaken"),
+        ([adapter("sql", source="s3://bucket/path")], SPEC, "InvalidSpec"),
+    ],
+)
+def test_an_adapter_that_cannot_be_loaded_is_refused_and_told_to_nobody(
+    adapters: list[dict[str, Any]], spec: dict[str, Any], reason: str
+) -> None:
+    world = world_with(*adapters, spec=spec)
+
+    assert ready(world.adapters[0])["reason"] == reason
+    assert told(world) == []
+    assert world.condition("Ready")["status"] == "True"
+
+
+def test_of_two_adapters_with_one_name_the_older_is_loaded() -> None:
+    older, younger = adapter("b", name="sql"), adapter("a", name="sql")
+    older["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
+    younger["metadata"]["creationTimestamp"] = "2026-01-02T00:00:00Z"
+
+    world = world_with(younger, older)
+
+    assert told(world) == [("sql", "acme/b")]
+    assert ready(younger)["reason"] == "NameTaken"

@@ -1,0 +1,286 @@
+"""The objects that a service consists of."""
+
+import base64
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from twofold_operator.planning.settings import PlanSettings
+from twofold_operator.planning.testing import World
+
+ROOT = Path(__file__).parents[4]
+
+SPEC: dict[str, Any] = {
+    "model": {"source": "hf://acme/small"},
+    "prefill": {"replicas": 1},
+    "decode": {"replicas": 1},
+}
+
+PASSWORD = "se/cret"
+SETTINGS = PlanSettings(
+    redis_url="redis://twofold:se%2Fcret@redis.twofold:6380/0",
+    image_pull_secrets=("pull",),
+    scraping_namespaces=("monitoring",),
+)
+
+
+def made(spec: Mapping[str, Any] = SPEC, apis: frozenset[str] | None = None, **more: Any) -> World:
+    world = World({**spec, **more}, settings=SETTINGS)
+    if apis is not None:
+        world.apis = apis
+    world.settle()
+    return world
+
+
+def only(world: World, kind: str, part: str = "") -> dict[str, Any]:
+    (found,) = [o for (k, name), o in world.objects.items() if k == kind and part in name]
+    return found
+
+
+def cluster(world: World) -> dict[str, Any]:
+    return only(world, "RayCluster")
+
+
+def group(world: World, role: str) -> dict[str, Any]:
+    groups = cluster(world)["spec"]["workerGroupSpecs"]
+    return next(g for g in groups if g["groupName"] == role)
+
+
+def worker(world: World, role: str = "decode") -> dict[str, Any]:
+    return dict(group(world, role)["template"]["spec"]["containers"][0])
+
+
+def pods(world: World) -> Iterator[dict[str, Any]]:
+    """Yield all pod templates."""
+    for (kind, _), child in world.objects.items():
+        if kind == "Deployment":
+            yield child["spec"]["template"]
+        if kind == "RayCluster":
+            yield child["spec"]["headGroupSpec"]["template"]
+            yield from (g["template"] for g in child["spec"]["workerGroupSpecs"])
+
+
+def example_services() -> Iterator[Any]:
+    for path in sorted((ROOT / "deploy/examples").glob("*.yaml")):
+        for document in yaml.safe_load_all(path.read_text()):
+            if document["kind"] == "LLMService":
+                name = document["metadata"]["name"]
+                yield pytest.param(document["spec"], id=f"{path.stem}-{name}")
+
+
+@pytest.mark.parametrize("spec", list(example_services()))
+def test_every_example_comes_to_serve(spec: dict[str, Any]) -> None:
+    world = World(spec)
+
+    world.settle()
+
+    assert world.condition("Ready")["status"] == "True"
+
+
+@pytest.mark.parametrize("spec", list(example_services()))
+def test_what_is_written_fits_the_schemas_of_the_custom_resources(spec: dict[str, Any]) -> None:
+    schemas = {}
+    for path in (ROOT / "deploy/crds").glob("*.yaml"):
+        crd = yaml.safe_load(path.read_text())
+        schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+        schemas[crd["spec"]["names"]["kind"]] = schema
+    world = World(spec)
+
+    world.settle()
+
+    jsonschema.validate(world.service["status"], schemas["LLMService"]["properties"]["status"])
+    pools = [child for (kind, _), child in world.objects.items() if kind == "WorkerPool"]
+    assert len(pools) == 2
+    for pool in pools:
+        jsonschema.validate(pool, schemas["WorkerPool"])
+
+
+def test_pods_have_no_privileges_and_write_to_their_volumes_only() -> None:
+    templates = list(pods(made()))
+
+    assert len(templates) == 4
+    for template in templates:
+        spec = template["spec"]
+        assert spec["securityContext"]["runAsNonRoot"]
+        assert spec["automountServiceAccountToken"] is False
+        assert spec["imagePullSecrets"] == [{"name": "pull"}]
+        volumes = {volume["name"] for volume in spec["volumes"]}
+        for container in spec["containers"]:
+            security = container["securityContext"]
+            assert security["readOnlyRootFilesystem"]
+            assert not security["allowPrivilegeEscalation"]
+            assert security["capabilities"] == {"drop": ["ALL"]}
+            mounts = {mount["name"] for mount in container["volumeMounts"]}
+            assert {"tmp", "scratch"} <= mounts <= volumes
+
+
+def test_a_password_is_in_a_secret_and_nowhere_else() -> None:
+    world = made()
+
+    secret = only(world, "Secret")["data"]
+
+    assert base64.b64decode(secret["url"]).decode() == SETTINGS.redis_url
+    assert base64.b64decode(secret["password"]).decode() == PASSWORD
+    del world.objects["Secret", "chat-redis"]
+    everything = json.dumps(list(world.objects.values()))
+    assert PASSWORD not in everything
+    assert "se%2Fcret" not in everything
+
+
+def test_ray_keeps_its_state_in_redis() -> None:
+    options = cluster(made())["spec"]["gcsFaultToleranceOptions"]
+
+    assert options["redisAddress"] == "redis.twofold:6380"
+    assert options["redisUsername"] == {"value": "twofold"}
+    assert options["redisPassword"]["valueFrom"]["secretKeyRef"]["name"] == "chat-redis"
+
+
+def test_a_pod_has_room_for_one_worker_of_its_role() -> None:
+    world = made()
+    (manager,) = world.managers.values()
+    assert manager.told is not None
+
+    for pool in manager.told.pools:
+        parameters = group(world, pool.role)["rayStartParams"]
+        offered = json.loads(json.loads(parameters["resources"]))
+        assert offered == dict(pool.resources)
+        assert float(parameters["num-cpus"]) == pool.engine.cpus
+        assert float(parameters["num-gpus"]) == pool.engine.gpus
+
+
+def test_a_worker_gets_a_gpu_for_each_part_of_its_model() -> None:
+    spec = {
+        **SPEC,
+        "decode": {"replicas": 1, "tensorParallel": 4, "gpuResource": "amd.com/gpu"},
+    }
+
+    assert worker(made(spec))["resources"]["limits"] == {"amd.com/gpu": "4"}
+
+
+def test_a_pod_may_take_longer_to_end_than_the_blocks_lease_and_the_drain() -> None:
+    for role in ("prefill", "decode"):
+        grace = group(made(), role)["template"]["spec"]["terminationGracePeriodSeconds"]
+        assert grace > SETTINGS.lease_seconds + SETTINGS.drain_seconds
+
+
+def test_rdma_takes_a_device_and_the_right_to_pin_memory() -> None:
+    found = worker(made(transfer={"rdma": True}))
+
+    assert found["resources"]["limits"]["rdma/ib"] == "1"
+    assert found["securityContext"]["capabilities"]["add"] == ["IPC_LOCK"]
+
+
+def test_shared_memory_is_memory() -> None:
+    for role in ("prefill", "decode"):
+        volumes = group(made(), role)["template"]["spec"]["volumes"]
+        assert {"name": "dshm", "emptyDir": {"medium": "Memory"}} in volumes
+
+
+def test_the_users_template_is_merged_but_what_selects_the_pod_stays() -> None:
+    template = {
+        "metadata": {"labels": {"app.kubernetes.io/component": "mine", "team": "a"}},
+        "spec": {
+            "nodeSelector": {"gpu": "yes"},
+            "containers": [{"name": "worker", "env": [{"name": "NCCL_DEBUG", "value": "INFO"}]}],
+        },
+    }
+    found = group(made({**SPEC, "decode": {"replicas": 1, "podTemplate": template}}), "decode")
+
+    labels = found["template"]["metadata"]["labels"]
+    assert (labels["app.kubernetes.io/component"], labels["team"]) == ("decode", "a")
+    assert found["template"]["spec"]["nodeSelector"] == {"gpu": "yes"}
+    names = [variable["name"] for variable in found["template"]["spec"]["containers"][0]["env"]]
+    assert {"HOME", "NCCL_DEBUG"} <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("source", "volume", "path"),
+    [
+        (
+            "pvc://claim/a/b",
+            {"persistentVolumeClaim": {"claimName": "claim", "readOnly": True}},
+            "/a/b",
+        ),
+        ("oci://acme/small:1", {"image": {"reference": "acme/small:1"}}, ""),
+    ],
+)
+def test_a_model_on_a_volume_is_mounted(source: str, volume: dict[str, Any], path: str) -> None:
+    world = made(model={"source": source})
+    (manager,) = world.managers.values()
+    assert manager.told is not None
+
+    assert {pool.engine.model for pool in manager.told.pools} == {f"/models{path}"}
+    volumes = group(world, "prefill")["template"]["spec"]["volumes"]
+    assert {"name": "model", **volume} in volumes
+
+
+def test_routers_are_scaled_by_whom_the_spec_names() -> None:
+    fixed = made(gateway={"replicas": 3})
+    assert only(fixed, "Deployment")["spec"]["replicas"] == 3
+    assert ("HorizontalPodAutoscaler", "chat-router") not in fixed.objects
+
+    fixed.change({**SPEC, "gateway": {"minReplicas": 2, "maxReplicas": 5}})
+    fixed.settle()
+    assert "replicas" not in only(fixed, "Deployment")["spec"]
+    assert only(fixed, "HorizontalPodAutoscaler")["spec"]["maxReplicas"] == 5
+
+    fixed.change(SPEC)
+    fixed.settle()
+    assert ("HorizontalPodAutoscaler", "chat-router") not in fixed.objects
+
+
+def test_keys_are_a_mounted_file_and_without_them_everybody_is_let_in() -> None:
+    router = only(made(), "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    assert "--insecure" in router["args"]
+
+    keys = {"name": "keys", "key": "keys.toml"}
+    template = only(made(gateway={"keysSecret": keys}), "Deployment")["spec"]["template"]
+    router = template["spec"]["containers"][0]
+    assert "--insecure" not in router["args"]
+    assert "--keys-file=/etc/twofold/keys/keys.toml" in router["args"]
+    assert {"name": "keys", "secret": {"secretName": "keys"}} in template["spec"]["volumes"]
+
+
+@pytest.mark.parametrize(
+    ("apis", "asked", "kinds"),
+    [
+        ({"RayCluster", "ServiceMonitor", "PodMonitor"}, True, {"ServiceMonitor"}),
+        ({"RayCluster", "PodMonitor"}, True, {"PodMonitor"}),
+        ({"RayCluster"}, True, set()),
+        ({"RayCluster", "ServiceMonitor"}, False, set()),
+    ],
+)
+def test_a_monitor_is_made_where_there_is_one_and_it_is_asked_for(
+    apis: set[str], asked: bool, kinds: set[str]
+) -> None:
+    labels = {"release": "prometheus"}
+    world = made(apis=frozenset(apis), observability={"serviceMonitor": asked, "labels": labels})
+
+    found = {kind: child for (kind, _), child in world.objects.items() if "Monitor" in kind}
+
+    assert set(found) == kinds
+    for monitor in found.values():
+        assert labels.items() <= monitor["metadata"]["labels"].items()
+
+
+def test_workers_are_reached_by_their_own_the_operator_and_prometheus_only() -> None:
+    policy = only(made(), "NetworkPolicy")["spec"]
+
+    own, operator, prometheus = policy["ingress"]
+    assert own["from"][0]["podSelector"]["matchLabels"] == {"app.kubernetes.io/instance": "chat"}
+    assert [port["port"] for port in operator["ports"]] == [50051]
+    namespace = prometheus["from"][0]["namespaceSelector"]["matchLabels"]
+    assert namespace == {"kubernetes.io/metadata.name": "monitoring"}
+
+
+def test_names_of_children_fit() -> None:
+    world = World(SPEC, name="a" * 40)
+
+    world.settle()
+
+    assert max(len(name) for kind, name in world.objects if kind != "Pod") <= 63
