@@ -33,6 +33,8 @@ from twofold_operator.settings import OperatorSettings
 _log = logging.getLogger(__name__)
 
 FAILED = 1
+RELIST_SECONDS = 2.0
+"""From the first listing of a watch; those of other kinds come with it."""
 START_RETRY_SECONDS = 5.0
 
 
@@ -75,6 +77,7 @@ class Operator:
         self._waiting: WaitingKeys[ServiceKey] = WaitingKeys()
         self._store = Store(self._waiting.add)
         self._optional: tuple[Kind, ...] = ()
+        self._has_relisted = asyncio.Event()
         self._is_listed = False
         self._is_started = False
         self._leads = False
@@ -128,6 +131,7 @@ class Operator:
                 async with asyncio.TaskGroup() as working:
                     working.create_task(self._watch())
                     working.create_task(self._resync())
+                    working.create_task(self._list_after_watches())
                     working.create_task(run_workers(reconciler, settings.concurrency))
 
     def _reconciler(self, managers: PoolManagers) -> Reconciler:
@@ -166,6 +170,7 @@ class Operator:
         settings = self._settings
         while True:
             kinds = (*ALWAYS, *self._optional)
+            self._has_relisted.set()
             async with watching(kinds, settings.namespaces, settings.identity, self._see) as ended:
                 await self._wait_for_other_apis(ended)
             await self._list()
@@ -189,6 +194,8 @@ class Operator:
 
     def _see(self, kind: Kind, event_type: str | None, manifest: Manifest) -> None:
         self._metrics.watch_events.labels(kind.plural).inc()
+        if event_type is None:
+            self._has_relisted.set()
         if event_type == "DELETED":
             self._store.remove(manifest)
         else:
@@ -202,6 +209,21 @@ class Operator:
             except ClusterApiError as error:
                 _log.warning("cannot list what there is", extra={"said": str(error)})
             self._wake_all()
+
+    async def _list_after_watches(self) -> None:
+        """List whenever a watch has begun with a listing of its own.
+
+        What was deleted before that, and after our last one, is in neither and no watch tells it.
+        """
+        while True:
+            await self._has_relisted.wait()
+            await asyncio.sleep(RELIST_SECONDS)
+            self._has_relisted.clear()
+            try:
+                await self._list(self._metrics)
+            except ClusterApiError as error:
+                _log.warning("cannot list what there is", extra={"said": str(error)})
+                self._has_relisted.set()
 
     def _wake_all(self) -> None:
         for key in self._store.services():
