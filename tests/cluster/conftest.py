@@ -86,9 +86,11 @@ def house(control_plane: ControlPlane, tmp_path: Path) -> Iterator[House]:
     with _namespace(control_plane.kubeconfig) as kubectl, NameProxy() as proxy:
         chart = Chart(kubectl)
         server = control_plane.address["server"]
-        with StandIns(server, ADMIN_TOKEN, kubectl.namespace, proxy) as stand_ins:
-            with House(kubectl, chart, stand_ins, proxy.url, tmp_path) as home:
-                yield home
+        with (
+            StandIns(server, ADMIN_TOKEN, kubectl.namespace, proxy) as stand_ins,
+            House(kubectl, chart, stand_ins, proxy.url, tmp_path) as home,
+        ):
+            yield home
 
 
 def _need_kubectl() -> None:

@@ -20,6 +20,11 @@ from twofold_operator.planning.observed import (
 from twofold_operator.planning.testing import ManagerDouble
 
 LOOK_SECONDS = 0.5
+PINGS = (
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.max_ping_strikes", 0),
+)
+"""An operator asks whether the connection lives, as often as the real manager permits it."""
 _ROLES = {pb.ROLE_PREFILL: Role.PREFILL, pb.ROLE_DECODE: Role.DECODE}
 _NUMBERS = {role: number for number, role in _ROLES.items()}
 _PHASES = {
@@ -39,7 +44,7 @@ class StandInManager(rpc.PoolsServicer):
         self._generation = 0
         self._changed = threading.Condition()
         self._is_closed = False
-        self._server = grpc.server(futures.ThreadPoolExecutor(max_workers=8))
+        self._server = grpc.server(futures.ThreadPoolExecutor(max_workers=8), options=PINGS)
         rpc.add_PoolsServicer_to_server(self, self._server)
         self.port = self._server.add_insecure_port("127.0.0.1:0")
         self._server.start()

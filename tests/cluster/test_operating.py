@@ -78,11 +78,11 @@ def test_new_arguments_are_rolled_out_and_back(disturbed: House) -> None:
     assert "DeadlineExceeded" not in house.reasons()
 
 
-def test_a_revision_that_does_not_start_leaves_the_one_before(disturbed: House) -> None:
-    house = disturbed
+def test_a_revision_that_does_not_start_leaves_the_one_before(house: House) -> None:
+    house.restarts = True
     good = house.make_ready(sim())["status"]["revision"]
     house.break_all_but(good)
-    house.apply(sim(rollout={"readyDeadlineSeconds": 10}, maxModelLen=4096))
+    house.apply(sim(rollout={"readyDeadlineSeconds": 30}, maxModelLen=4096))
     house.disturb()
     failed = house.wait_for_condition("Progressing", "False", "DeadlineExceeded")
 
