@@ -135,8 +135,8 @@ _OPERATOR_ROW = Row(
             "Time of a reconciliation",
             "Without the wait before it.",
             "s",
-            Query(quantile(0.5, f"{_OPERATOR}reconciliation_seconds{{}}"), "p50"),
-            Query(quantile(0.99, f"{_OPERATOR}reconciliation_seconds{{}}"), "p99"),
+            Query(quantile(0.5, f"{_OPERATOR}reconciliation_duration_seconds{{}}"), "p50"),
+            Query(quantile(0.99, f"{_OPERATOR}reconciliation_duration_seconds{{}}"), "p99"),
         ),
         graph(
             "API requests",
