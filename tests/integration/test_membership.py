@@ -110,6 +110,37 @@ async def test_a_follower_that_comes_later_sees_who_is_there(redis: Redis) -> No
             assert roster.workers == {"worker-0": worker}
 
 
+async def test_what_is_delivered_can_be_read(redis: Redis) -> None:
+    announcer = Announcer(redis, a_worker())
+
+    async with running(announcer.run()):
+        for count in range(5):
+            changed = with_running(announcer.worker, count)
+            announcer.update(changed)
+            async with asyncio.timeout(60):
+                await announcer.delivered()
+
+            assert await read_workers(redis, SERVICE) == [changed]
+
+
+async def test_nothing_is_delivered_while_redis_is_away(redis: Redis, valkey: "Valkey") -> None:
+    announcer = Announcer(redis, a_worker())
+
+    async with running(announcer.run()):
+        async with asyncio.timeout(60):
+            await announcer.delivered()
+        valkey.kill()
+        announcer.update(with_running(announcer.worker, 1))
+        delivery = asyncio.create_task(announcer.delivered())
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1.0):
+                await asyncio.shield(delivery)
+        valkey.start()
+
+        async with asyncio.timeout(60):
+            await delivery
+
+
 async def test_a_load_change_reaches_a_follower_before_it_reads_again(redis: Redis) -> None:
     announcer = Announcer(redis, a_worker())
     roster = Roster(redis, SERVICE)
