@@ -20,6 +20,12 @@ from .standins import StandIns
 REPOSITORY = Path(__file__).parents[2]
 CRDS = REPOSITORY / "deploy" / "crds"
 
+OPTIONAL_KINDS = (
+    ("ray.io/v1", "RayCluster"),
+    ("monitoring.coreos.com/v1", "ServiceMonitor"),
+    ("monitoring.coreos.com/v1", "PodMonitor"),
+)
+
 
 @pytest.fixture(scope="session")
 def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
@@ -31,7 +37,8 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
         pytest.skip("no API server here; scripts/kube-apiserver builds it")
     with ControlPlane(tmp_path_factory.mktemp("control-plane")) as server:
         server.define([yaml.safe_load(path.read_text()) for path in sorted(CRDS.glob("*.yaml"))])
-        server.define_loosely("ray.io/v1", "RayCluster")
+        for kind in OPTIONAL_KINDS:
+            server.define_loosely(*kind)
         yield server
 
 

@@ -51,6 +51,17 @@ class House:
             self.operator.kill()
             self.operator.start()
 
+    def restart_with(self, *flags: str) -> None:
+        """End the operator as Kubernetes does, and start one with *flags*."""
+        self.operator.stop()
+        self.operator.flags = flags
+        self.operator.start()
+
+    def delete(self) -> None:
+        """Delete the service, and wait until it has gone."""
+        self.kubectl.run("delete", "llm", "sim", "--wait=false")
+        self.kubectl.wait_for("the service is gone", lambda: not self.kubectl.get("llm", "sim"))
+
     def break_all_but(self, revision: str) -> None:
         """Let engines of other revisions than *revision* never get ready."""
         self._stand_ins.works = {revision}
@@ -115,12 +126,27 @@ class House:
             service = self.service()
             revision: str = service.get("status", {}).get("revision", "")
             is_done = self.condition(service, "Progressing").get("reason") == "Complete"
-            return revision if revision != other_than and is_done and self.only_cluster() else ""
+            is_done = (
+                is_done
+                and self.condition(service, "Progressing")["observedGeneration"]
+                == service["metadata"]["generation"]
+            )
+            return (
+                revision if revision != other_than and is_done and self.is_alone(revision) else ""
+            )
 
         return str(self._wait(f"another revision than {other_than} serves alone", done))
 
     def has_none(self, kind: str) -> bool:
         return not self.kubectl.list(kind, "app.kubernetes.io/instance=sim")
+
+    def is_alone(self, revision: str) -> bool:
+        """Tell whether nothing is left of other revisions."""
+        return all(
+            child["metadata"]["labels"].get("serving.twofold.dev/revision") in (None, revision)
+            for kind in ("raycluster", "deployment", "service")
+            for child in self.kubectl.list(kind, "app.kubernetes.io/instance=sim")
+        )
 
     def only_cluster(self) -> Manifest | None:
         clusters = self.kubectl.list("raycluster", "app.kubernetes.io/instance=sim")

@@ -67,15 +67,13 @@ class Chart:
 class Operator:
     """A process of the operator. ``proxy`` is where it finds the names of Services."""
 
-    def __init__(
-        self, chart: Chart, directory: Path, proxy: str, name: str = "operator", *flags: str
-    ) -> None:
+    def __init__(self, chart: Chart, directory: Path, proxy: str, name: str) -> None:
         self._log = directory / f"{name}.log"
         self._kubeconfig = directory / f"{name}.kubeconfig"
         self._chart = chart
         self._proxy = proxy
         self._name = name
-        self._flags = flags
+        self.flags: tuple[str, ...] = ()
         self._lives = 0
         self._port = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -92,7 +90,7 @@ class Operator:
             f"--metrics-port={self._port}",
             f"--identity={self._name}-{self._lives}",
             "--lease-seconds=3",
-            *self._flags,
+            *self.flags,
         )
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(

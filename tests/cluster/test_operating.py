@@ -2,16 +2,14 @@
 
 import json
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from .houses import House
 from .kubectl import Manifest
+from .services import adapter, sim, with_lora
 
-EXAMPLES = Path(__file__).parents[2] / "deploy" / "examples"
 OWNER = "app.kubernetes.io/instance=sim"
 
 
@@ -159,19 +157,8 @@ def test_only_one_of_two_operators_acts(house: House) -> None:
 
 
 def test_an_adapter_is_loaded_on_every_worker_and_unloaded(house: House) -> None:
-    service = sim()
-    del service["spec"]["sim"]
-    service["spec"] |= {"engine": "vllm"}
-    service["spec"]["model"] = {"source": "hf://acme/base", "lora": {}}
-    house.make_ready(service)
-    house.apply(
-        {
-            "apiVersion": "serving.twofold.dev/v1alpha1",
-            "kind": "LoRAAdapter",
-            "metadata": {"name": "sql"},
-            "spec": {"service": "sim", "source": "hf://acme/sql"},
-        }
-    )
+    house.make_ready(with_lora())
+    house.apply(adapter())
     loaded = house.kubectl.wait_for(
         "both workers have it",
         lambda: _with_status(house.kubectl.get("lora", "sql"), readyWorkers=2),
@@ -180,17 +167,6 @@ def test_an_adapter_is_loaded_on_every_worker_and_unloaded(house: House) -> None
     assert all(worker["loaded"] for worker in loaded["status"]["workers"])
     house.kubectl.run("delete", "lora", "sql")
     house.kubectl.wait_for("it is unloaded", lambda: not house.adapters_loaded())
-
-
-def sim(**changes: Any) -> Manifest:
-    """Return the example without GPUs. ``maxModelLen`` is the model's; all else is the spec's."""
-    service: Manifest = yaml.safe_load((EXAMPLES / "sim.yaml").read_text())
-    if "maxModelLen" in changes:
-        service["spec"]["model"]["maxModelLen"] = changes.pop("maxModelLen")
-    service["spec"]["prefill"] = {"replicas": 1}
-    service["spec"]["decode"] = {"replicas": 1}
-    service["spec"] |= changes
-    return service
 
 
 def _with_arguments(deployment: Manifest | None, arguments: list[str]) -> Manifest | None:
