@@ -1,0 +1,126 @@
+"""What is said of a service."""
+
+from dataclasses import replace
+from typing import Any
+
+from twofold_operator.planning.observed import Phase
+from twofold_operator.planning.testing import World
+
+SPEC: dict[str, Any] = {
+    "model": {"source": "hf://acme/small"},
+    "prefill": {"replicas": 1},
+    "decode": {"replicas": 1},
+}
+
+
+def serving() -> World:
+    world = World(SPEC)
+    world.settle()
+    return world
+
+
+def reasons(world: World) -> dict[str, tuple[str, str]]:
+    conditions = world.service["status"]["conditions"]
+    return {each["type"]: (each["status"], each["reason"]) for each in conditions}
+
+
+def break_decode(world: World, message: str) -> None:
+    (manager,) = world.managers.values()
+    manager.workers = [
+        replace(worker, phase=Phase.DEAD, message=message) if worker.role == "decode" else worker
+        for worker in manager.workers
+    ]
+    world.follow(world.plan())
+
+
+def test_all_is_said_of_a_service_that_starts() -> None:
+    world = World(SPEC)
+    world.follow(world.plan())
+
+    assert reasons(world) == {
+        "Ready": ("False", "PrefillNotReady"),
+        "Progressing": ("True", "Starting"),
+        "Degraded": ("False", "AsExpected"),
+        "PrefillReady": ("False", "WorkersMissing"),
+        "DecodeReady": ("False", "WorkersMissing"),
+        "RouterReady": ("False", "RoutersUnavailable"),
+    }
+
+
+def test_all_is_said_of_a_service_that_serves() -> None:
+    assert reasons(serving()) == {
+        "Ready": ("True", "Serving"),
+        "Progressing": ("False", "Complete"),
+        "Degraded": ("False", "AsExpected"),
+        "PrefillReady": ("True", "WorkersReady"),
+        "DecodeReady": ("True", "WorkersReady"),
+        "RouterReady": ("True", "RoutersAvailable"),
+    }
+
+
+def test_why_a_worker_died_is_said_where_a_person_looks() -> None:
+    world = serving()
+
+    break_decode(world, "CUDA out of memory")
+
+    assert reasons(world)["Ready"] == ("False", "DecodeNotReady")
+    assert reasons(world)["Degraded"] == ("True", "WorkersDead")
+    for kind in ("Ready", "Degraded", "DecodeReady"):
+        assert "CUDA out of memory" in world.condition(kind)["message"]
+
+
+def test_losing_and_regaining_service_are_events() -> None:
+    world = serving()
+    world.events.clear()
+
+    break_decode(world, "gone")
+    (manager,) = world.managers.values()
+    manager.workers = [worker for worker in manager.workers if worker.phase is not Phase.DEAD]
+    world.settle()
+
+    assert [(event.type, event.reason) for event in world.events] == [
+        ("Warning", "DecodeNotReady"),
+        ("Warning", "WorkersDead"),
+        ("Normal", "Serving"),
+    ]
+
+
+def test_a_silent_manager_is_a_degradation() -> None:
+    world = serving()
+    world.unreachable = set(world.managers)
+    world.follow(world.plan())
+
+    assert reasons(world)["Degraded"] == ("True", "ManagerUnreachable")
+
+
+def test_a_service_without_routers_is_not_ready() -> None:
+    world = serving()
+    world.objects["Deployment", "chat-router"]["status"] = {}
+    world.follow(world.plan())
+
+    assert reasons(world)["Ready"] == ("False", "RouterNotReady")
+    assert "kubectl describe deployment chat-router" in world.condition("Ready")["message"]
+
+
+def test_a_service_scaled_to_zero_says_so() -> None:
+    world = serving()
+    world.scale("prefill", 0)
+    world.scale("decode", 0)
+    world.settle()
+
+    assert reasons(world)["Ready"] == ("False", "ScaledToZero")
+    assert reasons(world)["DecodeReady"] == ("True", "ScaledToZero")
+
+
+def test_a_scale_up_without_places_is_overdue_after_the_deadline_only() -> None:
+    world = serving()
+    world.broken = {worker.revision for worker in world.workers}
+    world.scale("decode", 3)
+    world.follow(world.plan())
+    assert reasons(world)["Progressing"] == ("True", "Scaling")
+
+    world.live(1801.0)
+    world.follow(world.plan())
+
+    assert reasons(world)["Progressing"] == ("False", "DeadlineExceeded")
+    assert reasons(world)["Ready"] == ("True", "Serving")
