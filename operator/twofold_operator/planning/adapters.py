@@ -24,6 +24,11 @@ class Adapters:
     accepted: tuple[LoRAAdapter, ...]
     refused: dict[str, Verdict]
 
+    @property
+    def names(self) -> frozenset[str]:
+        """Return what clients ask for."""
+        return frozenset(adapter.served_name for adapter in self.accepted)
+
 
 def sorted_out(service: LLMService, manifests: Iterable[Manifest]) -> Adapters:
     """Tell which adapters can be loaded. Of two with one name the older wins."""

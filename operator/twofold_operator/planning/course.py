@@ -87,9 +87,18 @@ class Course:
 
 
 def course_of(
-    service: LLMService, observed: Observed, memory: Memory, settings: PlanSettings, now: float
+    service: LLMService,
+    observed: Observed,
+    adapters: frozenset[str],
+    memory: Memory,
+    settings: PlanSettings,
+    now: float,
 ) -> Course:
-    """Decide how many workers each revision shall have, and what to remember of it."""
+    """Decide how many workers each revision shall have, and what to remember of it.
+
+    A new revision takes requests when it has the *adapters* as well, which clients ask for by
+    these names.
+    """
     image = worker_image(service.spec, settings)
     target = revision_of(service, image)
     desired = {role: desired_of(service, role, _pool(observed, service, role)) for role in ROLES}
@@ -103,6 +112,8 @@ def course_of(
         revision: _stand(service, observed, revision, remembered, desired)
         for revision, remembered in before.items()
     }
+    if service.spec.model.lora is not None:
+        stands[target] = replace(stands[target], adapters=adapters)
     olds = [stands[revision] for revision in sorted(before) if revision != target]
     found = aims(stands[target], olds, desired, surge)
     legs = {

@@ -23,7 +23,7 @@ from twofold_operator.planning.memory import Memory, spec_of
 from twofold_operator.planning.observed import Manifest, Observed, Reference, Told
 from twofold_operator.planning.reporting import bare_report
 from twofold_operator.planning.settings import PlanSettings
-from twofold_operator.resources import LLMService, ObjectMeta
+from twofold_operator.resources import InvalidSpecError, LLMService, ObjectMeta
 
 
 def ending(
@@ -70,7 +70,10 @@ def _secret(
     """Make the Secret again if it went before the Ray clusters, as in a foreground deletion."""
     if memory.good_spec is None:
         return []
-    service = LLMService(metadata=metadata, spec=spec_of(memory.good_spec))
+    try:
+        service = LLMService(metadata=metadata, spec=spec_of(memory.good_spec))
+    except InvalidSpecError:
+        return []
     wanted = signed(redis_secret(service, settings.redis_url))
     if is_applied(wanted, observed.children.get(("Secret", wanted["metadata"]["name"]))):
         return []

@@ -39,8 +39,8 @@ def plan(observed: Observed, settings: PlanSettings, now: float) -> list[Action]
     service, problem = _service(observed, metadata, memory)
     if service is None:
         return bare_report(observed, _invalid(problem or ""), now)
-    course = course_of(service, observed, memory, settings, now)
     adapters = sorted_out(service, observed.adapters)
+    course = course_of(service, observed, adapters.names, memory, settings, now)
     wanted = wanted_objects(course, observed, settings)
     actions: list[Action] = []
     if names.FINALIZER not in metadata.finalizers:

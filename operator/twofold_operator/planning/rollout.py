@@ -37,6 +37,8 @@ class Stand:
     """It once had what serves a request."""
     guess: Counts = field(default_factory=dict)
     """Workers that there may be while it is not known."""
+    adapters: frozenset[str] = frozenset()
+    """LoRA adapters that clients ask for by these names."""
 
     def present(self, role: Role) -> int:
         """Count workers in whatever phase: each holds its place."""
@@ -50,6 +52,16 @@ class Stand:
 
     def ready(self, role: Role) -> int:
         return self._count(role, Phase.READY)
+
+    def equipped(self, role: Role) -> int:
+        """Count ready workers that have tried to load every adapter. One that cannot be loaded
+        holds nothing up."""
+        return sum(
+            w.role is role
+            and w.phase is Phase.READY
+            and self.adapters <= {a.name for a in w.adapters if a.loaded or a.message}
+            for w in self.workers
+        )
 
     def active(self, role: Role) -> int:
         """Count workers that take requests."""
@@ -135,7 +147,7 @@ def _wanted(
 
 
 def _is_ready(target: Stand, wanted: Counts, desired: Counts) -> bool:
-    return all(target.ready(role) >= wanted[role] >= 1 for role in needed(desired))
+    return all(target.equipped(role) >= wanted[role] >= 1 for role in needed(desired))
 
 
 def _kept(

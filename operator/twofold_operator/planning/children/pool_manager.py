@@ -11,7 +11,7 @@ from twofold_operator.resources import LLMService, ResourceRequirements
 
 HEAD_COMPONENT = "head"
 
-_REQUESTS = ResourceRequirements(requests={"cpu": "100m", "memory": "512Mi"})
+_REQUESTS = ResourceRequirements(requests={"cpu": "100m", "memory": "256Mi"})
 
 
 def manager_container(

@@ -31,7 +31,7 @@ GCS_PORT = 6379
 RAYLET_PORT = 6380
 MAX_WORKERS = 10_000
 
-_HEAD_REQUESTS = ResourceRequirements(requests={"cpu": "500m", "memory": "2Gi"})
+_HEAD_REQUESTS = ResourceRequirements(requests={"cpu": "500m", "memory": "1Gi"})
 _SIM_REQUESTS = ResourceRequirements(requests={"cpu": "100m", "memory": "512Mi"})
 _VLLM_REQUESTS = ResourceRequirements(requests={"cpu": "1", "memory": "4Gi"})
 

@@ -381,6 +381,15 @@ def test_the_secret_outlives_the_ray_cluster(world: World) -> None:
     assert ("Secret", "chat-redis") in applied(world)
 
 
+def test_a_memory_that_cannot_be_read_does_not_hold_a_deletion_up(world: World) -> None:
+    world.objects["ConfigMap", "chat-revisions"]["data"] = {
+        "memory.json": '{"good_spec": {"model": 7}}'
+    }
+    world.delete()
+
+    until(world, lambda: world.is_gone)
+
+
 def test_a_deletion_in_the_middle_of_a_rollout_ends_both_revisions(world: World) -> None:
     world.change(NEW_MODEL)
     until(world, lambda: len(revisions(world)) == 2)

@@ -1,11 +1,12 @@
 """How one revision takes over from others."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
 from twofold_cluster.identity import Role
-from twofold_operator.planning.observed import Phase, SeenWorker
+from twofold_operator.planning.observed import Phase, SeenAdapter, SeenWorker
 from twofold_operator.planning.rollout import Aim, Stand, aims
 
 DESIRED = {Role.PREFILL: 2, Role.DECODE: 2}
@@ -155,3 +156,23 @@ def test_a_role_that_is_scaled_to_zero_holds_nothing_up() -> None:
     found = aims(fresh("", "ss"), [stand("old", "", "rr")], desired, WHOLE)
 
     assert found["new"] == Aim(0, 2)
+
+
+@pytest.mark.parametrize(
+    ("on_workers", "standby"),
+    [
+        ((), True),
+        ((SeenAdapter("sql", "", loaded=False),), True),
+        ((SeenAdapter("sql", "", loaded=True),), False),
+        # One that cannot be loaded holds nothing up.
+        ((SeenAdapter("sql", "", loaded=False, message="no such file"),), False),
+    ],
+)
+def test_a_new_revision_waits_for_its_adapters(
+    on_workers: tuple[SeenAdapter, ...], standby: bool
+) -> None:
+    new = fresh("ss", "ss")
+    workers = tuple(replace(worker, adapters=on_workers) for worker in new.workers)
+    new = replace(new, workers=workers, adapters=frozenset({"sql"}))
+
+    assert aims(new, [stand("old", "rr", "rr")], DESIRED, WHOLE)["new"].standby is standby
