@@ -10,6 +10,7 @@ from twofold_operator.planning import names
 from twofold_operator.planning.addresses import address_of
 from twofold_operator.planning.children import ray_cluster
 from twofold_operator.planning.children.worker_pools import desired_of
+from twofold_operator.planning.engines import engines_of
 from twofold_operator.planning.memory import Memory, Remembered
 from twofold_operator.planning.observed import Manifest, Observed, SeenManager
 from twofold_operator.planning.revisions import revision_of, worker_image
@@ -106,7 +107,7 @@ def course_of(
     wire = to_wire(service.spec)
     before = {r: m for r, m in memory.revisions.items() if _is_readable(m, service)}
     is_new = target not in before
-    known = before.get(target) or Remembered(spec=wire, image=image)
+    known = before.get(target) or Remembered(spec=wire, image=image, engines=engines_of(service))
     before[target] = msgspec.structs.replace(known, spec=wire)
     stands = {
         revision: _stand(service, observed, revision, remembered, desired)

@@ -1,6 +1,6 @@
 """What a pool manager is told of a service: pools, engines and adapters in vLLM's words."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from twofold_cluster.identity import Role
 from twofold_operator.planning.observed import WantedAdapter, WantedEngine, WantedPool
@@ -39,7 +39,13 @@ def model_path(text: str) -> str:
             return text
 
 
-def pools_of(service: LLMService, revision: str, aim: Aim) -> tuple[WantedPool, ...]:
+def engines_of(service: LLMService) -> dict[Role, WantedEngine]:
+    return {role: engine_of(service, role) for role in ROLES}
+
+
+def pools_of(
+    engines: Mapping[Role, WantedEngine], revision: str, aim: Aim
+) -> tuple[WantedPool, ...]:
     """Return the pools of one revision; none of them when it leaves with nothing."""
     if aim.ends_now or (aim.is_leaving and not aim.prefill and not aim.decode):
         return ()
@@ -48,7 +54,7 @@ def pools_of(service: LLMService, revision: str, aim: Aim) -> tuple[WantedPool, 
             role=role,
             revision=revision,
             replicas=aim.of(role),
-            engine=engine_of(service, role),
+            engine=engines[role],
             standby=aim.standby,
             resources=((ray_resource(role), 1.0),),
         )

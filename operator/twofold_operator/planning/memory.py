@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from twofold_operator.planning.observed import Manifest
+from twofold_cluster.identity import Role
+from twofold_operator.planning.observed import Manifest, WantedEngine
 from twofold_operator.resources import InvalidSpecError, LLMService, LLMServiceSpec
 
 MEMORY_KEY = "memory.json"
@@ -19,6 +20,9 @@ class Remembered(msgspec.Struct, frozen=True, kw_only=True):
     spec: dict[str, Any]
     """The service's, as it was when the revision was last wanted."""
     image: str
+    engines: dict[Role, WantedEngine]
+    """As its pool manager was told: it takes no others, whatever a later version of ours makes of
+    the spec."""
     lacks_since: int | None = None
     """Since when workers are missing and no further one has got ready; None: none is missing."""
     most_ready: int = 0

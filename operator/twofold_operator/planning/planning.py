@@ -90,7 +90,7 @@ def _tell(leg: Leg, adapters: Adapters) -> list[Action]:
         return []
     takes_adapters = leg.service.spec.model.lora is not None
     told = Told(
-        pools_of(leg.service, leg.revision, leg.aim),
+        pools_of(leg.remembered.engines, leg.revision, leg.aim),
         adapters_of(adapters.accepted) if takes_adapters else (),
     )
     if not told.pools:

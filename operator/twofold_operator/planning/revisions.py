@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from twofold_operator.planning.engines import engines_of
 from twofold_operator.planning.settings import PlanSettings
 from twofold_operator.resources import LLMService, LLMServiceSpec, Pool, to_wire
 
@@ -26,9 +27,9 @@ def revision_of(service: LLMService, image: str) -> str:
     parts: dict[str, Any] = {name: wire.get(name) for name in _OF_THE_MODEL}
     parts |= {
         "image": image,
-        "servedName": service.served_name,
         "ray": wire.get("ray"),
-        "kvEvents": spec.observability.kv_events,
+        # What a later version of ours makes of the same spec needs new workers as well.
+        "engines": engines_of(service),
         "prefill": _worker(spec.prefill),
         "decode": _worker(spec.decode),
     }

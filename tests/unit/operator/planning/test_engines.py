@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from twofold_cluster.identity import Role
-from twofold_operator.planning.engines import engine_of, model_path, pools_of
+from twofold_operator.planning.engines import engine_of, engines_of, model_path, pools_of
 from twofold_operator.planning.rollout import Aim
 from twofold_operator.resources import LLMService, parse_service
 
@@ -78,12 +78,12 @@ def test_each_role_has_its_own_gpus_and_cpus() -> None:
 
 
 def test_a_revision_without_workers_to_come_has_no_pools() -> None:
-    assert pools_of(service(), "r", Aim(is_leaving=True)) == ()
-    assert pools_of(service(), "r", Aim(2, 2, is_leaving=True, ends_now=True)) == ()
+    assert pools_of(engines_of(service()), "r", Aim(is_leaving=True)) == ()
+    assert pools_of(engines_of(service()), "r", Aim(2, 2, is_leaving=True, ends_now=True)) == ()
 
 
 def test_a_pool_that_is_scaled_to_zero_is_still_a_pool() -> None:
-    pools = pools_of(service(), "r", Aim(0, 2, standby=True))
+    pools = pools_of(engines_of(service()), "r", Aim(0, 2, standby=True))
 
     assert [(pool.role, pool.replicas, pool.standby) for pool in pools] == [
         (Role.PREFILL, 0, True),

@@ -439,6 +439,20 @@ def test_a_revision_of_an_unreachable_manager_goes_at_its_limit(world: World) ->
     assert old not in world.managers
 
 
+def test_a_manager_is_never_told_of_other_engines_in_a_revision(world: World) -> None:
+    """A later version of the operator may make other arguments of the same spec."""
+    config_map = world.objects["ConfigMap", "chat-revisions"]
+    text = config_map["data"]["memory.json"]
+    assert '"engine_args":[]' in text
+    config_map["data"]["memory.json"] = text.replace(
+        '"engine_args":[]', '"engine_args":["--of-an-older-version"]'
+    )
+
+    (tell,) = [action for action in world.plan() if isinstance(action, TellPools)]
+
+    assert {pool.engine.engine_args for pool in tell.told.pools} == {("--of-an-older-version",)}
+
+
 def test_a_lost_memory_takes_no_revision_that_serves(world: World) -> None:
     (before,) = revisions(world)
     world.change(NEW_MODEL)
