@@ -1,9 +1,8 @@
 """A real Kubernetes API server on this machine: what scripts/kube-apiserver has built."""
 
-import ctypes
 import json
 import os
-import signal
+import shutil
 import socket
 import ssl
 import subprocess
@@ -193,11 +192,10 @@ class ControlPlane:
     def _run(self, name: str, *flags: str) -> None:
         with (self._directory / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(
-                [str(binaries() / name), *flags],
+                tied([str(binaries() / name), *flags]),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=die_with_parent,
             )
         self._processes.append((name, process))
 
@@ -371,6 +369,7 @@ def free_ports(count: int) -> Sequence[int]:
             probe.close()
 
 
-def die_with_parent() -> None:
-    """Have the kernel end this process when the tests' process ends, however that happens."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+def tied(command: Sequence[str]) -> list[str]:
+    """Return *command* so that the kernel ends it when the tests end, however that happens."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig=KILL", *command] if setpriv else list(command)

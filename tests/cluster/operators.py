@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from .control_plane import die_with_parent, free_ports, write_kubeconfig
+from .control_plane import free_ports, tied, write_kubeconfig
 from .kubectl import Kubectl
 
 REPOSITORY = Path(__file__).parents[2]
@@ -94,7 +94,7 @@ class Operator:
         )
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*command, *flags],
+                tied([*command, *flags]),
                 env={
                     **os.environ,
                     "KUBECONFIG": str(self._kubeconfig),
@@ -104,7 +104,6 @@ class Operator:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=die_with_parent,
             )
         give_up_at = time.monotonic() + START_SECONDS
         while not self.is_ready():
