@@ -48,7 +48,6 @@ CHILDREN = (
     Kind("", "v1", "ConfigMap", "configmaps"),
     Kind("", "v1", "Secret", "secrets"),
     Kind("", "v1", "Service", "services"),
-    Kind("", "v1", "ServiceAccount", "serviceaccounts"),
     Kind("apps", "v1", "Deployment", "deployments"),
     Kind("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
     Kind("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies"),
