@@ -153,7 +153,7 @@ def _worker_status(
 
 def _adapter_statuses(member: Member, wanted: tuple[Adapter, ...]) -> list[pb.AdapterStatus]:
     """Return what is wanted, and what is there no longer wanted."""
-    states = {adapter.name: AdapterState(adapter.source, message="waiting") for adapter in wanted}
+    states = {adapter.name: AdapterState(adapter.source) for adapter in wanted}
     states |= {
         name: state for name, state in member.adapters.items() if state.loaded or name in states
     }
