@@ -7,6 +7,7 @@ from deploy.dashboards.alerts import GROUPS
 from deploy.dashboards.grafana import grafana_json
 from deploy.dashboards.panels import Dashboard
 from deploy.dashboards.prometheus import rules_yaml
+from deploy.dashboards.reference import reference
 
 DASHBOARDS: tuple[Dashboard, ...] = (
     service.DASHBOARD,
@@ -22,6 +23,7 @@ def files() -> dict[Path, str]:
     """Return every file's text; the chart has copies, as it is packed without its surroundings."""
     rules = rules_yaml(GROUPS)
     found = {
+        Path("docs", "metrics.md"): reference(DASHBOARDS),
         Path("deploy", "prometheus", "twofold.yaml"): rules,
         _CHART / "rules" / "twofold.yaml": rules,
     }

@@ -157,6 +157,11 @@ def metrics_text(now: RouterSnapshot) -> bytes:
     return generate_latest(registry)
 
 
+def families(now: RouterSnapshot) -> Iterator[Metric]:
+    """Return all metrics, those without samples among them."""
+    return _Snapshot(now).collect()
+
+
 class _Snapshot(Collector):
     """Made anew at every reading, so that a worker that left leaves no label behind."""
 

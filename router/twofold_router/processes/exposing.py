@@ -22,6 +22,11 @@ def router_text(gathered: Gathered, dispatcher: Dispatcher) -> bytes:
     return metrics_text(snapshot) + generate_latest(registry)
 
 
+def families(gathered: Gathered) -> Iterator[Metric]:
+    """Return the metrics that only a router of several processes has."""
+    return _Processes(gathered).collect()
+
+
 class _Processes(Collector):
     def __init__(self, gathered: Gathered) -> None:
         self._gathered = gathered
