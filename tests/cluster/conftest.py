@@ -86,18 +86,27 @@ def _namespace(kubeconfig: Path) -> Iterator[Kubectl]:
 
 
 @pytest.fixture
-def house(control_plane: ControlPlane, tmp_path: Path) -> Iterator[House]:
-    """A namespace with an operator, and stand-ins for what is behind an API server."""
+def quarters(control_plane: ControlPlane) -> Iterator[tuple[Kubectl, NameProxy]]:
+    """A namespace of this machine's own server, and the names of its Services."""
     if not HELM.exists():
         pytest.skip("no helm; scripts/install-helm installs it")
     with _namespace(control_plane.kubeconfig) as kubectl, NameProxy() as proxy:
-        chart = Chart(kubectl)
-        server = control_plane.address["server"]
-        with (
-            StandIns(server, ADMIN_TOKEN, kubectl.namespace, proxy) as stand_ins,
-            House(kubectl, chart, stand_ins, proxy.url, tmp_path) as home,
-        ):
-            yield home
+        yield kubectl, proxy
+
+
+@pytest.fixture
+def house(
+    control_plane: ControlPlane, quarters: tuple[Kubectl, NameProxy], tmp_path: Path
+) -> Iterator[House]:
+    """A namespace with an operator, and stand-ins for what is behind an API server."""
+    kubectl, proxy = quarters
+    chart = Chart(kubectl)
+    server = control_plane.address["server"]
+    with (
+        StandIns(server, ADMIN_TOKEN, kubectl.namespace, proxy) as stand_ins,
+        House(kubectl, chart, stand_ins, proxy.url, tmp_path) as home,
+    ):
+        yield home
 
 
 def _need_kubectl() -> None:

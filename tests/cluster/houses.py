@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from .kubectl import Kubectl, Manifest
-from .operators import Chart, Operator
+from .operators import REDIS_URL, Chart, Operator
 from .standins import StandIns
 
 
@@ -12,13 +12,20 @@ class House:
     """What a scenario of one service stands on. Its name is ``sim``."""
 
     def __init__(
-        self, kubectl: Kubectl, chart: Chart, stand_ins: StandIns, proxy: str, directory: Path
+        self,
+        kubectl: Kubectl,
+        chart: Chart,
+        stand_ins: StandIns,
+        proxy: str,
+        directory: Path,
+        redis_url: str = REDIS_URL,
     ) -> None:
         self.kubectl = kubectl
         self.chart = chart
         self.restarts = False
         self._stand_ins = stand_ins
         self._proxy = proxy
+        self._redis_url = redis_url
         self._directory = directory
         self._operators: list[Operator] = []
         self.operator = self._make_operator("first")
@@ -41,7 +48,7 @@ class House:
         return operator
 
     def _make_operator(self, name: str) -> Operator:
-        operator = Operator(self.chart, self._directory, self._proxy, name)
+        operator = Operator(self.chart, self._directory, self._proxy, name, self._redis_url)
         self._operators.append(operator)
         return operator
 

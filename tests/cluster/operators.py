@@ -67,11 +67,14 @@ class Chart:
 class Operator:
     """A process of the operator. ``proxy`` is where it finds the names of Services."""
 
-    def __init__(self, chart: Chart, directory: Path, proxy: str, name: str) -> None:
+    def __init__(
+        self, chart: Chart, directory: Path, proxy: str, name: str, redis_url: str = REDIS_URL
+    ) -> None:
         self._log = directory / f"{name}.log"
         self._kubeconfig = directory / f"{name}.kubeconfig"
         self._chart = chart
         self._proxy = proxy
+        self._redis_url = redis_url
         self._name = name
         self.flags: tuple[str, ...] = ()
         self._lives = 0
@@ -98,7 +101,7 @@ class Operator:
                 env={
                     **os.environ,
                     "KUBECONFIG": str(self._kubeconfig),
-                    "TWOFOLD_REDIS_URL": REDIS_URL,
+                    "TWOFOLD_REDIS_URL": self._redis_url,
                     "grpc_proxy": self._proxy,
                 },
                 stdin=subprocess.DEVNULL,

@@ -60,11 +60,15 @@ class StandIns:
     def __exit__(self, *_: object) -> None:
         self._ends.set()
         self._thread.join()
+        self.close()
+        if self.error is not None:
+            raise self.error
+
+    def close(self) -> None:
+        """End what was started here; called when no step is taken any more."""
         for manager in self.managers.values():
             manager.close()
         self._client.close()
-        if self.error is not None:
-            raise self.error
 
     def _run(self) -> None:
         try:
@@ -100,7 +104,7 @@ class StandIns:
         return kept
 
     def _make_available(self, deployment: Manifest) -> None:
-        replicas = deployment["spec"].get("replicas", 1)
+        replicas = self._ready_pods(deployment)
         status = {
             "observedGeneration": deployment["metadata"]["generation"],
             **dict.fromkeys(
@@ -111,6 +115,11 @@ class StandIns:
             return
         path = f"{self._path(deployment)}/status"
         self._ask("PATCH", path, {"status": status}, "application/merge-patch+json")
+
+    def _ready_pods(self, deployment: Manifest) -> int:
+        """Return how many pods of *deployment* are ready: as many as it wants."""
+        replicas: int = deployment["spec"].get("replicas", 1)
+        return replicas
 
     def _make_pods(self, cluster: Manifest, pods: list[Manifest]) -> None:
         """Have as many pods as each group wants; those to delete go first."""

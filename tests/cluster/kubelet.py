@@ -1,0 +1,144 @@
+"""A stand-in for kubelets that really runs the pods of Deployments, as processes beside the tests.
+
+Their commands are those that the operator wrote. What is rewritten is where they listen, since all
+pods share one address here, and what ``python`` is.
+"""
+
+import base64
+import os
+import re
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from twofold_operator.planning import names
+
+from .control_plane import free_ports, tied
+from .name_proxy import NameProxy
+from .standins import StandIns
+
+END_SECONDS = 120.0
+Manifest = dict[str, Any]
+
+
+@dataclass
+class Pod:
+    template: Manifest
+    process: "subprocess.Popen[bytes]"
+    port: int
+
+    def is_ready(self) -> bool:
+        """Ask as the readiness probe does."""
+        probe = self.template["spec"]["containers"][0]["readinessProbe"]
+        if "httpGet" not in probe:
+            return self.process.poll() is None
+        url = f"http://127.0.0.1:{self.port}{probe['httpGet']['path']}"
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return True
+        except urllib.error.HTTPError as error:
+            error.close()
+            return False
+        except OSError:
+            return False
+
+
+class Kubelet(StandIns):
+    """The stand-ins, with pods that run: one for each Deployment."""
+
+    def __init__(
+        self, server: str, token: str, namespace: str, proxy: NameProxy, directory: Path
+    ) -> None:
+        super().__init__(server, token, namespace, proxy)
+        self._directory = directory
+        self._pods: dict[str, Pod] = {}
+        self._ending: list[threading.Thread] = []
+
+    def port_of(self, deployment: str) -> int:
+        return self._pods[deployment].port
+
+    def close(self) -> None:
+        for name in list(self._pods):
+            self._end(name)
+        for thread in self._ending:
+            thread.join()
+        super().close()
+
+    def _ready_pods(self, deployment: Manifest) -> int:
+        name = deployment["metadata"]["name"]
+        template = deployment["spec"]["template"]
+        pod = self._pods.get(name)
+        if pod is not None and (pod.template != template or pod.process.poll() is not None):
+            self._end(name)
+            pod = None
+        if pod is None:
+            self._pods[name] = pod = self._start(name, template)
+        return int(pod.is_ready())
+
+    def _live_managers(
+        self, children: list[Manifest], homes: list[Manifest], pods: list[Manifest]
+    ) -> None:
+        """Have the Services of pool managers lead to their pods; end pods without Deployment."""
+        wanted = {home["metadata"]["name"] for home in homes if home["kind"] == "Deployment"}
+        for name in self._pods.keys() - wanted:
+            self._end(name)
+        self._proxy.ports = {
+            f"{name}.{self._namespace}.svc": pod.port
+            for name, pod in self._pods.items()
+            if name.endswith("-pools")
+        }
+
+    def _start(self, name: str, template: Manifest) -> Pod:
+        (port,) = free_ports(1)
+        (container,) = template["spec"]["containers"]
+        words = [sys.executable if word == "python" else word for word in container["command"]]
+        words += [_here(word, port) for word in container["args"]]
+        if name.endswith("-pools"):
+            words.append(f"--log-dir={self._directory / 'workers'}")
+        environment = {each["name"]: self._value(each) for each in container["env"]}
+        with (self._directory / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                tied(words),
+                env=os.environ | environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        return Pod(template, process, port)
+
+    def _end(self, name: str) -> None:
+        """Send SIGTERM, and give the process the time that its pod has, without waiting here."""
+        process = self._pods.pop(name).process
+        process.terminate()
+        thread = threading.Thread(target=_wait_or_kill, args=(process,))
+        thread.start()
+        self._ending.append(thread)
+
+    def _value(self, variable: Manifest) -> str:
+        if "value" in variable:
+            # Of a volume of the pod's own.
+            return re.sub("^/scratch", str(self._directory), variable["value"])
+        reference = variable["valueFrom"]["secretKeyRef"]
+        path = f"/api/v1/namespaces/{self._namespace}/secrets/{reference['name']}"
+        secret = self._ask("GET", path)
+        return base64.b64decode(secret["data"][reference["key"]]).decode()
+
+
+def _here(word: str, port: int) -> str:
+    """Return an argument as it must be where pods have no address of their own."""
+    word = re.sub(rf"0\.0\.0\.0:{names.POOLS_PORT}$", f"127.0.0.1:{port}", word)
+    word = re.sub(rf"^--port={names.ROUTER_PORT}$", f"--port={port}", word)
+    return word.replace("--host=0.0.0.0", "--host=127.0.0.1")
+
+
+def _wait_or_kill(process: "subprocess.Popen[bytes]") -> None:
+    try:
+        process.wait(END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

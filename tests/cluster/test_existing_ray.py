@@ -1,0 +1,150 @@
+"""A service on a Ray cluster outside of Kubernetes, with real routers, managers and workers."""
+
+import contextlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import msgspec
+import pytest
+from tests.integration.conftest import Valkey
+
+from twofold_sim.live.testing import QUICK
+
+from .control_plane import ADMIN_TOKEN, ControlPlane, free_ports, tied
+from .houses import House
+from .kubectl import Kubectl
+from .kubelet import Kubelet
+from .name_proxy import NameProxy
+from .operators import Chart
+from .services import sim
+
+pytest.importorskip("ray")
+
+QUESTION = "Who is there? " * 400
+
+
+class Asking:
+    """Somebody who asks all the time."""
+
+    def __init__(self, port: int) -> None:
+        self._url = f"http://127.0.0.1:{port}/v1/chat/completions"
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.statuses: list[int] = []
+
+    def __enter__(self) -> "Asking":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def ask(self) -> httpx.Response:
+        messages = [{"role": "user", "content": QUESTION}]
+        body = {"model": "sim", "messages": messages, "max_tokens": 4}
+        return httpx.post(self._url, json=body, timeout=90)
+
+    def _run(self) -> None:
+        while not self._ended.wait(0.05):
+            self.statuses.append(self.ask().status_code)
+
+
+def test_a_chat_is_answered_and_a_rollout_loses_no_request(
+    running_house: House, kubelet: Kubelet, ray_address: str, profile: Path
+) -> None:
+    on_ray = {"ray": {"address": ray_address}, "sim": {"profile": str(profile)}}
+    first = running_house.make_ready(sim(**on_ray))["status"]["revision"]
+    with Asking(kubelet.port_of("sim-router")) as asking:
+        answer = asking.ask()
+        running_house.apply(sim(**on_ray, maxModelLen=4096))
+        second = running_house.wait_for_rollout(other_than=first)
+        last = asking.ask()
+
+    assert answer.status_code == 200
+    assert answer.headers["x-twofold-mode"] == "disaggregated"
+    assert set(asking.statuses) == {200}, "of all that were asked meanwhile"
+    assert last.status_code == 200
+    assert second != first
+    running_house.delete()
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """A path so short that Ray's sockets have room below it."""
+    path = Path(tempfile.mkdtemp(prefix="tw-", dir="/tmp"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def profile(directory: Path) -> Path:
+    path = directory / "quick.json"
+    path.write_bytes(msgspec.json.encode(QUICK))
+    return path
+
+
+@pytest.fixture
+def ray_address(directory: Path) -> Iterator[str]:
+    """A Ray cluster of one node, which offers what pins the pools to their workers."""
+    import ray.util
+
+    port, client_port = free_ports(2)
+    command = [
+        *(str(Path(sys.executable).with_name("ray")), "start", "--head", "--block"),
+        *(f"--port={port}", f"--ray-client-server-port={client_port}"),
+        *("--min-worker-port=0", "--max-worker-port=0", f"--temp-dir={directory}/ray"),
+        *("--num-cpus=8", '--resources={"twofold_prefill": 4, "twofold_decode": 4}'),
+        *("--object-store-memory=80000000", "--include-dashboard=false", "--disable-usage-stats"),
+    ]
+    with (directory / "ray.log").open("wb") as log:
+        process = subprocess.Popen(tied(command), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    try:
+        yield f"{ray.util.get_node_ip_address()}:{port}"
+    finally:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(60)
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def valkey(tmp_path: Path) -> Iterator[Valkey]:
+    server = Valkey(tmp_path)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def kubelet(
+    control_plane: ControlPlane, quarters: tuple[Kubectl, NameProxy], directory: Path
+) -> Iterator[Kubelet]:
+    kubectl, proxy = quarters
+    server = control_plane.address["server"]
+    with Kubelet(server, ADMIN_TOKEN, kubectl.namespace, proxy, directory) as kubelet:
+        yield kubelet
+
+
+@pytest.fixture
+def running_house(
+    quarters: tuple[Kubectl, NameProxy],
+    ray_address: str,
+    valkey: Valkey,
+    kubelet: Kubelet,
+    tmp_path: Path,
+) -> Iterator[House]:
+    """A house whose pods run."""
+    kubectl, proxy = quarters
+    chart = Chart(kubectl)
+    with House(kubectl, chart, kubelet, proxy.url, tmp_path, valkey.url) as house:
+        yield house
