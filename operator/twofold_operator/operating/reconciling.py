@@ -107,7 +107,12 @@ class Reconciler:
             self._waiting.add_later(key, wait_seconds)
             return "waiting"
         self._managers.follow(key, manager_addresses(observed.children.values()))
-        observed = replace(observed, managers=self._managers.seen(key), apis=self._apis())
+        observed = replace(
+            observed,
+            managers=self._managers.seen(key),
+            unasked=self._managers.unasked(key),
+            apis=self._apis(),
+        )
         actions = plan(observed, self._settings, self._wall_clock())
         is_changing = False
         for action in actions:

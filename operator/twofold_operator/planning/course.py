@@ -78,6 +78,10 @@ class Course:
     def is_complete(self) -> bool:
         return is_complete(self.target.stand, self.desired)
 
+    def waits_for(self, unasked: frozenset[str]) -> bool:
+        """Tell whether one that served has had no time yet to say how it is."""
+        return any(leg.remembered.has_served and leg.address in unasked for leg in self.legs)
+
     @property
     def overdue_at(self) -> int | None:
         """Return when the target's missing workers are overdue; None if none is missing."""
@@ -209,7 +213,9 @@ def _remembering(leg: Leg, desired: Counts, now: int, *, is_complete: bool) -> L
     old, stand, aim = leg.remembered, leg.stand, leg.aim
     ready = sum(stand.ready(role) for role in ROLES)
     lacks_since, most_ready = old.lacks_since, max(old.most_ready, ready)
-    if is_complete or aim.is_leaving:
+    if not stand.is_known:
+        most_ready = old.most_ready
+    elif is_complete or aim.is_leaving:
         lacks_since, most_ready = None, 0
     elif lacks_since is None or ready > old.most_ready:
         lacks_since = now

@@ -118,5 +118,7 @@ class Observed:
     """LoRAAdapters whose ``spec.service`` is the service."""
     managers: Mapping[str, SeenManager] = field(default_factory=dict)
     """By address, as ``manager_addresses`` names them; one that does not answer is absent."""
+    unasked: frozenset[str] = frozenset()
+    """Addresses of managers that have had no time to answer yet, as after our own start."""
     apis: frozenset[str] = frozenset()
     """Optional kinds that the API server knows: RayCluster, ServiceMonitor, PodMonitor."""

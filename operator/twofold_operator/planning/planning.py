@@ -51,9 +51,10 @@ def plan(observed: Observed, settings: PlanSettings, now: float) -> list[Action]
     for leg in course.olds:
         actions += _end(leg, settings, now)
     actions += pruned(wanted, course, observed)
-    actions += service_report(course, observed, problem, now)
-    actions += pool_reports(course, observed)
-    actions += adapter_reports(course, observed, adapters, now)
+    if not course.waits_for(observed.unasked):  # else we would call it broken, and whole again
+        actions += service_report(course, observed, problem, now)
+        actions += pool_reports(course, observed)
+        actions += adapter_reports(course, observed, adapters, now)
     return actions + _limits(course, settings, now)
 
 

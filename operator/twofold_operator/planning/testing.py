@@ -144,6 +144,7 @@ class World:
         self.adapters: list[dict[str, Any]] = []
         self.managers: dict[str, ManagerDouble] = {}
         self.unreachable: set[str] = set()
+        self.unasked: set[str] = set()
         self.broken: set[str] = set()
         """Revisions whose engines never get ready."""
         self.events: list[RecordEvent] = []
@@ -194,6 +195,7 @@ class World:
             children=copy.deepcopy(self.objects),
             adapters=tuple(copy.deepcopy(self.adapters)),
             managers=managers,
+            unasked=frozenset(self.unasked),
             apis=self.apis,
         )
 

@@ -59,6 +59,12 @@ class ManagerConnection:
         self._told_generation = 0
         self._refused: tuple[Told, str] | None = None
         self._forgetting: asyncio.TimerHandle | None = None
+        self._is_asked = False
+
+    @property
+    def is_asked(self) -> bool:
+        """Tell whether it has answered, or has had the time to."""
+        return self._is_asked
 
     def seen(self) -> SeenManager | None:
         """Its last state; None while it does not answer."""
@@ -103,6 +109,8 @@ class ManagerConnection:
     async def run(self) -> None:
         """Follow the manager, over however many of its lives, until cancelled."""
         retry_seconds = self._limits.min_retry_seconds
+        loop = asyncio.get_running_loop()
+        asking = loop.call_later(self._limits.unreachable_seconds, self._give_up)
         try:
             while True:
                 if await self._follow():
@@ -110,6 +118,7 @@ class ManagerConnection:
                 await asyncio.sleep(retry_seconds * random.uniform(0.5, 1.0))  # noqa: S311
                 retry_seconds = min(2 * retry_seconds, self._limits.max_retry_seconds)
         finally:
+            asking.cancel()
             self._keep()
 
     async def _follow(self) -> bool:
@@ -142,8 +151,14 @@ class ManagerConnection:
             # A state may have been sent before an Apply that has returned already.
             self._reported_generation = max(self._reported_generation, state.observed_generation)
         self._keep()
+        self._is_asked = True
         self._workers = seen_workers(state)
         self._changed()
+
+    def _give_up(self) -> None:
+        if not self._is_asked:
+            self._is_asked = True
+            self._changed()
 
     def _forget_later(self) -> None:
         if self._workers is None or self._forgetting is not None:

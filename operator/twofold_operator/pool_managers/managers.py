@@ -74,6 +74,11 @@ class PoolManagers(AbstractAsyncContextManager["PoolManagers"]):
                 found[address] = seen
         return found
 
+    def unasked(self, key: ServiceKey) -> frozenset[str]:
+        """Return the managers of the service that have had no time to answer yet."""
+        held = self._of_service.get(key, {}).items()
+        return frozenset(address for address, (one, _) in held if not one.is_asked)
+
     async def tell(self, key: ServiceKey, address: str, told: Told) -> None:
         """Tell the manager at *address* what to want.
 

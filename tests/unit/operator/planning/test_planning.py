@@ -285,6 +285,18 @@ def test_a_first_revision_that_never_served_gives_its_places_back_at_once() -> N
     assert before not in revisions(world)
 
 
+def test_an_operator_that_has_just_started_calls_nothing_broken(world: World) -> None:
+    address = the_address(world)
+    world.unreachable.add(address)
+    world.unasked.add(address)
+    assert world.plan() == []
+
+    world.unasked.clear()  # it has had the time to answer
+
+    world.follow(world.plan())
+    assert world.condition("Degraded")["reason"] == "ManagerUnreachable"
+
+
 def test_a_first_revision_that_came_to_serve_unseen_is_not_taken_away() -> None:
     world = World(SPEC)
     world.follow(world.plan())
