@@ -1,0 +1,239 @@
+"""The operator as a process before kmock's API server: what people do, and kills in between."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import pytest
+import yaml
+from tests.cluster.name_proxy import NameProxy
+from tests.cluster.standins import StandIns
+from tests.integration.operator.emulator import EmulatedServer
+
+from twofold_operator.cluster_api.rights import own_rights, service_rights
+
+Manifest = dict[str, Any]
+Found = TypeVar("Found")
+
+WAIT_SECONDS = 120.0
+NAMESPACE = "models"
+SERVICES = f"/apis/serving.twofold.dev/v1alpha1/namespaces/{NAMESPACE}/llmservices"
+POOLS = f"/apis/serving.twofold.dev/v1alpha1/namespaces/{NAMESPACE}/workerpools"
+CLUSTERS = f"/apis/ray.io/v1/namespaces/{NAMESPACE}/rayclusters"
+DEPLOYMENTS = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
+MERGE = {"Content-Type": "application/merge-patch+json"}
+
+
+class Town:
+    """An API server, what lives behind it, and an operator that may be killed."""
+
+    def __init__(self, server: EmulatedServer, stand_ins: StandIns, proxy: str, path: Path) -> None:
+        self.server = server
+        self.stand_ins = stand_ins
+        self.is_restarted = False
+        self._path = path
+        self._proxy = proxy
+        self._client = httpx.Client(base_url=server.url, timeout=60)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        config = self._path / "kubeconfig"
+        config.write_text(yaml.safe_dump(_kubeconfig(self.server.url)))
+        environment = {
+            **os.environ,
+            "KUBECONFIG": str(config),
+            "TWOFOLD_REDIS_URL": "redis://:secret@redis.example:6379/0",
+            "grpc_proxy": self._proxy,
+        }
+        flags = ["--host=127.0.0.1", "--metrics-port=0", "--lease-seconds=2"]
+        flags += [f"--namespace={NAMESPACE}", f"--own-namespace={NAMESPACE}"]
+        with (self._path / "operator.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "twofold_operator", *flags],
+                env=environment,
+                stdout=log,
+                stderr=log,
+            )
+
+    def end(self, number: signal.Signals) -> int:
+        assert self._process is not None
+        self._process.send_signal(number)
+        code = self._process.wait(WAIT_SECONDS)
+        self._process = None
+        return code
+
+    def close(self) -> None:
+        if self._process is not None:
+            self.end(signal.SIGKILL)
+        self._client.close()
+
+    def disturb(self) -> None:
+        """Kill the operator in the middle, in the tests that are about that."""
+        if self.is_restarted:
+            self.end(signal.SIGKILL)
+            self.start()
+
+    def create(self, manifest: Manifest) -> None:
+        self._client.post(SERVICES, json=manifest).raise_for_status()
+
+    def patch(self, path: str, change: Manifest) -> None:
+        self._client.patch(path, json=change, headers=MERGE).raise_for_status()
+
+    def delete(self, path: str) -> None:
+        self._client.delete(path).raise_for_status()
+
+    def get(self, path: str) -> Manifest | None:
+        answer = self._client.get(path)
+        found: Manifest = answer.json()
+        return found if answer.is_success else None
+
+    def wait(self, what: str, look: Callable[[], Found | None]) -> Found:
+        give_up_at = time.monotonic() + WAIT_SECONDS
+        while not (found := look()):
+            if time.monotonic() > give_up_at:
+                log = (self._path / "operator.log").read_text()[-4000:]
+                raise AssertionError(f"{what}: not in {WAIT_SECONDS} s\n{log}")
+            time.sleep(0.1)
+        return found
+
+    def wait_for(self, condition: str, status: str, reason: str = "") -> Manifest:
+        def look() -> Manifest | None:
+            service = self.get(f"{SERVICES}/chat") or {}
+            for one in service.get("status", {}).get("conditions", ()):
+                is_current = one.get("observedGeneration") == service["metadata"]["generation"]
+                if one["type"] == condition and is_current and one["status"] == status:
+                    return service if reason in ("", one["reason"]) else None
+            return None
+
+        return self.wait(f"{condition} {status} {reason}", look)
+
+    def make_ready(self, **changes: Any) -> str:
+        self.create(_service(**changes))
+        self.wait_for("Ready", "True")
+        complete = self.wait_for("Progressing", "False", "Complete")
+        return str(complete["status"]["revision"])
+
+
+@pytest.fixture
+def town(tmp_path: Path) -> Iterator[Town]:
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(EmulatedServer())
+        proxy = stack.enter_context(NameProxy())
+        stand_ins = stack.enter_context(StandIns(server.url, "anybody", NAMESPACE, proxy))
+        made = Town(server, stand_ins, proxy.url, tmp_path)
+        stack.callback(made.close)
+        made.start()
+        yield made
+
+
+@pytest.fixture(params=["undisturbed", "killed"])
+def disturbed(request: pytest.FixtureRequest, town: Town) -> Town:
+    town.is_restarted = request.param == "killed"
+    return town
+
+
+def test_a_service_lives_from_its_creation_to_its_deletion(disturbed: Town) -> None:
+    town = disturbed
+    town.create(_service())
+    town.disturb()
+    town.wait_for("Ready", "True")
+
+    town.patch(f"{POOLS}/chat-prefill", {"spec": {"replicas": 2}})
+    town.disturb()
+    town.wait("two prefill workers", lambda: _ready(town.get(f"{SERVICES}/chat"), "prefill") == 2)
+
+    town.delete(f"{SERVICES}/chat")
+    town.disturb()
+    town.wait("the service is gone", lambda: town.get(f"{SERVICES}/chat") is None)
+    town.wait("so are its clusters", lambda: not (town.get(CLUSTERS) or {})["items"])
+
+
+def test_a_change_is_rolled_out_and_taken_back(disturbed: Town) -> None:
+    town = disturbed
+    first = town.make_ready()
+    town.patch(f"{SERVICES}/chat", {"spec": {"model": {"maxModelLen": 1024}}})
+    town.disturb()
+    town.wait_for("Progressing", "False", "Complete")
+    town.patch(f"{SERVICES}/chat", {"spec": {"model": {"maxModelLen": None}}})
+    town.disturb()
+    back = town.wait_for("Progressing", "False", "Complete")
+
+    assert back["status"]["revision"] == first
+
+
+def test_a_revision_that_fails_leaves_the_one_before(disturbed: Town) -> None:
+    town = disturbed
+    good = town.make_ready(rollout={"readyDeadlineSeconds": 10})
+    town.stand_ins.works = {good}
+    town.patch(f"{SERVICES}/chat", {"spec": {"model": {"maxModelLen": 1024}}})
+    town.disturb()
+    town.wait_for("Progressing", "False", "DeadlineExceeded")
+
+    town.wait_for("Ready", "True")
+    assert any(good in one["metadata"]["name"] for one in (town.get(CLUSTERS) or {})["items"])
+
+
+def test_what_is_deleted_or_changed_by_others_is_mended(town: Town) -> None:
+    town.make_ready()
+    path = f"{DEPLOYMENTS}/chat-router"
+    before = town.get(path)
+    assert before is not None
+    town.patch(path, {"spec": {"template": {"spec": {"containers": []}}}})
+    town.wait("the router is mended", lambda: (town.get(path) or {}).get("spec") == before["spec"])
+    town.delete(path)
+
+    town.wait("the router is back", lambda: town.get(path))
+
+
+def test_it_asks_for_its_rights_and_no_others(town: Town) -> None:
+    town.make_ready()
+    town.delete(f"{SERVICES}/chat")
+    town.wait("the service is gone", lambda: town.get(f"{SERVICES}/chat") is None)
+    code = town.end(signal.SIGTERM)
+
+    assert code == 0
+    allowed = {tuple(right) for right in service_rights() | own_rights()}
+    asked = set(town.server.emulator.asked)
+    assert asked <= allowed
+    assert ("coordination.k8s.io", "leases", "update") in asked
+    assert ("ray.io", "rayclusters", "delete") in asked
+
+
+def _ready(service: Manifest | None, role: str) -> int:
+    found = (service or {}).get("status", {}).get(role, {})
+    return int(found.get("ready", 0))
+
+
+def _service(**spec: Any) -> Manifest:
+    return {
+        "apiVersion": "serving.twofold.dev/v1alpha1",
+        "kind": "LLMService",
+        "metadata": {"name": "chat", "namespace": NAMESPACE},
+        "spec": {
+            "engine": "sim",
+            "model": {"source": "hf://acme/chat"},
+            "prefill": {"replicas": 1},
+            "decode": {"replicas": 1},
+            "gateway": {"insecure": True},
+            **spec,
+        },
+    }
+
+
+def _kubeconfig(server: str) -> Manifest:
+    name = "emulated"
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": name, "cluster": {"server": server}}],
+        "users": [{"name": name, "user": {"token": "twofold-operator"}}],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
+        "current-context": name,
+    }
