@@ -46,6 +46,9 @@ def _pool_verdict(course: Course, role: Role) -> Verdict:
 
 def _troubles(leg: Leg, role: Role | None = None) -> list[str]:
     """Say what workers that are not ready do, the dead first."""
+    if leg.manager is None:
+        label = f"{names.REVISION_LABEL}={leg.revision}"
+        return [f"their pool manager does not answer; see kubectl describe pods -l {label}"]
     found = sorted(
         (
             (worker.phase is not Phase.DEAD, f"{worker.worker_id} is {worker.phase}", worker)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -151,7 +151,14 @@ class StormyService(Service):
         self.world.unreachable = set()
 
 
-LIMITS = settings(max_examples=30, stateful_step_count=20, deadline=None, derandomize=True)
+LIMITS = settings(
+    max_examples=30,
+    stateful_step_count=20,
+    deadline=None,
+    derandomize=True,
+    # A loaded machine is no fault.
+    suppress_health_check=[HealthCheck.too_slow],
+)
 Service.TestCase.settings = LIMITS
 StormyService.TestCase.settings = LIMITS
 TestService = Service.TestCase

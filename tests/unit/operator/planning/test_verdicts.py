@@ -47,6 +47,16 @@ def test_all_is_said_of_a_service_that_starts() -> None:
     }
 
 
+def test_a_service_whose_pods_do_not_start_says_where_to_look() -> None:
+    world = World(SPEC)
+    world.follow(world.plan())
+
+    message = world.condition("PrefillReady")["message"]
+
+    assert message.startswith("0 of 1 prefill workers are ready")
+    assert "kubectl describe pods -l serving.twofold.dev/revision=" in message
+
+
 def test_all_is_said_of_a_service_that_serves() -> None:
     assert reasons(serving()) == {
         "Ready": ("True", "Serving"),
