@@ -5,7 +5,7 @@ import asyncio
 import gc
 import os
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -42,11 +42,11 @@ _DEFAULT = {field.name: field.default for field in fields(RouterSettings)}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a router until SIGTERM or SIGINT. Returns the exit code."""
-    parsed = _parser().parse_args(arguments)
+    parsed = make_parser().parse_args(arguments)
     _collect_garbage_rarely()
     log_json(parsed.log_level)
     try:
-        settings = _settings_of(parsed)
+        settings = settings_of(parsed, os.environ)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_work_of(settings, parsed.gateway_process))
     except _BAD_START as error:
@@ -64,7 +64,8 @@ def _work_of(settings: RouterSettings, assignment: Assignment | None) -> Corouti
     return run_router(settings)
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of the router's flags."""
     parser = argparse.ArgumentParser(
         prog="python -m twofold_router", description="Route OpenAI requests to vLLM engines."
     )
@@ -129,11 +130,19 @@ def _add_bounds(parser: argparse.ArgumentParser) -> None:
     add("--drain-timeout", float, _DEFAULT["drain_timeout_seconds"], "at shutdown, s")
 
 
-def _settings_of(parsed: argparse.Namespace) -> RouterSettings:
+def settings_of(parsed: argparse.Namespace, environment: Mapping[str, str]) -> RouterSettings:
+    """Return what the flags say, and for the rest the *environment*.
+
+    Raises:
+        InvalidSettingError: a value is out of its range.
+        InvalidAccessError: a class cannot be read.
+        InvalidWorkerFlagError: a worker cannot be read.
+    """
+    redis_url = parsed.redis or environment.get(REDIS_VARIABLE) or str(_DEFAULT["redis_url"])
     return RouterSettings(
         service=parsed.service,
         workers=parse_worker_flags(parsed.worker) if parsed.worker else (),
-        redis_url=_redis_url(parsed.redis),
+        redis_url=redis_url,
         host=parsed.host,
         port=parsed.port,
         processes=parsed.processes,
@@ -156,10 +165,6 @@ def _settings_of(parsed: argparse.Namespace) -> RouterSettings:
         drain_delay_seconds=parsed.drain_delay,
         drain_timeout_seconds=parsed.drain_timeout,
     )
-
-
-def _redis_url(told: str | None) -> str:
-    return told or os.environ.get(REDIS_VARIABLE) or str(_DEFAULT["redis_url"])
 
 
 def _collect_garbage_rarely() -> None:

@@ -1,0 +1,55 @@
+"""From the command line to the settings."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from twofold_operator.planning.children.router import router_deployment
+from twofold_operator.planning.settings import PlanSettings
+from twofold_operator.resources import parse_service
+from twofold_router.__main__ import make_parser, settings_of
+from twofold_router.settings import RouterSettings
+
+EXAMPLES = Path(__file__).parents[3] / "deploy" / "examples"
+ELSEWHERE = {"TWOFOLD_REDIS_URL": "redis://:secret@b"}
+
+
+def settings(*flags: str, **environment: str) -> RouterSettings:
+    return settings_of(make_parser().parse_args(flags), environment)
+
+
+def test_without_flags_the_settings_are_the_defaults() -> None:
+    assert settings("--service", "s") == RouterSettings(service="s")
+
+
+def test_the_flag_for_redis_goes_before_the_environment() -> None:
+    assert settings("--service", "s", **ELSEWHERE).redis_url == "redis://:secret@b"
+    assert settings("--service", "s", "--redis", "redis://a", **ELSEWHERE).redis_url == "redis://a"
+
+
+def test_the_help_tells_no_password(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TWOFOLD_REDIS_URL", ELSEWHERE["TWOFOLD_REDIS_URL"])
+    with pytest.raises(SystemExit):
+        make_parser().parse_args(["--help"])
+
+    told = capsys.readouterr().out
+    assert "TWOFOLD_REDIS_URL" in told
+    assert "secret" not in told
+
+
+@pytest.mark.parametrize("example", ["smallest", "production", "sim", "lora", "external-ray"])
+def test_what_the_operator_passes_is_understood(example: str) -> None:
+    documents = yaml.safe_load_all((EXAMPLES / f"{example}.yaml").read_text())
+    (manifest,) = (each for each in documents if each["kind"] == "LLMService")
+    manifest["metadata"] |= {"namespace": "ns", "uid": "u"}
+    deployment = router_deployment(parse_service(manifest), PlanSettings(redis_url="redis://a"))
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+
+    understood = settings(*container["args"], **ELSEWHERE)
+
+    assert understood.service == f"ns.{manifest['metadata']['name']}"
+    assert understood.host == "0.0.0.0"
+    assert understood.drain_delay_seconds > 0
