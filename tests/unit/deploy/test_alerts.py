@@ -11,7 +11,7 @@ from deploy.dashboards.alerts import ALERTS, RUNBOOKS, Alert
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "deploy" / "prometheus"
-TESTS = FOLDER / "twofold.test.yaml"
+TESTS = sorted(FOLDER.glob("*.test.yaml"))
 RUNBOOK_HEADINGS = re.findall(r"^## (\w+)$", (ROOT / RUNBOOKS).read_text(), re.MULTILINE)
 
 
@@ -35,7 +35,8 @@ def test_no_runbook_is_left_over() -> None:
 def test_an_alert_is_tested_where_it_fires(alert: Alert) -> None:
     cases = [
         case
-        for group in yaml.safe_load(TESTS.read_text())["tests"]
+        for path in TESTS
+        for group in yaml.safe_load(path.read_text())["tests"]
         for case in group["promql_expr_test"]
         if alert.name in case["expr"]
     ]
@@ -48,7 +49,8 @@ def test_an_alert_is_tested_where_it_fires(alert: Alert) -> None:
     reason="no promtool: scripts/install-prometheus installs it",
 )
 @pytest.mark.parametrize(
-    "command", [("check", "rules", "twofold.yaml"), ("test", "rules", TESTS.name)]
+    "command",
+    [("check", "rules", "twofold.yaml"), ("test", "rules", *(path.name for path in TESTS))],
 )
 def test_promtool_finds_nothing_wrong(command: tuple[str, ...]) -> None:
     done = subprocess.run(
