@@ -10,6 +10,13 @@ settings.load_profile("twofold")
 _GARBAGE_WARNS = "default::pytest.PytestUnraisableExceptionWarning"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Take what tests of the mark ``cluster`` cannot find out by themselves."""
+    cluster = parser.getgroup("cluster", "the cluster that KUBECONFIG names")
+    cluster.addoption("--twofold-registry", help="where the images are, without a slash at the end")
+    cluster.addoption("--twofold-tag", help="of the images; default: the chart's version")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Outside the unit tests, report what fails while garbage is collected without failing for it.
 

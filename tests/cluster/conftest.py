@@ -12,6 +12,7 @@ import yaml
 
 from .control_plane import ADMIN_TOKEN, ControlPlane, binaries
 from .houses import House
+from .installed import NamedHouse
 from .kubectl import Kubectl, find_kubectl
 from .name_proxy import NameProxy
 from .operators import HELM, Chart
@@ -95,7 +96,7 @@ def quarters(control_plane: ControlPlane) -> Iterator[tuple[Kubectl, NameProxy]]
 
 
 @pytest.fixture
-def house(
+def local_house(
     control_plane: ControlPlane, quarters: tuple[Kubectl, NameProxy], tmp_path: Path
 ) -> Iterator[House]:
     """A namespace with an operator, and stand-ins for what is behind an API server."""
@@ -107,6 +108,32 @@ def house(
         House(kubectl, chart, stand_ins, proxy.url, tmp_path) as home,
     ):
         yield home
+
+
+@pytest.fixture
+def named_house(
+    named_cluster: Path, request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[House]:
+    """The chart as it is installed, on the cluster that the user names."""
+    registry = request.config.getoption("--twofold-registry")
+    if not registry:
+        pytest.skip("--twofold-registry does not say where the images are")
+    if "ray.io/v1" not in Kubectl(named_cluster).run("api-versions").split():
+        pytest.skip("the cluster has no RayCluster: KubeRay's operator is missing")
+    if not HELM.exists():
+        pytest.skip("no helm; scripts/install-helm installs it")
+    values = [f"images.registry={registry}"]
+    if tag := request.config.getoption("--twofold-tag"):
+        values.append(f"images.tag={tag}")
+    with _namespace(named_cluster) as kubectl, NamedHouse(kubectl, values, tmp_path) as home:
+        yield home
+
+
+@pytest.fixture(params=["local", pytest.param("named", marks=pytest.mark.cluster)])
+def house(request: pytest.FixtureRequest) -> House:
+    """A namespace with an operator, where services live."""
+    home: House = request.getfixturevalue(f"{request.param}_house")
+    return home
 
 
 def _need_kubectl() -> None:

@@ -15,7 +15,7 @@ class House:
         self,
         kubectl: Kubectl,
         chart: Chart,
-        stand_ins: StandIns,
+        stand_ins: StandIns | None,
         proxy: str,
         directory: Path,
         redis_url: str = REDIS_URL,
@@ -52,6 +52,9 @@ class House:
         self._operators.append(operator)
         return operator
 
+    def need_stand_ins(self, why: str) -> None:
+        """Skip the test where workers are real; *why* is the reason."""
+
     def disturb(self) -> None:
         """Kill the operator, in a scenario that is about that, and start another."""
         if self.restarts:
@@ -71,9 +74,11 @@ class House:
 
     def break_all_but(self, revision: str) -> None:
         """Let engines of other revisions than *revision* never get ready."""
+        assert self._stand_ins is not None
         self._stand_ins.works = {revision}
 
     def adapters_loaded(self) -> list[str]:
+        assert self._stand_ins is not None
         return [
             adapter.name
             for manager in list(self._stand_ins.managers.values())

@@ -23,6 +23,7 @@ class Kubectl:
     def __init__(self, kubeconfig: Path, namespace: str = "default") -> None:
         self.kubeconfig = kubeconfig
         self.namespace = namespace
+        self.settle_seconds = SETTLE_SECONDS
 
     def run(self, *arguments: str, given: str | None = None) -> str:
         """Return what kubectl prints.
@@ -61,11 +62,11 @@ class Kubectl:
         )["items"]
         return items
 
-    def wait_for(self, what: str, is_so: Callable[[], Any], seconds: float = SETTLE_SECONDS) -> Any:
+    def wait_for(self, what: str, is_so: Callable[[], Any]) -> Any:
         """Ask until *is_so* returns something true, and return that."""
-        give_up_at = time.monotonic() + seconds
+        give_up_at = time.monotonic() + self.settle_seconds
         while not (found := is_so()):
-            assert time.monotonic() < give_up_at, f"not within {seconds:g} s: {what}"
+            assert time.monotonic() < give_up_at, f"not within {self.settle_seconds:g} s: {what}"
             time.sleep(0.2)
         return found
 

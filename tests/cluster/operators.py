@@ -26,7 +26,7 @@ REDIS_URL = "redis://:secret@redis.example:6379/0"
 class Chart:
     """What the chart makes of the operator in one namespace: an account, rights and a command."""
 
-    def __init__(self, kubectl: Kubectl, *values: str) -> None:
+    def __init__(self, kubectl: Kubectl, *, apply: bool = True) -> None:
         self._kubectl = kubectl
         rendered = subprocess.run(
             [
@@ -36,7 +36,6 @@ class Chart:
                 str(REPOSITORY / "helm" / "twofold"),
                 f"--namespace={kubectl.namespace}",
                 f"--set=redis.url={REDIS_URL}",
-                *(f"--set={value}" for value in values),
                 *(f"--show-only=templates/{part}.yaml" for part in PARTS),
             ],
             check=True,
@@ -50,7 +49,8 @@ class Chart:
         self._account = pod["spec"]["serviceAccountName"]
         container = pod["spec"]["containers"][0]
         self.command: list[str] = [*container["command"], *container["args"]]
-        kubectl.apply(*(each for each in manifests if each["kind"] != "Deployment"))
+        if apply:
+            kubectl.apply(*(each for each in manifests if each["kind"] != "Deployment"))
 
     @property
     def user(self) -> str:

@@ -80,7 +80,8 @@ def test_a_revision_that_does_not_start_leaves_the_one_before(house: House) -> N
     house.restarts = True
     good = house.make_ready(sim())["status"]["revision"]
     house.break_all_but(good)
-    house.apply(sim(rollout={"readyDeadlineSeconds": 30}, maxModelLen=4096))
+    nowhere = {"worker": "nowhere.invalid/no-such-image:1"}
+    house.apply(sim(rollout={"readyDeadlineSeconds": 30}, images=nowhere))
     house.disturb()
     failed = house.wait_for_condition("Progressing", "False", "DeadlineExceeded")
 
@@ -143,6 +144,7 @@ def test_what_others_change_or_delete_is_mended(house: House) -> None:
 
 
 def test_only_one_of_two_operators_acts(house: House) -> None:
+    house.need_stand_ins("it asks two processes, and here they are pods")
     house.make_ready(sim())
     second = house.add_operator("second")
     assert second.metric("twofold_operator_leader") == 0.0
@@ -157,6 +159,7 @@ def test_only_one_of_two_operators_acts(house: House) -> None:
 
 
 def test_an_adapter_is_loaded_on_every_worker_and_unloaded(house: House) -> None:
+    house.need_stand_ins("the adapter is made up, and no real engine loads it")
     house.make_ready(with_lora())
     house.apply(adapter())
     loaded = house.kubectl.wait_for(

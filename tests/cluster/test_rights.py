@@ -28,7 +28,10 @@ SELDOM_USED: set[Right] = {
 }
 
 
-def test_the_rights_are_those_that_are_used(house: House, control_plane: ControlPlane) -> None:
+def test_the_rights_are_those_that_are_used(
+    local_house: House, control_plane: ControlPlane
+) -> None:
+    house = local_house
     monitored = {"observability": {"serviceMonitor": True, "labels": {"release": "prometheus"}}}
     scaled = {"gateway": {"minReplicas": 1, "maxReplicas": 3}}
     house.make_ready(sim(**monitored, **scaled))
