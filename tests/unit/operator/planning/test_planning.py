@@ -1,5 +1,6 @@
 """The plan of a service, followed in a cluster in memory."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ from twofold_operator.planning.actions import (
     SetStatus,
     TellPools,
 )
-from twofold_operator.planning.observed import Phase
+from twofold_operator.planning.observed import Phase, Reference
 from twofold_operator.planning.testing import World
 
 SPEC: dict[str, Any] = {
@@ -129,6 +130,17 @@ def test_a_foreign_change_of_our_field_is_mended_and_another_left(world: World) 
     service["spec"]["ports"][0]["port"] = 80
 
     assert applied(world) == []
+
+
+def test_what_is_not_wanted_goes_if_it_is_ours_and_stays_if_it_is_not(world: World) -> None:
+    ours = copy.deepcopy(world.objects["ConfigMap", "chat-revisions"])
+    theirs = copy.deepcopy(ours)
+    ours["metadata"] |= {"name": "ours", "uid": "ours"}
+    theirs["metadata"] |= {"name": "theirs", "uid": "theirs", "ownerReferences": []}
+    world.objects["ConfigMap", "ours"] = ours
+    world.objects["ConfigMap", "theirs"] = theirs
+
+    assert world.plan() == [DeleteObject(Reference("v1", "ConfigMap", "ours"), "ours")]
 
 
 def test_scaling_a_worker_pool_reaches_the_manager_and_changes_nothing_else(world: World) -> None:
