@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from twofold_cluster.identity import Role, WorkerId
 from twofold_engine.errors import EngineError
 from twofold_engine.events import Step
-from twofold_engine.pools.launching import Handle, LostWorkerError
+from twofold_engine.pools.handles import Handle, LostWorkerError
 from twofold_engine.pools.wanting import Build
 from twofold_engine.settings import WorkerSettings
 from twofold_engine.supervising import ProcessState

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Any, get_args
 
 from twofold_cluster.logs import log_json
@@ -84,7 +85,10 @@ async def _serve(options: argparse.Namespace) -> int:
     # Ray starts its workers at niceness 15: an engine is not background work.
     os.environ.setdefault("RAY_worker_niceness", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Here and not above: Ray takes a second to import, which --help need not wait for.
+    if options.ray != "local" and _has_token():
+        # As "ray start" does; ray.init does not at a given address, and would be refused.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    # Here and not above: Ray reads the environment as it is imported, and takes a second for it.
     import ray
 
     from twofold_engine.pools.joining import joined
@@ -154,6 +158,12 @@ async def _connect_to_ray(address: str, node_ends: "asyncio.Task[int] | None") -
             await asyncio.sleep(RAY_RETRY_SECONDS)
         else:
             return
+
+
+def _has_token() -> bool:
+    """Tell whether Ray would find a token to show to a cluster."""
+    told = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
+    return bool(told) or (Path.home() / ".ray" / "auth_token").is_file()
 
 
 def _stop_signal() -> asyncio.Event:

@@ -1,8 +1,8 @@
-"""Where workers run: the port that the manager uses, and its edge to Ray."""
+"""Where workers run: the manager's edge to Ray."""
 
 import asyncio
 import logging
-from typing import Any, Protocol
+from typing import Any
 
 import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
@@ -11,6 +11,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from twofold_cluster.identity import Role
 from twofold_engine.actor import EngineActor, EngineKind
 from twofold_engine.errors import EngineError
+from twofold_engine.pools.handles import Handle, LostWorkerError
 from twofold_engine.pools.wanting import Build
 from twofold_engine.settings import WorkerSettings
 from twofold_engine.supervising import ProcessState
@@ -25,38 +26,6 @@ ADAPTER_LIMIT_SECONDS = 300.0
 """An engine may have to download it."""
 
 _log = logging.getLogger(__name__)
-
-
-class LostWorkerError(EngineError):
-    """The worker has gone with its actor or its node; nothing of it is left to stop."""
-
-
-class Handle(Protocol):
-    """One worker that was launched. All but ``state`` may take as long as they are allowed."""
-
-    async def start(self) -> str:
-        """Return the name of the machine that it got."""
-        ...
-
-    async def state(self) -> ProcessState: ...
-
-    async def change_role(self, role: Role) -> None: ...
-
-    async def stand_by(self, standby: bool) -> None: ...
-
-    async def load_adapter(self, name: str, source: str) -> None: ...
-
-    async def unload_adapter(self, name: str) -> None: ...
-
-    async def drain(self, limit_seconds: float) -> None: ...
-
-    async def stop(self, limit_seconds: float) -> None: ...
-
-
-class Launcher(Protocol):
-    def launch(self, settings: WorkerSettings, build: Build) -> Handle:
-        """Ask for a place for a worker. It waits for one, and starts, in ``Handle.start``."""
-        ...
 
 
 class RayLauncher:

@@ -16,7 +16,7 @@ from twofold_cluster.membership import withdraw
 from twofold_cluster.worker import Gone
 from twofold_engine.errors import EngineError, InvalidPoolError, UnknownWorkerError
 from twofold_engine.pools.adapting import AdapterState, Load, Unload, next_step
-from twofold_engine.pools.launching import Launcher, LostWorkerError
+from twofold_engine.pools.handles import Launcher, LostWorkerError
 from twofold_engine.pools.member import Member
 from twofold_engine.pools.planning import (
     Action,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from twofold_cluster.identity import Incarnation, Role, WorkerId
 from twofold_engine.events import Step
 from twofold_engine.pools.adapting import AdapterState
-from twofold_engine.pools.launching import Handle
+from twofold_engine.pools.handles import Handle
 from twofold_engine.pools.planning import Observed, Phase, restart_delay_seconds
 from twofold_engine.pools.wanting import Pool
 from twofold_engine.supervising import ProcessState
