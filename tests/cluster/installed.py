@@ -12,6 +12,7 @@ from .operators import HELM, REPOSITORY, Chart, Operator
 
 INSTALL_SECONDS = 600.0
 SETTLE_SECONDS = 600.0
+DELETE_SECONDS = 300.0
 RELEASE = "twofold"
 OPERATOR = "app.kubernetes.io/component=operator"
 
@@ -56,6 +57,13 @@ class NamedHouse(House):
         kubectl.settle_seconds = SETTLE_SECONDS
         self._values = values
         super().__init__(kubectl, Chart(kubectl, apply=False), None, "", directory)
+
+    def __exit__(self, *_: object) -> None:
+        # Nobody else would let the services go, and with them the namespace.
+        try:
+            self.kubectl.run("delete", "llm", "--all", f"--timeout={DELETE_SECONDS:g}s")
+        finally:
+            super().__exit__()
 
     def need_stand_ins(self, why: str) -> None:
         pytest.skip(why)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 SETTLE_SECONDS = 90.0
+RUN_SECONDS = 400.0
 Manifest = dict[str, Any]
 
 
@@ -39,7 +40,7 @@ class Kubectl:
             input=given,
             capture_output=True,
             text=True,
-            timeout=SETTLE_SECONDS,
+            timeout=RUN_SECONDS,
             check=False,
         )
         if done.returncode:
