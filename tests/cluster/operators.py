@@ -35,7 +35,7 @@ class Chart:
                 "twofold",
                 str(REPOSITORY / "helm" / "twofold"),
                 f"--namespace={kubectl.namespace}",
-                f"--set=redis.url={REDIS_URL}",
+                "--set=redis.url=redis://redis.example:6379/0",
                 *(f"--show-only=templates/{part}.yaml" for part in PARTS),
             ],
             check=True,
