@@ -1,0 +1,47 @@
+"""The versions of the images are those that the rest of the repository names."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[3]
+IMAGES = ROOT / "deploy" / "images"
+VERSIONS = dict(
+    line.split("=", 1)
+    for line in (IMAGES / "versions.env").read_text().splitlines()
+    if line and not line.startswith("#")
+)
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CHART = yaml.safe_load((ROOT / "helm" / "twofold" / "Chart.yaml").read_text())
+VALUES = yaml.safe_load((ROOT / "helm" / "twofold" / "values.yaml").read_text())
+NAMES = ("operator", "router", "sim", "worker")
+
+
+def test_the_chart_and_the_project_have_one_version() -> None:
+    assert {CHART["appVersion"], CHART["version"], PROJECT["version"]} == {
+        VERSIONS["TWOFOLD_VERSION"]
+    }
+
+
+def test_the_chart_starts_the_valkey_of_the_images() -> None:
+    assert VALUES["valkey"]["image"] == VERSIONS["VALKEY_IMAGE"]
+
+
+def test_ray_and_vllm_are_those_of_the_project() -> None:
+    extras = PROJECT["optional-dependencies"]
+
+    assert f"ray=={VERSIONS['RAY_VERSION']}" in extras["worker"]
+    assert f"vllm=={VERSIONS['VLLM_IMAGE'].rpartition(':v')[2]}" in extras["cuda"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_image_runs_without_privileges_and_has_a_health_check(name: str) -> None:
+    text = (IMAGES / f"{name}.Dockerfile").read_text()
+    last = text[text.rindex("FROM ") :]
+
+    assert re.search(r"^USER 1000:1000$", last, re.MULTILINE)
+    assert re.search(r"^HEALTHCHECK ", last, re.MULTILINE)
+    assert VALUES["images"][name] == f"twofold-{name}"
