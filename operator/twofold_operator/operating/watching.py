@@ -19,6 +19,8 @@ from twofold_operator.cluster_api import Kind, label_selector
 from twofold_operator.planning.observed import Manifest
 
 _log = logging.getLogger(__name__)
+_TALKATIVE = "kopf.objects"
+"""Says of each event, with all settings, that our handler has had it."""
 
 SERVER_SECONDS = 290
 """After this the API server ends a watch, and kopf begins the next where it ended."""
@@ -43,6 +45,7 @@ async def watching(
 
     The event is set when kopf has ended by itself.
     """
+    logging.getLogger(_TALKATIVE).setLevel(logging.WARNING)
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     stop = threading.Event()

@@ -168,9 +168,9 @@ def test_a_change_is_rolled_out_and_taken_back(disturbed: Town) -> None:
     assert back["status"]["revision"] == first
 
 
-def test_a_revision_that_fails_leaves_the_one_before(disturbed: Town) -> None:
-    town = disturbed
-    good = town.make_ready(rollout={"readyDeadlineSeconds": 10})
+def test_a_revision_that_fails_leaves_the_one_before(town: Town) -> None:
+    town.is_restarted = True
+    good = town.make_ready(rollout={"readyDeadlineSeconds": 30})
     town.stand_ins.works = {good}
     town.patch(f"{SERVICES}/chat", {"spec": {"model": {"maxModelLen": 1024}}})
     town.disturb()
