@@ -1,6 +1,7 @@
 """A service on a Ray cluster outside of Kubernetes, with real routers, managers and workers."""
 
 import contextlib
+import os
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from twofold_sim.live.testing import QUICK
 
 from .control_plane import ADMIN_TOKEN, ControlPlane, free_ports, tied
 from .houses import House
-from .kubectl import Kubectl
+from .kubectl import Kubectl, Manifest
 from .kubelet import Kubelet
 from .name_proxy import NameProxy
 from .operators import Chart
@@ -27,6 +28,13 @@ from .services import sim
 pytest.importorskip("ray")
 
 QUESTION = "Who is there? " * 400
+TOKEN = "0123456789abcdef" * 4
+TOKEN_SECRET: Manifest = {
+    "apiVersion": "v1",
+    "kind": "Secret",
+    "metadata": {"name": "ray"},
+    "stringData": {"auth_token": TOKEN},
+}
 
 
 class Asking:
@@ -59,7 +67,9 @@ class Asking:
 def test_a_chat_is_answered_and_a_rollout_loses_no_request(
     running_house: House, kubelet: Kubelet, ray_address: str, profile: Path
 ) -> None:
-    on_ray = {"ray": {"address": ray_address}, "sim": {"profile": str(profile)}}
+    running_house.apply(TOKEN_SECRET)
+    ray = {"address": ray_address, "authSecret": {"name": "ray", "key": "auth_token"}}
+    on_ray = {"ray": ray, "sim": {"profile": str(profile)}}
     first = running_house.make_ready(sim(**on_ray))["status"]["revision"]
     with Asking(kubelet.port_of("sim-router")) as asking:
         answer = asking.ask()
@@ -92,7 +102,7 @@ def profile(directory: Path) -> Path:
 
 @pytest.fixture
 def ray_address(directory: Path) -> Iterator[str]:
-    """A Ray cluster of one node, which offers what pins the pools to their workers."""
+    """A Ray cluster of one node that wants a token, and offers what pins pools to workers."""
     import ray.util
 
     port, client_port = free_ports(2)
@@ -103,8 +113,11 @@ def ray_address(directory: Path) -> Iterator[str]:
         *("--num-cpus=8", '--resources={"twofold_prefill": 4, "twofold_decode": 4}'),
         *("--object-store-memory=80000000", "--include-dashboard=false", "--disable-usage-stats"),
     ]
+    environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
     with (directory / "ray.log").open("wb") as log:
-        process = subprocess.Popen(tied(command), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            tied(command), env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
     try:
         yield f"{ray.util.get_node_ip_address()}:{port}"
     finally:

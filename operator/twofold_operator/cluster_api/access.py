@@ -1,6 +1,7 @@
 """Where the API server is, and how to be let in: in a pod, or by a kubeconfig."""
 
 import asyncio
+import os
 import ssl
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -46,8 +47,11 @@ def find_access() -> Access:
     from kubernetes.config.config_exception import ConfigException
 
     configuration = client.Configuration()
+    # The client itself knows the variable as it was when it was imported.
+    path = os.environ.get("KUBECONFIG")
+    told = {"config_file": path} if path else {}
     try:
-        config.load_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        config.load_config(client_configuration=configuration, **told)  # type: ignore[no-untyped-call]
     except ConfigException as error:
         raise ClusterApiError(f"no access to a Kubernetes cluster: {error}") from error
 

@@ -15,6 +15,7 @@ from twofold_operator.resources.owned_arguments import (
 )
 from twofold_operator.resources.pools import Pool
 from twofold_operator.resources.quantities import parse_quantity
+from twofold_operator.resources.ray import Ray
 from twofold_operator.resources.service import LLMService, LLMServiceSpec
 from twofold_operator.resources.serving import Gateway
 from twofold_operator.resources.sources import parse_source
@@ -56,8 +57,7 @@ def check_service(service: LLMService) -> None:
             "spec.transfer.connector",
             f"this version has no {spec.transfer.connector!r}; use {', '.join(CONNECTORS)}",
         )
-    _check_resources(spec.ray.head_resources, "spec.ray.headResources")
-    _check_template(spec.ray.head_pod_template, "spec.ray.headPodTemplate")
+    _check_ray(spec.ray)
     _check_gateway(spec.gateway)
 
 
@@ -178,6 +178,15 @@ def _check_template(template: Mapping[str, Any], field: str) -> None:
         for index, item in enumerate(items):
             if not isinstance(item, dict) or not isinstance(item.get("name"), str):
                 raise InvalidSpecError(f"{field}.spec.{group}[{index}].name", "is required")
+
+
+def _check_ray(ray: Ray) -> None:
+    if ray.auth_secret is not None and ray.address is None:
+        raise InvalidSpecError(
+            "spec.ray.authSecret", "opens a Ray cluster that exists: it needs ray.address"
+        )
+    _check_resources(ray.head_resources, "spec.ray.headResources")
+    _check_template(ray.head_pod_template, "spec.ray.headPodTemplate")
 
 
 def _check_gateway(gateway: Gateway) -> None:

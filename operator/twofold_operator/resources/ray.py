@@ -4,7 +4,12 @@ from typing import Annotated
 
 from msgspec import Meta, field
 
-from twofold_operator.resources.wire import Part, ResourceRequirements, Template
+from twofold_operator.resources.wire import (
+    Part,
+    ResourceRequirements,
+    SecretKeyReference,
+    Template,
+)
 
 
 class Ray(Part, frozen=True, kw_only=True):
@@ -16,6 +21,9 @@ class Ray(Part, frozen=True, kw_only=True):
     ) = None
     """HOST:PORT of an existing Ray cluster, whose nodes offer the resources twofold_prefill and
     twofold_decode. Default: KubeRay makes one for each revision."""
+    auth_secret: SecretKeyReference | None = None
+    """The token of an existing Ray cluster that has RAY_AUTH_MODE=token. Default: no token is
+    shown."""
     head_resources: ResourceRequirements = ResourceRequirements()
     """Of the head's Ray container."""
     head_pod_template: Template = field(default_factory=dict)

@@ -83,6 +83,7 @@ def external_manager(
         [f"--ray={address}", "--join"],
         names.cluster_name(name, revision),
     )
+    container["env"] += _ray_environment(service)
     container["volumeMounts"].append({"name": "dshm", "mountPath": "/dev/shm"})  # noqa: S108
     dshm = {"name": "dshm", "emptyDir": {"medium": "Memory"}}
     selected = selector(service, POOLS_COMPONENT) | {names.REVISION_LABEL: revision}
@@ -116,6 +117,18 @@ def external_manager(
             ),
         },
     )
+
+
+def _ray_environment(service: LLMService) -> list[dict[str, Any]]:
+    """Return the token of the cluster that is joined, in the variables that Ray reads."""
+    secret = service.spec.ray.auth_secret
+    if secret is None:
+        return []
+    reference = {"name": secret.name, "key": secret.key}
+    return [
+        {"name": "RAY_AUTH_MODE", "value": "token"},
+        {"name": "RAY_AUTH_TOKEN", "valueFrom": {"secretKeyRef": reference}},
+    ]
 
 
 def grace_seconds(settings: PlanSettings) -> int:

@@ -1,6 +1,6 @@
 """``python -m twofold_operator.resources.crds [ROOT]``: write the CRDs and their reference."""
 
-import sys
+import argparse
 from pathlib import Path
 
 from twofold_operator.resources.crds.reference import reference
@@ -10,7 +10,12 @@ FOLDERS = (Path("deploy", "crds"), Path("helm", "twofold", "crds"))
 
 
 def main() -> None:
-    root = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
+    parser = argparse.ArgumentParser(
+        prog="python -m twofold_operator.resources.crds",
+        description="Write the custom resource definitions and docs/resources.md.",
+    )
+    parser.add_argument("root", nargs="?", type=Path, default=Path(), help="default: here")
+    root = parser.parse_args().root
     files = {folder / name: text for folder in FOLDERS for name, text in crd_files().items()}
     files[Path("docs", "resources.md")] = reference()
     for path, text in files.items():

@@ -13,6 +13,7 @@ from twofold_operator.resources.checking import MAX_NAME_LENGTH, NAME_PATTERN
 from twofold_operator.resources.lora_adapter import LoRAAdapterSpec
 from twofold_operator.resources.model import Model
 from twofold_operator.resources.pools import Pool
+from twofold_operator.resources.ray import Ray
 from twofold_operator.resources.service import LLMService, LLMServiceSpec
 from twofold_operator.resources.serving import Gateway
 from twofold_operator.resources.worker_pool import WorkerPoolSpec
@@ -91,6 +92,13 @@ RULES: Mapping[type[msgspec.Struct], tuple[Rule, ...]] = {
             "!has(self.revision) || self.source.startsWith('hf://')",
             "only a hf:// source has revisions",
             ".revision",
+        ),
+    ),
+    Ray: (
+        Rule(
+            "!has(self.authSecret) || has(self.address)",
+            "authSecret opens a Ray cluster that exists: it needs ray.address",
+            ".authSecret",
         ),
     ),
     Pool: (

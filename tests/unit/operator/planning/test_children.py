@@ -234,6 +234,16 @@ def test_routers_are_scaled_by_whom_the_spec_names() -> None:
     assert ("HorizontalPodAutoscaler", "chat-router") not in fixed.objects
 
 
+def test_the_manager_on_an_existing_ray_shows_its_token() -> None:
+    secret = {"name": "ray", "key": "auth_token"}
+
+    world = made(ray={"address": "head:6379", "authSecret": secret})
+
+    (container,) = only(world, "Deployment", "pools")["spec"]["template"]["spec"]["containers"]
+    assert {"name": "RAY_AUTH_MODE", "value": "token"} in container["env"]
+    assert {"name": "RAY_AUTH_TOKEN", "valueFrom": {"secretKeyRef": secret}} in container["env"]
+
+
 def test_keys_are_a_mounted_file_and_without_them_everybody_is_let_in() -> None:
     router = only(made(), "Deployment")["spec"]["template"]["spec"]["containers"][0]
     assert "--insecure" in router["args"]

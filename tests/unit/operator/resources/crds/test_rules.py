@@ -39,6 +39,7 @@ REFUSED = [
     (_service(decode={"minReplicas": 3, "replicas": 2}), "minReplicas must not be above replicas"),
     (_service(decode={"replicas": 3, "maxReplicas": 2}), "replicas must not be above maxReplicas"),
     (_service(gateway={"minReplicas": 3}), "an autoscaler needs both"),
+    (_service(ray={"authSecret": {"name": "ray", "key": "token"}}), "it needs ray.address"),
     (
         _service(gateway={"minReplicas": 3, "maxReplicas": 2}),
         "minReplicas must not be above maxReplicas",
@@ -56,6 +57,7 @@ ADMITTED = [
     _service(model={"source": "/models/a"}),
     _service(model={"source": "hf://a/b", "revision": "main"}),
     _service(gateway={"minReplicas": 2, "maxReplicas": 2}),
+    _service(ray={"address": "head:6379", "authSecret": {"name": "ray", "key": "token"}}),
 ]
 
 
