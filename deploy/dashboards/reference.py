@@ -54,17 +54,9 @@ scrape_configs:
       - url: http://qwen.team.svc/metrics/targets
 ```
 
-With the Prometheus operator the routers' ServiceMonitor (`spec.observability.serviceMonitor`)
-sets the same labels, and the workers need a ScrapeConfig:
-
-```yaml
-apiVersion: monitoring.coreos.com/v1alpha1
-kind: ScrapeConfig
-metadata: {name: qwen-workers, namespace: team}
-spec:
-  httpSDConfigs:
-    - url: http://qwen.team.svc/metrics/targets
-```
+With the Prometheus operator `spec.observability.serviceMonitor` has the operator make both, with
+the same labels: a ServiceMonitor for the routers (or a PodMonitor, where there is only that) and a
+ScrapeConfig for the workers. The chart's `networkPolicy.scrapingNamespaces` lets Prometheus in.
 
 Outside Kubernetes the service is the router's `--service`, and there is no namespace.
 The dashboards are in `deploy/grafana/`, the rules in `deploy/prometheus/`; the chart ships both

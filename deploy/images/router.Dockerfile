@@ -1,16 +1,14 @@
 ARG PYTHON_IMAGE
 FROM ${PYTHON_IMAGE} AS build
-ARG RAY_VERSION
 WORKDIR /source
 COPY . .
 RUN python -m venv /opt/twofold \
- && sed 's/==\(.*\)+cpu/==\1/' constraints.txt > /tmp/constraints.txt \
- && /opt/twofold/bin/pip install --no-cache-dir -c /tmp/constraints.txt ".[router]"
+ && /opt/twofold/bin/pip install --no-cache-dir -c constraints.txt ".[router]"
 
 FROM ${PYTHON_IMAGE}
 COPY --from=build /opt/twofold /opt/twofold
 ENV PATH=/opt/twofold/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 1000:1000
 WORKDIR /tmp
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-c", "import urllib.request as u; u.urlopen(\"http://127.0.0.1:8000/health\", timeout=4)"]
+HEALTHCHECK --interval=10s --timeout=10s --start-period=60s CMD ["python", "-c", "import urllib.request as u; u.urlopen(\"http://127.0.0.1:8000/health\", timeout=4)"]
 ENTRYPOINT ["python", "-m", "twofold_router"]

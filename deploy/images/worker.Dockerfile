@@ -1,12 +1,16 @@
 ARG VLLM_IMAGE
+FROM ${VLLM_IMAGE} AS build
+WORKDIR /source
+COPY . .
+RUN python3 -m pip wheel --no-cache-dir --no-deps --wheel-dir /wheel .
+
 FROM ${VLLM_IMAGE}
-ARG RAY_VERSION
-COPY . /source
-RUN pip install --no-cache-dir "/source[worker]" "ray[default]==${RAY_VERSION}" \
- && rm -r /source \
+RUN --mount=type=bind,from=build,source=/wheel,target=/wheel \
+    python3 -m pip install --no-cache-dir "$(echo /wheel/twofold-*.whl)[worker]" "ray[default]" \
  && (command -v python || ln -s "$(command -v python3)" /usr/local/bin/python)
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 1000:1000
 WORKDIR /tmp
-HEALTHCHECK --interval=10s --timeout=10s --start-period=60s CMD ["python", "-c", "import socket; socket.create_connection((\"127.0.0.1\", 6379), 4).close()"]
+# Ray's head, one of its nodes or the pool manager: whichever a pod starts.
+HEALTHCHECK --interval=10s --timeout=10s --start-period=60s CMD ["python", "-c", "import socket as s; exit(all(s.socket().connect_ex((\"127.0.0.1\", port)) for port in (6379, 6380, 50051)))"]
 ENTRYPOINT []

@@ -25,6 +25,7 @@ OPTIONAL_KINDS = (
     ("ray.io/v1", "RayCluster"),
     ("monitoring.coreos.com/v1", "ServiceMonitor"),
     ("monitoring.coreos.com/v1", "PodMonitor"),
+    ("monitoring.coreos.com/v1alpha1", "ScrapeConfig"),
 )
 
 

@@ -92,6 +92,17 @@ def test_an_entry_without_an_engine_starts_with_nothing_but_its_extra(
     assert environment.origin("twofold_cluster").is_relative_to(tmp_path)
 
 
+def test_the_sim_image_has_what_its_pods_start(wheel: Path, tmp_path: Path) -> None:
+    environment = Environment(tmp_path / "environment")
+    environment.install(f"{wheel}[pools,sim]")
+
+    for entry in ("twofold_engine.pools", "twofold_sim"):
+        assert "usage" in environment.start(entry, "--help").lower()
+    # What --help does not wait for.
+    for module in ("pools.launching", "pools.serving", "actor", "simulated"):
+        assert environment.origin(f"twofold_engine.{module}").is_relative_to(tmp_path)
+
+
 @pytest.mark.parametrize("entry", HEAVY)
 def test_an_entry_starts_from_the_wheel(entry: str, full: Environment) -> None:
     text = full.start(entry, "--help")

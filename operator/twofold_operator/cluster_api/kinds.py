@@ -38,6 +38,7 @@ LORA_ADAPTERS = Kind(GROUP, VERSION, "LoRAAdapter", "loraadapters")
 RAY_CLUSTERS = Kind("ray.io", "v1", "RayCluster", "rayclusters")
 SERVICE_MONITORS = Kind("monitoring.coreos.com", "v1", "ServiceMonitor", "servicemonitors")
 POD_MONITORS = Kind("monitoring.coreos.com", "v1", "PodMonitor", "podmonitors")
+SCRAPE_CONFIGS = Kind("monitoring.coreos.com", "v1alpha1", "ScrapeConfig", "scrapeconfigs")
 LEASES = Kind("coordination.k8s.io", "v1", "Lease", "leases")
 EVENTS = Kind("", "v1", "Event", "events")
 
@@ -55,7 +56,7 @@ CHILDREN = (
 )
 """Made by the operator, on every cluster."""
 
-OPTIONAL_CHILDREN = (RAY_CLUSTERS, SERVICE_MONITORS, POD_MONITORS)
+OPTIONAL_CHILDREN = (RAY_CLUSTERS, SERVICE_MONITORS, POD_MONITORS, SCRAPE_CONFIGS)
 """Made by the operator where the cluster serves their API."""
 
 PODS = Kind("", "v1", "Pod", "pods")

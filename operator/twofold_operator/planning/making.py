@@ -22,7 +22,8 @@ from twofold_operator.resources import WORKER_POOL
 PRUNED = frozenset(
     {
         *("ConfigMap", "Deployment", "HorizontalPodAutoscaler", "NetworkPolicy"),
-        *("PodDisruptionBudget", "PodMonitor", "Secret", "Service", "ServiceMonitor"),
+        *("PodDisruptionBudget", "PodMonitor", "ScrapeConfig", "Secret", "Service"),
+        "ServiceMonitor",
     }
 )
 """Kinds of which what is ours and not wanted is deleted. Ray clusters go when they are drained."""

@@ -121,4 +121,5 @@ class Observed:
     unasked: frozenset[str] = frozenset()
     """Addresses of managers that have had no time to answer yet, as after our own start."""
     apis: frozenset[str] = frozenset()
-    """Optional kinds that the API server knows: RayCluster, ServiceMonitor, PodMonitor."""
+    """Optional kinds that the API server knows: RayCluster, ServiceMonitor, PodMonitor,
+    ScrapeConfig."""

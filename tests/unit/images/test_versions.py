@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from twofold_operator.planning.settings import PlanSettings
+
 ROOT = Path(__file__).parents[3]
 IMAGES = ROOT / "deploy" / "images"
 VERSIONS = dict(
@@ -30,11 +32,17 @@ def test_the_chart_starts_the_valkey_of_the_images() -> None:
     assert VALUES["valkey"]["image"] == VERSIONS["VALKEY_IMAGE"]
 
 
-def test_ray_and_vllm_are_those_of_the_project() -> None:
+def test_vllm_is_that_of_the_project() -> None:
     extras = PROJECT["optional-dependencies"]
 
-    assert f"ray=={VERSIONS['RAY_VERSION']}" in extras["worker"]
     assert f"vllm=={VERSIONS['VLLM_IMAGE'].rpartition(':v')[2]}" in extras["cuda"]
+
+
+def test_kuberay_is_told_the_version_of_ray() -> None:
+    assert (
+        f"ray=={PlanSettings(redis_url='').ray_version}"
+        in PROJECT["optional-dependencies"]["pools"]
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -41,7 +41,7 @@
   resources: [rayclusters]
   verbs: [create, delete, list, patch, watch]
 - apiGroups: [monitoring.coreos.com]
-  resources: [podmonitors, servicemonitors]
+  resources: [podmonitors, scrapeconfigs, servicemonitors]
   verbs: [create, delete, list, patch, watch]
 {{- end }}
 

@@ -261,6 +261,11 @@ def test_keys_are_a_mounted_file_and_without_them_everybody_is_let_in() -> None:
     [
         ({"RayCluster", "ServiceMonitor", "PodMonitor"}, True, {"ServiceMonitor"}),
         ({"RayCluster", "PodMonitor"}, True, {"PodMonitor"}),
+        (
+            {"RayCluster", "ServiceMonitor", "ScrapeConfig"},
+            True,
+            {"ServiceMonitor", "ScrapeConfig"},
+        ),
         ({"RayCluster"}, True, set()),
         ({"RayCluster", "ServiceMonitor"}, False, set()),
     ],
@@ -271,11 +276,27 @@ def test_a_monitor_is_made_where_there_is_one_and_it_is_asked_for(
     labels = {"release": "prometheus"}
     world = made(apis=frozenset(apis), observability={"serviceMonitor": asked, "labels": labels})
 
-    found = {kind: child for (kind, _), child in world.objects.items() if "Monitor" in kind}
+    found = {
+        kind: child
+        for (kind, _), child in world.objects.items()
+        if kind.endswith(("Monitor", "ScrapeConfig"))
+    }
 
     assert set(found) == kinds
     for monitor in found.values():
         assert labels.items() <= monitor["metadata"]["labels"].items()
+
+
+def test_prometheus_asks_the_service_where_its_workers_are() -> None:
+    world = made(
+        apis=frozenset({"RayCluster", "ScrapeConfig"}),
+        observability={"serviceMonitor": True},
+        gateway={"port": 8080},
+    )
+
+    (asked,) = only(world, "ScrapeConfig")["spec"]["httpSDConfigs"]
+
+    assert asked == {"url": "http://chat.models.svc:8080/metrics/targets"}
 
 
 def test_workers_are_reached_by_their_own_the_operator_and_prometheus_only() -> None:
