@@ -1,0 +1,198 @@
+import asyncio
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from twofold_operator.cluster_api import (
+    LLM_SERVICES,
+    ConflictError,
+    InvalidObjectError,
+    Manifest,
+    NotFoundError,
+    ServiceKey,
+    Store,
+    UnavailableError,
+)
+from twofold_operator.operating.metrics import OperatorMetrics
+from twofold_operator.operating.reconciling import (
+    MAX_CHANGING_ROUNDS,
+    Backoff,
+    Reconciler,
+    run_workers,
+)
+from twofold_operator.operating.waiting import WaitingKeys
+from twofold_operator.planning import PlanSettings
+from twofold_operator.planning.actions import Action, AddFinalizer, RecordEvent
+from twofold_operator.pool_managers import ManagerUnreachableError
+
+KEY = ServiceKey("models", "chat")
+LIMIT_SECONDS = 30.0
+
+
+def service(name: str = "chat") -> Manifest:
+    return {
+        "apiVersion": LLM_SERVICES.api_version,
+        "kind": LLM_SERVICES.kind,
+        "metadata": {
+            "name": name,
+            "namespace": "models",
+            "uid": f"uid-of-{name}",
+            "resourceVersion": "1",
+            "generation": 1,
+        },
+        "spec": {"model": {"source": "hf://acme/small"}, "prefill": {}, "decode": {}},
+    }
+
+
+class Managers:
+    """No pool manager anywhere."""
+
+    def __init__(self) -> None:
+        self.followed: dict[ServiceKey, Any] = {}
+
+    def follow(self, key: ServiceKey, addresses: Any) -> None:
+        self.followed[key] = addresses
+
+    def seen(self, key: ServiceKey) -> dict[str, Any]:
+        return {}
+
+    def unasked(self, key: ServiceKey) -> frozenset[str]:
+        return frozenset()
+
+
+class Actor:
+    """Changes nothing; may fail at the first action that is no event."""
+
+    def __init__(self) -> None:
+        self.failure: Exception | None = None
+        self.done: list[Action] = []
+        self.looked: list[ServiceKey] = []
+
+    async def act(self, key: ServiceKey, service: Manifest, action: Action) -> None:
+        if self.failure is not None and not isinstance(action, RecordEvent):
+            raise self.failure
+        self.done.append(action)
+
+    async def look(self, key: ServiceKey) -> None:
+        self.looked.append(key)
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.waiting: WaitingKeys[ServiceKey] = WaitingKeys()
+        self.store = Store(self.waiting.add)
+        self.actor = Actor()
+        self.managers = Managers()
+        self.metrics = OperatorMetrics()
+        self.reconciler = Reconciler(
+            store=self.store,
+            managers=self.managers,  # type: ignore[arg-type]
+            actor=self.actor,  # type: ignore[arg-type]
+            waiting=self.waiting,
+            metrics=self.metrics,
+            settings=PlanSettings(redis_url="redis://redis:6379/0"),
+            backoff=Backoff(0.01, 60.0),
+            apis=frozenset,
+        )
+
+    def results(self, result: str) -> float:
+        found = self.metrics.registry.get_sample_value(
+            "twofold_operator_reconciliations_total", {"result": result}
+        )
+        return found or 0.0
+
+
+@pytest.fixture
+async def bench() -> Any:
+    bench = Bench()
+    bench.store.put(service())
+    yield bench
+    bench.waiting.close()
+
+
+@pytest.fixture
+def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    with caplog.at_level(logging.CRITICAL):
+        yield
+
+
+def test_the_wait_after_a_failure_doubles_up_to_a_bound() -> None:
+    backoff = Backoff(0.5, 60.0)
+
+    assert [backoff.after(failures) for failures in (1, 2, 3, 20, 5000)] == [0.5, 1, 2, 60, 60]
+
+
+async def test_a_new_service_gets_its_finalizer_before_anything_else(bench: Bench) -> None:
+    assert await bench.reconciler.reconcile(KEY) == "changed"
+
+    assert isinstance(bench.actor.done[0], AddFinalizer)
+
+
+async def test_a_service_that_has_gone_is_forgotten(bench: Bench) -> None:
+    bench.store.remove(service())
+
+    assert await bench.reconciler.reconcile(KEY) == "settled"
+
+    assert bench.managers.followed[KEY] == ()
+    assert not bench.actor.done
+
+
+@pytest.mark.parametrize(
+    ("failure", "result"),
+    [
+        (ConflictError("another version"), "conflict"),
+        (NotFoundError("gone"), "conflict"),
+        (ManagerUnreachableError("no answer"), "waiting"),
+    ],
+)
+async def test_what_waiting_mends_is_tried_again(
+    bench: Bench, failure: Exception, result: str
+) -> None:
+    bench.waiting.add(KEY)
+    await bench.waiting.take()
+    bench.actor.failure = failure
+
+    assert await bench.reconciler.reconcile(KEY) == result
+    bench.waiting.done(KEY)
+
+    assert await asyncio.wait_for(bench.waiting.take(), LIMIT_SECONDS) == KEY
+    assert bench.actor.looked == ([KEY] if isinstance(failure, NotFoundError) else [])
+
+
+async def test_what_the_server_refuses_becomes_an_event(bench: Bench) -> None:
+    bench.actor.failure = InvalidObjectError("spec.replicas: must not be negative")
+
+    with pytest.raises(InvalidObjectError):
+        await bench.reconciler.reconcile(KEY)
+
+    (event,) = bench.actor.done
+    assert isinstance(event, RecordEvent)
+    assert event.reason == "ApplyRefused"
+    assert "spec.replicas" in event.message
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("failure", [UnavailableError("no server"), ZeroDivisionError("a bug")])
+async def test_a_failure_of_one_service_is_counted_and_does_not_end_the_others(
+    bench: Bench, failure: Exception
+) -> None:
+    bench.actor.failure = failure
+    working = asyncio.create_task(run_workers(bench.reconciler, 1))
+    bench.waiting.add(KEY)
+
+    async with asyncio.timeout(LIMIT_SECONDS):
+        while bench.results("failed") < 2:
+            await asyncio.sleep(0.01)
+        bench.actor.failure = None
+        while not bench.results("changed"):
+            await asyncio.sleep(0.01)
+    working.cancel()
+
+
+@pytest.mark.usefixtures("quiet")
+async def test_whoever_undoes_what_is_written_is_answered_slower(bench: Bench) -> None:
+    results = [await bench.reconciler.reconcile(KEY) for _ in range(MAX_CHANGING_ROUNDS + 1)]
+
+    assert results == ["changed"] * MAX_CHANGING_ROUNDS + ["waiting"]
