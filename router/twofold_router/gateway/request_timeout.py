@@ -47,10 +47,12 @@ class Deadline:
         traceback: TracebackType | None,
     ) -> None:
         self._running.discard(self)
+        # A cancelled task holds its frames by their traceback, and one of them holds this object.
+        task, self._task = self._task, None
         if self.expired and kind is asyncio.CancelledError:
-            assert self._task is not None
+            assert task is not None
             # Somebody else may have cancelled the task as well; then it stays cancelled.
-            if self._task.uncancel() == 0:
+            if task.uncancel() == 0:
                 raise TimeoutError from error
 
     def expire(self) -> None:

@@ -120,6 +120,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._end(error)
         self._pool.forget(self)
+        self._reader.close()
 
     # What an answer calls.
 

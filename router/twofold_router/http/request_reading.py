@@ -113,6 +113,11 @@ class RequestReader:
             self._bound()
         return None
 
+    def close(self) -> None:
+        """Read nothing more. The parser holds this object, and what it calls may: without this
+        they would wait for the garbage collector."""
+        del self._parser, self._parse, self._on_request
+
     def on_message_begin(self) -> None:
         self.phase = _HEAD
         # What of this slice came before does not count.

@@ -89,6 +89,11 @@ class ResponseReader:
             raise BrokenError("the connection ended within the answer")
         self.is_complete = True
 
+    def close(self) -> None:
+        """Read nothing more. The parser holds this object: without this both would wait for the
+        garbage collector."""
+        del self._parser, self._parse
+
     def on_message_begin(self) -> None:
         if self.is_complete:
             raise BrokenError("there is more than one answer")

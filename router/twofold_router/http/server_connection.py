@@ -106,6 +106,7 @@ class ServerConnection(asyncio.Protocol):
         self._leave()
         self.pressure.fall()
         self._serving.forget(self)
+        self._reader.close()
 
     def pause_writing(self) -> None:
         self.deadline = self._serving.clock() + self._limits.write_seconds

@@ -5,6 +5,8 @@ no count at any worker, nobody running at an engine, and no lease on blocks.
 """
 
 import asyncio
+import gc
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -188,3 +190,38 @@ async def test_a_client_that_stops_to_read_stops_the_engine_and_no_memory_grows(
 
         assert still_running == 1
         await cluster.eventually(lambda: cluster["d1"].aborted == 1)
+
+
+async def test_nothing_of_a_request_is_left_to_the_garbage_collector(
+    open_cluster: "OpenCluster", no_collection: None
+) -> None:
+    """It runs seldom, and a prompt would wait for it."""
+    async with open_cluster("p1 d1") as cluster:
+        assert (await cluster.ask(stream=True)).status == 200
+        cluster["d1"].behaviour.pause_after_events = 1
+        client = await cluster.leaving_client(stream=True)
+        await cluster.eventually(lambda: cluster.metric("ttft_seconds_count") == 2)
+        await client.leave()
+        await cluster.eventually(cluster.is_idle)
+        await cluster.eventually(lambda: cluster.gateway.server.connections <= 1)
+        await asyncio.sleep(0)
+
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        left = {type(each).__qualname__ for each in gc.garbage if _is_ours(each)}
+
+    assert left == set()
+
+
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.set_debug(0)
+    gc.garbage.clear()
+    gc.enable()
+
+
+def _is_ours(found: object) -> bool:
+    return type(found).__module__.startswith("twofold_router.")
