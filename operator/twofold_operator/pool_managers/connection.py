@@ -4,6 +4,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 import grpc
@@ -36,6 +37,9 @@ class ConnectionLimits:
     min_retry_seconds: float = 0.5
     max_retry_seconds: float = 5.0
     """Between attempts to connect; a manager starts within a minute or so of its Service."""
+    attempt_count: int = 64
+    """Managers that are asked at a time until they answer. All of them at once, as when an operator
+    starts, would be so slow that many would seem not to."""
 
 
 class ManagerConnection:
@@ -47,11 +51,13 @@ class ManagerConnection:
         generations: Generations,
         changed: Callable[[], None],
         limits: ConnectionLimits,
+        turns: asyncio.Semaphore,
     ) -> None:
         self._address = address
         self._generations = generations
         self._changed = changed
         self._limits = limits
+        self._turns = turns
         self._stub: rpc.PoolsAsyncStub | None = None
         self._workers: tuple[SeenWorker, ...] | None = None
         self._reported_generation = 0
@@ -60,6 +66,7 @@ class ManagerConnection:
         self._refused: tuple[Told, str] | None = None
         self._forgetting: asyncio.TimerHandle | None = None
         self._is_asked = False
+        self._patience: asyncio.TimerHandle | None = None
 
     @property
     def is_asked(self) -> bool:
@@ -109,8 +116,6 @@ class ManagerConnection:
     async def run(self) -> None:
         """Follow the manager, over however many of its lives, until cancelled."""
         retry_seconds = self._limits.min_retry_seconds
-        loop = asyncio.get_running_loop()
-        asking = loop.call_later(self._limits.unreachable_seconds, self._give_up)
         try:
             while True:
                 if await self._follow():
@@ -118,13 +123,19 @@ class ManagerConnection:
                 await asyncio.sleep(retry_seconds * random.uniform(0.5, 1.0))  # noqa: S311
                 retry_seconds = min(2 * retry_seconds, self._limits.max_retry_seconds)
         finally:
-            asking.cancel()
+            if self._patience is not None:
+                self._patience.cancel()
             self._keep()
 
     async def _follow(self) -> bool:
         """Follow one stream to its end; tell whether there was a state in it."""
         is_first = True
-        async with grpc.aio.insecure_channel(self._address, options=_OPTIONS) as channel:
+        async with (
+            AsyncExitStack() as turn,
+            grpc.aio.insecure_channel(self._address, options=_OPTIONS) as channel,
+        ):
+            await turn.enter_async_context(self._turns)
+            self._begin_to_wait()
             self._stub = rpc.PoolsStub(channel)
             stream = self._stub.Watch(pb.WatchRequest())
             try:
@@ -132,6 +143,8 @@ class ManagerConnection:
                     async for state in stream:
                         limit.reschedule(None)
                         self._take(state, is_first)
+                        if is_first:
+                            await turn.aclose()
                         is_first = False
             except (grpc.aio.AioRpcError, TimeoutError) as error:
                 level = logging.DEBUG if is_first else logging.INFO
@@ -154,6 +167,11 @@ class ManagerConnection:
         self._is_asked = True
         self._workers = seen_workers(state)
         self._changed()
+
+    def _begin_to_wait(self) -> None:
+        if self._patience is None:
+            loop = asyncio.get_running_loop()
+            self._patience = loop.call_later(self._limits.unreachable_seconds, self._give_up)
 
     def _give_up(self) -> None:
         if not self._is_asked:

@@ -24,6 +24,7 @@ class PoolManagers(AbstractAsyncContextManager["PoolManagers"]):
         self._changed = changed
         self._limits = limits or ConnectionLimits()
         self._generations = Generations()
+        self._turns = asyncio.Semaphore(self._limits.attempt_count)
         self._tasks = asyncio.TaskGroup()
         self._of_service: dict[
             ServiceKey, dict[str, tuple[ManagerConnection, asyncio.Task[None]]]
@@ -59,7 +60,7 @@ class PoolManagers(AbstractAsyncContextManager["PoolManagers"]):
             task.cancel()
         for address in set(addresses) - connections.keys():
             connection = ManagerConnection(
-                address, self._generations, lambda: self._changed(key), self._limits
+                address, self._generations, lambda: self._changed(key), self._limits, self._turns
             )
             task = self._tasks.create_task(connection.run(), name=f"pool manager {address}")
             connections[address] = connection, task
