@@ -20,7 +20,7 @@ from twofold_operator.planning import names
 
 from .control_plane import free_ports, tied
 from .name_proxy import NameProxy
-from .standins import StandIns
+from .standins import Entrance, StandIns
 
 END_SECONDS = 120.0
 Manifest = dict[str, Any]
@@ -31,6 +31,7 @@ class Pod:
     template: Manifest
     process: "subprocess.Popen[bytes]"
     port: int
+    name: str
 
     def is_ready(self) -> bool:
         """Ask as the readiness probe does."""
@@ -52,19 +53,23 @@ class Kubelet(StandIns):
     """The stand-ins, with pods that run: one for each Deployment."""
 
     def __init__(
-        self, server: str, token: str, namespace: str, proxy: NameProxy, directory: Path
+        self, entrance: Entrance, namespace: str, proxy: NameProxy, directory: Path
     ) -> None:
-        super().__init__(server, token, namespace, proxy)
+        super().__init__(entrance, namespace, proxy)
         self._directory = directory
         self._pods: dict[str, Pod] = {}
+        self._coming: dict[str, Pod] = {}
+        """Which replace those of the same Deployment as soon as they are ready."""
+        self._started = 0
         self._ending: list[threading.Thread] = []
 
     def port_of(self, deployment: str) -> int:
         return self._pods[deployment].port
 
     def close(self) -> None:
-        for name in list(self._pods):
-            self._end(name)
+        for pods in (self._pods, self._coming):
+            for name in list(pods):
+                self._end(pods.pop(name))
         for thread in self._ending:
             thread.join()
         super().close()
@@ -73,12 +78,26 @@ class Kubelet(StandIns):
         name = deployment["metadata"]["name"]
         template = deployment["spec"]["template"]
         pod = self._pods.get(name)
-        if pod is not None and (pod.template != template or pod.process.poll() is not None):
-            self._end(name)
-            pod = None
-        if pod is None:
-            self._pods[name] = pod = self._start(name, template)
-        return int(pod.is_ready())
+        is_recreated = deployment["spec"]["strategy"].get("type") == "Recreate"
+        is_other = pod is not None and pod.template != template
+        if pod is not None and (pod.process.poll() is not None or (is_other and is_recreated)):
+            self._end(self._pods.pop(name))
+        if name not in self._pods:
+            self._pods[name] = self._start(name, template)
+        elif is_other:
+            self._replace(name, template)
+        return int(self._pods[name].is_ready())
+
+    def _replace(self, name: str, template: Manifest) -> None:
+        """Have a pod of *template* beside the one before, and instead of it when it is ready."""
+        coming = self._coming.get(name)
+        if coming is not None and coming.template != template:
+            self._end(self._coming.pop(name))
+        if name not in self._coming:
+            self._coming[name] = self._start(name, template)
+        elif self._coming[name].is_ready():
+            self._end(self._pods[name])
+            self._pods[name] = self._coming.pop(name)
 
     def _live_managers(
         self, children: list[Manifest], homes: list[Manifest], pods: list[Manifest]
@@ -86,7 +105,7 @@ class Kubelet(StandIns):
         """Have the Services of pool managers lead to their pods; end pods without Deployment."""
         wanted = {home["metadata"]["name"] for home in homes if home["kind"] == "Deployment"}
         for name in self._pods.keys() - wanted:
-            self._end(name)
+            self._end(self._pods.pop(name))
         self._proxy.ports = {
             f"{name}.{self._namespace}.svc": pod.port
             for name, pod in self._pods.items()
@@ -109,15 +128,24 @@ class Kubelet(StandIns):
                 stdout=log,
                 stderr=log,
             )
-        return Pod(template, process, port)
+        self._started += 1
+        pod = Pod(template, process, port, f"{name}-{self._started}")
+        metadata = {"name": pod.name, "labels": template["metadata"]["labels"]}
+        shown = {"metadata": metadata, "spec": {**template["spec"], "schedulerName": "nobody"}}
+        self._ask("POST", f"/api/v1/namespaces/{self._namespace}/pods", shown)
+        return pod
 
-    def _end(self, name: str) -> None:
+    def _end(self, pod: Pod) -> None:
         """Send SIGTERM, and give the process the time that its pod has, without waiting here."""
-        process = self._pods.pop(name).process
-        process.terminate()
-        thread = threading.Thread(target=_wait_or_kill, args=(process,))
+        pod.process.terminate()
+        thread = threading.Thread(target=self._see_off, args=(pod,))
         thread.start()
         self._ending.append(thread)
+
+    def _see_off(self, pod: Pod) -> None:
+        _wait_or_kill(pod.process)
+        path = f"/api/v1/namespaces/{self._namespace}/pods/{pod.name}"
+        self._ask("DELETE", path, {"gracePeriodSeconds": 0})
 
     def _value(self, variable: Manifest) -> str:
         if "value" in variable:

@@ -17,7 +17,8 @@ from tests.integration.conftest import Valkey
 
 from twofold_sim.live.testing import QUICK
 
-from .control_plane import ADMIN_TOKEN, ControlPlane, free_ports, tied
+from .access import entrance_of
+from .control_plane import ControlPlane, free_ports, tied
 from .houses import House
 from .kubectl import Kubectl, Manifest
 from .kubelet import Kubelet
@@ -40,8 +41,8 @@ TOKEN_SECRET: Manifest = {
 class Asking:
     """Somebody who asks all the time."""
 
-    def __init__(self, port: int) -> None:
-        self._url = f"http://127.0.0.1:{port}/v1/chat/completions"
+    def __init__(self, kubelet: Kubelet) -> None:
+        self._kubelet = kubelet
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self.statuses: list[int] = []
@@ -57,7 +58,8 @@ class Asking:
     def ask(self) -> httpx.Response:
         messages = [{"role": "user", "content": QUESTION}]
         body = {"model": "sim", "messages": messages, "max_tokens": 4}
-        return httpx.post(self._url, json=body, timeout=90)
+        url = f"http://127.0.0.1:{self._kubelet.port_of('sim-router')}/v1/chat/completions"
+        return httpx.post(url, json=body, timeout=90)
 
     def _run(self) -> None:
         while not self._ended.wait(0.05):
@@ -71,7 +73,7 @@ def test_a_chat_is_answered_and_a_rollout_loses_no_request(
     ray = {"address": ray_address, "authSecret": {"name": "ray", "key": "auth_token"}}
     on_ray = {"ray": ray, "sim": {"profile": str(profile)}}
     first = running_house.make_ready(sim(**on_ray))["status"]["revision"]
-    with Asking(kubelet.port_of("sim-router")) as asking:
+    with Asking(kubelet) as asking:
         answer = asking.ask()
         running_house.apply(sim(**on_ray, maxModelLen=4096))
         second = running_house.wait_for_rollout(other_than=first)
@@ -82,6 +84,24 @@ def test_a_chat_is_answered_and_a_rollout_loses_no_request(
     assert set(asking.statuses) == {200}, "of all that were asked meanwhile"
     assert last.status_code == 200
     assert second != first
+    running_house.delete()
+
+
+def test_another_redis_reaches_workers_and_routers_and_loses_no_request(
+    running_house: House, kubelet: Kubelet, ray_address: str, profile: Path, other_valkey: Valkey
+) -> None:
+    running_house.apply(TOKEN_SECRET)
+    ray = {"address": ray_address, "authSecret": {"name": "ray", "key": "auth_token"}}
+    service = sim(ray=ray, sim={"profile": str(profile)})
+    first = running_house.make_ready(service)["status"]["revision"]
+    with Asking(kubelet) as asking:
+        asking.ask()
+        running_house.move_redis(other_valkey.url)
+        running_house.wait_for_rollout(other_than=first)
+        last = asking.ask()
+
+    assert set(asking.statuses) == {200}, "of all that were asked meanwhile"
+    assert last.headers["x-twofold-mode"] == "disaggregated"
     running_house.delete()
 
 
@@ -130,7 +150,20 @@ def ray_address(directory: Path) -> Iterator[str]:
 
 @pytest.fixture
 def valkey(tmp_path: Path) -> Iterator[Valkey]:
-    server = Valkey(tmp_path)
+    with _valkey_in(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def other_valkey(tmp_path: Path) -> Iterator[Valkey]:
+    with _valkey_in(tmp_path / "other") as server:
+        yield server
+
+
+@contextlib.contextmanager
+def _valkey_in(directory: Path) -> Iterator[Valkey]:
+    directory.mkdir(exist_ok=True)
+    server = Valkey(directory)
     try:
         server.start()
         yield server
@@ -143,8 +176,8 @@ def kubelet(
     control_plane: ControlPlane, quarters: tuple[Kubectl, NameProxy], directory: Path
 ) -> Iterator[Kubelet]:
     kubectl, proxy = quarters
-    server = control_plane.address["server"]
-    with Kubelet(server, ADMIN_TOKEN, kubectl.namespace, proxy, directory) as kubelet:
+    entrance = entrance_of(control_plane.kubeconfig)
+    with Kubelet(entrance, kubectl.namespace, proxy, directory) as kubelet:
         yield kubelet
 
 

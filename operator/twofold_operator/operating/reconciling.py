@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,8 +19,9 @@ from twofold_operator.operating.acting import Actor
 from twofold_operator.operating.metrics import OperatorMetrics
 from twofold_operator.operating.waiting import WaitingKeys
 from twofold_operator.planning import PlanSettings, manager_addresses, plan
-from twofold_operator.planning.actions import LookAgain, RecordEvent
+from twofold_operator.planning.actions import Action, LookAgain, RecordEvent
 from twofold_operator.planning.observed import Manifest
+from twofold_operator.planning.reporting import lost_reports
 from twofold_operator.pool_managers import ManagerUnreachableError, PoolManagers
 
 _log = logging.getLogger(__name__)
@@ -102,7 +103,8 @@ class Reconciler:
         observed = self._store.observed(key)
         if observed is None:
             self._forget(key)
-            return "settled"
+            lost = lost_reports(self._store.adapters(key), key.name, self._wall_clock())
+            return await self._carry_out(key, {}, lost)
         if (wait_seconds := self._not_before.get(key, 0.0) - time.monotonic()) > 0:
             self._waiting.add_later(key, wait_seconds)
             return "waiting"
@@ -114,6 +116,11 @@ class Reconciler:
             apis=self._apis(),
         )
         actions = plan(observed, self._settings, self._wall_clock())
+        return await self._carry_out(key, observed.service, actions)
+
+    async def _carry_out(
+        self, key: ServiceKey, service: Manifest, actions: Iterable[Action]
+    ) -> Result:
         is_changing = False
         for action in actions:
             if isinstance(action, LookAgain):
@@ -122,7 +129,7 @@ class Reconciler:
             self._metrics.actions.labels(type(action).__name__).inc()
             is_changing = True
             try:
-                await self._actor.act(key, observed.service, action)
+                await self._actor.act(key, service, action)
             except ConflictError as error:
                 _log.info("somebody else wrote", extra=_about(key, error))
                 self._waiting.add_later(key, CONFLICT_SECONDS)
@@ -137,7 +144,7 @@ class Reconciler:
                 self._waiting.add_later(key, self._again_seconds(key))
                 return "waiting"
             except InvalidObjectError as error:
-                await self._say_refused(key, observed.service, error)
+                await self._say_refused(key, service, error)
                 raise
         self._failures.pop(key, None)
         self._pace(key, is_changing)
@@ -175,6 +182,8 @@ class Reconciler:
         return self._backoff.after(failures)
 
     async def _say_refused(self, key: ServiceKey, service: Manifest, error: Exception) -> None:
+        if not service:
+            return  # there is nothing that an event could be of
         event = RecordEvent("Warning", "ApplyRefused", f"The API server refuses: {error}")
         await self._actor.act(key, service, event)
 

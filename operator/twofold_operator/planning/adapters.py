@@ -1,6 +1,6 @@
 """The LoRA adapters of a service: which can be loaded, and where they are."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from twofold_operator.planning.conditions import Verdict, updated
@@ -31,10 +31,14 @@ class Adapters:
 
 
 def sorted_out(service: LLMService, manifests: Iterable[Manifest]) -> Adapters:
-    """Tell which adapters can be loaded. Of two with one name the older wins."""
+    """Tell which adapters can be loaded. Of two with one name the older wins.
+
+    A name is taken within its service only: each service has an address and routers of its own, so
+    that another one may give the same name to something else.
+    """
     accepted: list[LoRAAdapter] = []
     refused: dict[str, Verdict] = {}
-    taken = {service.served_name}
+    taken = {service.served_name: f"the model of service {service.metadata.name}"}
     for manifest in sorted(manifests, key=_age):
         name = manifest["metadata"]["name"]
         try:
@@ -46,7 +50,7 @@ def sorted_out(service: LLMService, manifests: Iterable[Manifest]) -> Adapters:
             continue
         verdict = _refusal(service, adapter, taken)
         if verdict is None:
-            taken.add(adapter.served_name)
+            taken[adapter.served_name] = f"LoRAAdapter {adapter.metadata.name}, which is older"
             accepted.append(adapter)
         else:
             refused[name] = verdict
@@ -77,17 +81,32 @@ def adapter_status(
     )
 
 
+def lost_status(manifest: Manifest, service: str, now: float) -> LoRAAdapterStatus:
+    """Return the status of an adapter whose service does not exist."""
+    message = f"no LLMService {service} is in this namespace; make it, or delete this adapter"
+    return LoRAAdapterStatus(
+        observed_generation=manifest["metadata"].get("generation", 0),
+        conditions=updated(manifest, [Verdict("Ready", False, "ServiceMissing", message)], now),
+        ready_workers=0,
+        summary="0/0",
+    )
+
+
 def _age(manifest: Manifest) -> tuple[str, str]:
     metadata = manifest["metadata"]
     return metadata.get("creationTimestamp") or "", metadata["name"]
 
 
-def _refusal(service: LLMService, adapter: LoRAAdapter, taken: set[str]) -> Verdict | None:
+def _refusal(service: LLMService, adapter: LoRAAdapter, taken: Mapping[str, str]) -> Verdict | None:
     if service.spec.model.lora is None:
         message = f"service {service.metadata.name} takes no adapters; set its spec.model.lora"
         return Verdict("Ready", False, "AdaptersDisabled", message)
-    if adapter.served_name in taken:
-        message = f"the name {adapter.served_name} is taken; set another spec.name"
+    whose = taken.get(adapter.served_name)
+    if whose is not None:
+        message = (
+            f"{adapter.served_name} is the name of {whose}; a name cannot change, so delete this "
+            "one and make another with another spec.name"
+        )
         return Verdict("Ready", False, "NameTaken", message)
     return None
 

@@ -9,10 +9,13 @@ from twofold_cluster.identity import Role
 from twofold_operator.planning import names
 from twofold_operator.planning.addresses import address_of
 from twofold_operator.planning.children import ray_cluster
+from twofold_operator.planning.children.redis_secret import url_in
 from twofold_operator.planning.children.worker_pools import desired_of
 from twofold_operator.planning.engines import engines_of
+from twofold_operator.planning.following import followed_secrets
 from twofold_operator.planning.memory import Memory, Remembered
 from twofold_operator.planning.observed import Manifest, Observed, SeenManager
+from twofold_operator.planning.redis import Redis
 from twofold_operator.planning.revisions import revision_of, worker_image
 from twofold_operator.planning.rollout import (
     ROLES,
@@ -46,6 +49,8 @@ class Leg:
     manager: SeenManager | None
     home: Manifest | None
     """Its RayCluster, or the Deployment of its manager on an existing Ray."""
+    redis: Redis | None
+    """That its workers know; None: its Secret has been deleted, and there is another one by now."""
 
     @property
     def revision(self) -> str:
@@ -69,6 +74,8 @@ class Course:
     """The target was not remembered before."""
     ended: tuple[str, ...]
     """Revisions that were remembered and have gone."""
+    held: frozenset[str]
+    """Revisions in another Redis than the target, which routers follow still."""
 
     @property
     def legs(self) -> tuple[Leg, ...]:
@@ -105,13 +112,15 @@ def course_of(
     these names.
     """
     image = worker_image(service.spec, settings)
-    target = revision_of(service, image)
+    target = revision_of(service, image, settings.redis)
     desired = {role: desired_of(service, role, _pool(observed, service, role)) for role in ROLES}
     surge = {role: service.spec.rollout.surge(desired[role]) for role in ROLES}
     wire = to_wire(service.spec)
     before = {r: m for r, m in memory.revisions.items() if _is_readable(m, service)}
     is_new = target not in before
-    known = before.get(target) or Remembered(spec=wire, image=image, engines=engines_of(service))
+    known = before.get(target) or Remembered(
+        spec=wire, image=image, engines=engines_of(service), redis=settings.redis.id
+    )
     before[target] = msgspec.structs.replace(known, spec=wire)
     stands = {
         revision: _stand(service, observed, revision, remembered, desired)
@@ -120,9 +129,10 @@ def course_of(
     if service.spec.model.lora is not None:
         stands[target] = replace(stands[target], adapters=adapters)
     olds = [stands[revision] for revision in sorted(before) if revision != target]
-    found = aims(stands[target], olds, desired, surge)
+    held = _held(service, observed, before, settings, now)
+    found = aims(stands[target], olds, desired, surge, held)
     legs = {
-        revision: _leg(service, observed, remembered, stands[revision], found[revision])
+        revision: _leg(service, observed, remembered, stands[revision], found[revision], settings)
         for revision, remembered in before.items()
     }
     complete = is_complete(stands[target], desired)
@@ -142,6 +152,7 @@ def course_of(
         ),
         is_new=is_new,
         ended=tuple(sorted(legs.keys() - living.keys() - {target})),
+        held=frozenset(held & living.keys()),
     )
 
 
@@ -192,8 +203,40 @@ def _stand(
     return replace(stand, has_served=stand.has_served or serves)
 
 
+def _held(
+    service: LLMService,
+    observed: Observed,
+    before: Mapping[str, Remembered],
+    settings: PlanSettings,
+    now: float,
+) -> frozenset[str]:
+    """Return the revisions whose workers are all that some router can see."""
+    followed = followed_secrets(observed, now)
+    return frozenset(
+        revision
+        for revision, remembered in before.items()
+        if remembered.redis != settings.redis.id
+        and names.redis_name(service.metadata.name, remembered.redis) in followed
+    )
+
+
+def _redis(
+    service: LLMService, observed: Observed, redis_id: str, settings: PlanSettings
+) -> Redis | None:
+    if redis_id == settings.redis.id:
+        return settings.redis
+    name = names.redis_name(service.metadata.name, redis_id)
+    url = url_in(observed.children.get(("Secret", name)))
+    return None if url is None else Redis(redis_id, url)
+
+
 def _leg(
-    service: LLMService, observed: Observed, remembered: Remembered, stand: Stand, aim: Aim
+    service: LLMService,
+    observed: Observed,
+    remembered: Remembered,
+    stand: Stand,
+    aim: Aim,
+    settings: PlanSettings,
 ) -> Leg:
     address = address_of(
         service.metadata.namespace, names.pools_name(service.metadata.name, stand.revision)
@@ -205,6 +248,7 @@ def _leg(
         aim=aim,
         manager=observed.managers.get(address),
         home=home_of(observed, service, stand.revision),
+        redis=_redis(service, observed, remembered.redis, settings),
     )
 
 
@@ -229,7 +273,7 @@ def _remembering(leg: Leg, desired: Counts, now: int, *, is_complete: bool) -> L
         has_served=stand.has_served,
         leaves_since=leaves_since if aim.is_leaving else None,
     )
-    return Leg(leg.service, remembered, stand, aim, leg.manager, leg.home)
+    return replace(leg, remembered=remembered)
 
 
 def _has_gone(leg: Leg, settings: PlanSettings, now: float) -> bool:

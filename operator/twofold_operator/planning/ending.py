@@ -14,13 +14,13 @@ from twofold_operator.planning.actions import (
     RemoveFinalizer,
     TellPools,
 )
-from twofold_operator.planning.addresses import POOLS_COMPONENT, address_of
-from twofold_operator.planning.children import ray_cluster
+from twofold_operator.planning.addresses import address_of
 from twofold_operator.planning.children.redis_secret import redis_secret
 from twofold_operator.planning.comparing import is_applied, signed
 from twofold_operator.planning.conditions import Verdict, seconds
 from twofold_operator.planning.memory import Memory, spec_of
 from twofold_operator.planning.observed import Manifest, Observed, Reference, Told
+from twofold_operator.planning.recalling import homes_of
 from twofold_operator.planning.reporting import bare_report
 from twofold_operator.planning.settings import PlanSettings
 from twofold_operator.resources import InvalidSpecError, LLMService, ObjectMeta
@@ -32,7 +32,7 @@ def ending(
     """Return what to do next for a service that has a deletion timestamp."""
     if names.FINALIZER not in metadata.finalizers:
         return []
-    homes = [child for child in observed.children.values() if _is_home(child)]
+    homes = homes_of(observed)
     if not homes:
         return [RemoveFinalizer()]
     left = seconds(metadata.deletion_timestamp or "") + settings.deletion_limit_seconds - now
@@ -74,7 +74,7 @@ def _secret(
         service = LLMService(metadata=metadata, spec=spec_of(memory.good_spec))
     except InvalidSpecError:
         return []
-    wanted = signed(redis_secret(service, settings.redis_url))
+    wanted = signed(redis_secret(service, settings.redis))
     if is_applied(wanted, observed.children.get(("Secret", wanted["metadata"]["name"]))):
         return []
     return [ApplyObject(wanted)]
@@ -84,10 +84,3 @@ def _report(observed: Observed, homes: list[Manifest], now: float) -> list[Actio
     left = ", ".join(sorted(home["metadata"]["name"] for home in homes))
     message = f"the service is deleted; workers finish what they have in {left}"
     return bare_report(observed, [Verdict("Ready", False, "Deleting", message)], now)
-
-
-def _is_home(child: Manifest) -> bool:
-    if child["kind"] == ray_cluster.KIND:
-        return True
-    labels = child["metadata"].get("labels") or {}
-    return child["kind"] == "Deployment" and labels.get(names.COMPONENT_LABEL) == POOLS_COMPONENT

@@ -15,6 +15,7 @@ from twofold_operator.planning.children.worker_pools import worker_pool
 from twofold_operator.planning.comparing import is_applied, signed
 from twofold_operator.planning.course import Course, Leg, replicas_seen
 from twofold_operator.planning.observed import Manifest, Observed, Reference
+from twofold_operator.planning.recalling import homes_of, recorded, revision_on
 from twofold_operator.planning.rollout import ROLES
 from twofold_operator.planning.settings import PlanSettings
 from twofold_operator.resources import WORKER_POOL
@@ -46,7 +47,7 @@ def wanted_objects(
     """Return all objects, each before what needs it."""
     service = course.service
     wanted = [
-        redis_secret(service, settings.redis_url),
+        redis_secret(service, settings.redis),
         memory_map(service, course.memory),
     ]
     wanted += [worker_pool(service, role, _worker_pool(course, observed, role)) for role in ROLES]
@@ -68,7 +69,15 @@ def pruned(wanted: list[dict[str, Any]], course: Course, observed: Observed) -> 
         for leg in course.legs
         if leg.home is not None
     }
-    kinds = PRUNED | ({ray_cluster.KIND} if course.is_complete else frozenset())
+    name = course.service.metadata.name
+    keep |= {("Secret", names.redis_name(name, leg.remembered.redis)) for leg in course.legs}
+    kinds = PRUNED
+    if course.is_complete:
+        kinds |= {ray_cluster.KIND}
+    else:  # a revision that nothing is known of may be the one that serves
+        known = {leg.revision for leg in course.legs} | {""}
+        unknown = {revision_on(home) for home in homes_of(observed)} - known
+        keep |= {key for key, child in observed.children.items() if revision_on(child) in unknown}
     return [
         deleted(child)
         for key, child in sorted(observed.children.items())
@@ -86,19 +95,25 @@ def deleted(child: Manifest) -> DeleteObject:
 
 
 def _of_revision(leg: Leg, observed: Observed, settings: PlanSettings) -> Iterator[dict[str, Any]]:
-    """Yield what a revision runs on. What leaves is not made again, nor what is being deleted."""
+    """Yield what a revision runs on. What leaves is not made again, nor what is being deleted, nor
+    what knows a Redis that we do not know."""
     if leg.home is None and leg.aim.is_leaving:
         return
     image = leg.remembered.image
     yield pool_manager.pools_service(leg.service, leg.revision)
-    if leg.home is not None and leg.home["metadata"].get("deletionTimestamp"):
+    redis = leg.redis
+    if redis is None or (leg.home is not None and leg.home["metadata"].get("deletionTimestamp")):
         return
     if leg.service.spec.ray.address is not None:
-        yield pool_manager.external_manager(leg.service, leg.revision, image, settings)
+        home = pool_manager.external_manager(leg.service, leg.revision, image, redis, settings)
+        yield recorded(home, leg.remembered)
     elif ray_cluster.KIND in observed.apis:
         replicas = {role: _pods(leg, observed, role) for role in ROLES}
         doomed = {role: _doomed(leg, observed, role, replicas[role]) for role in ROLES}
-        yield ray_cluster.ray_cluster(leg.service, leg.revision, image, settings, replicas, doomed)
+        home = ray_cluster.ray_cluster(
+            leg.service, leg.revision, image, redis, settings, replicas, doomed
+        )
+        yield recorded(home, leg.remembered)
 
 
 def _pods(leg: Leg, observed: Observed, role: Role) -> int:

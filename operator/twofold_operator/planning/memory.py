@@ -14,7 +14,7 @@ from twofold_operator.resources import InvalidSpecError, LLMService, LLMServiceS
 MEMORY_KEY = "memory.json"
 
 
-class Remembered(msgspec.Struct, frozen=True, kw_only=True):
+class Remembered(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A revision with workers, or on its way to them. Times are in seconds since 1970."""
 
     spec: dict[str, Any]
@@ -23,6 +23,8 @@ class Remembered(msgspec.Struct, frozen=True, kw_only=True):
     engines: dict[Role, WantedEngine]
     """As its pool manager was told: it takes no others, whatever a later version of ours makes of
     the spec."""
+    redis: str
+    """Stands for the URL of the Redis that its workers know."""
     lacks_since: int | None = None
     """Since when workers are missing and no further one has got ready; None: none is missing."""
     most_ready: int = 0

@@ -15,6 +15,9 @@ APPLIED_ANNOTATION = "serving.twofold.dev/applied"
 REPLICAS_ANNOTATION = "serving.twofold.dev/replicas-from"
 """On a WorkerPool: the replicas of the service's spec that were applied last."""
 
+RECORD_ANNOTATION = "serving.twofold.dev/record"
+"""On what a revision runs on: what is remembered of it, should the ConfigMap be lost."""
+
 POOLS_PORT = 50051
 ROUTER_PORT = 8000
 SERVICE_PORT = 80
@@ -65,8 +68,9 @@ def pool_name(service: str, role: str) -> str:
     return cut(f"{service}-{role}")
 
 
-def redis_name(service: str) -> str:
-    return cut(f"{service}-redis")
+def redis_name(service: str, redis_id: str) -> str:
+    """Return the name of the Secret with the URL that *redis_id* stands for."""
+    return cut(f"{service}-redis-{redis_id}")
 
 
 def memory_name(service: str) -> str:

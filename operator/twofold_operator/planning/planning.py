@@ -10,6 +10,7 @@ from twofold_operator.planning.engines import adapters_of, pools_of
 from twofold_operator.planning.making import applied, deleted, pruned, wanted_objects
 from twofold_operator.planning.memory import Memory, read_memory, spec_of
 from twofold_operator.planning.observed import Observed, Told
+from twofold_operator.planning.recalling import recalled
 from twofold_operator.planning.reporting import (
     adapter_reports,
     bare_report,
@@ -33,7 +34,7 @@ def plan(observed: Observed, settings: PlanSettings, now: float) -> list[Action]
     """
     metadata = parse_metadata(observed.service)
     name = names.memory_name(metadata.name)
-    memory = read_memory(observed.children.get(("ConfigMap", name)))
+    memory = recalled(read_memory(observed.children.get(("ConfigMap", name))), observed)
     if metadata.is_leaving:
         return ending(observed, metadata, memory, settings, now)
     service, problem = _service(observed, metadata, memory)
@@ -53,7 +54,7 @@ def plan(observed: Observed, settings: PlanSettings, now: float) -> list[Action]
     actions += pruned(wanted, course, observed)
     if not course.waits_for(observed.unasked):  # else we would call it broken, and whole again
         actions += service_report(course, observed, problem, now)
-        actions += pool_reports(course, observed)
+        actions += pool_reports(course, observed, now)
         actions += adapter_reports(course, observed, adapters, now)
     return actions + _limits(course, settings, now)
 

@@ -1,5 +1,7 @@
 """The statuses of a service and of what belongs to it, and the events of their changes."""
 
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -7,13 +9,13 @@ import msgspec
 from twofold_cluster.identity import Role
 from twofold_operator.planning import names
 from twofold_operator.planning.actions import Action, RecordEvent, SetStatus
-from twofold_operator.planning.adapters import Adapters, adapter_status
+from twofold_operator.planning.adapters import Adapters, adapter_status, lost_status
 from twofold_operator.planning.children import router
 from twofold_operator.planning.conditions import Verdict, updated
 from twofold_operator.planning.course import Course
 from twofold_operator.planning.observed import Manifest, Observed, Reference
 from twofold_operator.planning.rollout import ROLES
-from twofold_operator.planning.verdicts import ready_count, verdicts
+from twofold_operator.planning.verdicts import pool_verdict, ready_count, verdicts
 from twofold_operator.resources import (
     API_VERSION,
     LLM_SERVICE,
@@ -57,7 +59,7 @@ def bare_report(observed: Observed, found: list[Verdict], now: float) -> list[Ac
     return [*actions, *events(observed.service, found)]
 
 
-def pool_reports(course: Course, observed: Observed) -> list[Action]:
+def pool_reports(course: Course, observed: Observed, now: float) -> list[Action]:
     """Return the statuses of the WorkerPools that are other than before."""
     actions: list[Action] = []
     for role in ROLES:
@@ -74,6 +76,7 @@ def pool_reports(course: Course, observed: Observed) -> list[Action]:
             ready_replicas=ready,
             summary=f"{ready}/{desired}",
             selector=",".join(f"{label}={selected[label]}" for label in selector),
+            conditions=updated(pool, [replace(pool_verdict(course, role), type="Ready")], now),
         )
         actions += status_change(pool, WORKER_POOL.kind, status)
     return actions
@@ -90,6 +93,18 @@ def adapter_reports(
         if status is not None:
             actions += status_change(manifest, LORA_ADAPTER.kind, status)
     return actions
+
+
+def lost_reports(adapters: Iterable[Manifest], service: str, now: float) -> list[Action]:
+    """Return the statuses of LoRAAdapters whose service does not exist, if other than before."""
+    return [
+        action
+        for manifest in adapters
+        if not manifest["metadata"].get("deletionTimestamp")
+        for action in status_change(
+            manifest, LORA_ADAPTER.kind, lost_status(manifest, service, now)
+        )
+    ]
 
 
 def status_change(manifest: Manifest, kind: str, status: msgspec.Struct) -> list[Action]:

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from twofold_operator.planning.engines import engines_of
+from twofold_operator.planning.redis import Redis
 from twofold_operator.planning.settings import PlanSettings
 from twofold_operator.resources import LLMService, LLMServiceSpec, Pool, to_wire
 
@@ -20,13 +21,15 @@ def worker_image(spec: LLMServiceSpec, settings: PlanSettings) -> str:
     return settings.sim_image if spec.engine == "sim" else settings.worker_image
 
 
-def revision_of(service: LLMService, image: str) -> str:
-    """Return the revision of *service* with workers of *image*: ten hexadecimal digits."""
+def revision_of(service: LLMService, image: str, redis: Redis) -> str:
+    """Return the revision of *service* with workers of *image* that know *redis*: ten hexadecimal
+    digits."""
     spec = service.spec
     wire = to_wire(spec)
     parts: dict[str, Any] = {name: wire.get(name) for name in _OF_THE_MODEL}
     parts |= {
         "image": image,
+        "redis": redis.id,
         "ray": wire.get("ray"),
         # What a later version of ours makes of the same spec needs new workers as well.
         "engines": engines_of(service),

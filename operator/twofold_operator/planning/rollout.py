@@ -5,13 +5,14 @@ A state machine without a state: every step follows from the workers that are th
 1. The new revision comes up on standby, as far as the surge allows.
 2. All that may come up are ready: it takes requests. So "traffic moves".
 3. As its workers are ready, those of the old revision become fewer.
-4. It has all of them: the old revision goes on standby.
+4. It has all of them: the old revision goes on standby; with another Redis, only when no router
+   is left that sees nobody else.
 5. The old revision's routers know: its prefill workers drain. Nobody but its decode workers can
    read the blocks that these hold, so they stay.
 6. No prefill worker is left: its decode workers drain, and the revision goes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from twofold_cluster.identity import Role
@@ -105,8 +106,16 @@ def is_complete(target: Stand, desired: Counts) -> bool:
     return target.was_active and all(target.active(role) >= desired[role] for role in ROLES)
 
 
-def aims(target: Stand, olds: Sequence[Stand], desired: Counts, surge: Counts) -> dict[str, Aim]:
+def aims(
+    target: Stand,
+    olds: Sequence[Stand],
+    desired: Counts,
+    surge: Counts,
+    held: Collection[str] = (),
+) -> dict[str, Aim]:
     """Return what *target* and each of *olds* shall be, so that *target* takes over.
+
+    Revisions that are *held* keep a pair of workers even after that, until they are not.
 
     No role has more workers than desired and surge together, and there is a surge of at least 1.
     """
@@ -120,7 +129,9 @@ def aims(target: Stand, olds: Sequence[Stand], desired: Counts, surge: Counts) -
     )
     wanted = _wanted(target, olds, serving, desired, surge)
     active = target.was_active or not serving or _is_ready(target, wanted, desired)
-    kept = _kept(target, serving, desired, active)
+    if active and is_complete(target, desired):
+        serving = [old for old in serving if old.revision in held]
+    kept = _kept(target, serving, desired, surge, active, held)
     for old in living:
         counts = kept.get(old.revision)
         if counts is not None and all(counts[role] > 0 for role in needed(desired)):
@@ -151,23 +162,31 @@ def _is_ready(target: Stand, wanted: Counts, desired: Counts) -> bool:
 
 
 def _kept(
-    target: Stand, serving: Sequence[Stand], desired: Counts, active: bool
+    target: Stand,
+    serving: Sequence[Stand],
+    desired: Counts,
+    surge: Counts,
+    active: bool,
+    held: Collection[str],
 ) -> dict[str, dict[Role, int]]:
     """Return how many workers stay of each revision that *target* takes over from.
 
-    While *target* lacks any, the first of them keeps a whole pair: it is no use without.
+    The first of them keeps a whole pair: it is no use without. So do those that are held, as many
+    as leave *target* its places.
     """
-    if not serving or (active and is_complete(target, desired)):
+    if not serving:
         return {}
+    pairs = [serving[0].revision, *(o.revision for o in serving[1:] if o.revision in held)]
+    pairs = pairs[: min(surge[role] for role in ROLES)]
     kept: dict[str, dict[Role, int]] = {old.revision: {} for old in serving}
     for role in ROLES:
         least = 1 if desired[role] else 0
         taken = target.active(role) if active else 0
-        left = max(least, desired[role] - taken)
+        left = desired[role] - taken
         for old in serving:
-            stays = min(old.staying(role), left)
+            stays = min(old.staying(role), max(left, least if old.revision in pairs else 0))
             kept[old.revision][role] = stays
-            left -= stays
+            left = max(0, left - stays)
         if not active:  # it is scaled as if nothing else were going on
             kept[serving[0].revision][role] += left
     return kept

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from twofold_operator.planning.redis import Redis, redis_at
+
 
 @dataclass(frozen=True, slots=True)
 class PlanSettings:
@@ -25,3 +27,8 @@ class PlanSettings:
     """After this long a revision that should end is deleted, whether it has drained or not."""
     deletion_limit_seconds: float = 180.0
     """The same for a service that is deleted."""
+
+    @property
+    def redis(self) -> Redis:
+        """Return the Redis that whatever starts now shall know."""
+        return redis_at(self.redis_url)

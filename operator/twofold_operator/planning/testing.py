@@ -5,6 +5,7 @@ says, :meth:`World.live` lets everything else go one step further.
 """
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -24,6 +25,7 @@ from twofold_operator.planning.actions import (
 )
 from twofold_operator.planning.addresses import address_of, manager_addresses
 from twofold_operator.planning.conditions import timestamp
+from twofold_operator.planning.following import secret_of
 from twofold_operator.planning.observed import (
     Observed,
     Phase,
@@ -34,6 +36,7 @@ from twofold_operator.planning.observed import (
     WantedPool,
 )
 from twofold_operator.planning.planning import plan
+from twofold_operator.planning.routers_double import is_router, live_routers
 from twofold_operator.planning.settings import PlanSettings
 from twofold_operator.resources import API_VERSION
 
@@ -230,11 +233,13 @@ class World:
         """Let KubeRay, the kubelets and the pool managers go one step further."""
         self.now += seconds
         for key, child in list(self.objects.items()):
-            if child["metadata"].get("deletionTimestamp"):
+            if child["metadata"].get("deletionTimestamp") and "ends_at" not in child["metadata"]:
                 self._forget(key)
         for child in list(self.objects.values()):
             if child["kind"] == "RayCluster":
                 self._live_pods(child)
+            elif child["kind"] == "Deployment" and is_router(child):
+                live_routers(self.objects, child, self.served, self.now)
             elif child["kind"] == "Deployment":
                 child["status"] = {"availableReplicas": child["spec"].get("replicas", 1)}
         homes = {address: home for home in self._homes() if (address := self._address(home))}
@@ -255,13 +260,37 @@ class World:
             before = self.snapshot()
             self.live()
             done = all(isinstance(action, LookAgain) for action in actions)
-            if done and before == self.snapshot():
+            if done and before == self.snapshot() and not self._ending_routers():
                 return count
         raise AssertionError(f"not settled after {rounds} rounds: {self.plan()}")
 
     def snapshot(self) -> Any:
         workers = [list(manager.workers) for manager in self.managers.values()]
         return copy.deepcopy((self.service, self.objects, self.adapters, workers))
+
+    @property
+    def served(self) -> set[str]:
+        """Return the Secrets of Redis in which there are workers of each role that is wanted."""
+        found = set()
+        for home in self._homes():
+            manager = self.managers.get(self._address(home))
+            if manager is None or manager.told is None:
+                continue
+            wanted = {pool.role for pool in manager.told.pools if pool.replicas}
+            ready = [worker for worker in manager.workers if worker.phase is Phase.READY]
+            active = {worker.role for worker in ready if not worker.standby}
+            if active and active >= wanted:
+                found.add(secret_of(_manager_pod(home)) or "")
+        return found
+
+    @property
+    def blind_routers(self) -> list[str]:
+        """Return the routers that take requests and see nobody who could serve them."""
+        return [
+            name
+            for (kind, name), pod in self.objects.items()
+            if kind == "Pod" and pod.get("is_ready") and secret_of(pod["spec"]) not in self.served
+        ]
 
     @property
     def name(self) -> str:
@@ -337,6 +366,10 @@ class World:
         labels = child["metadata"].get("labels") or {}
         return str(labels.get(names.REVISION_LABEL, ""))
 
+    def _ending_routers(self) -> list[str]:
+        pods = (child["metadata"] for child in self.objects.values() if child["kind"] == "Pod")
+        return [pod["name"] for pod in pods if pod.get("ends_at", math.inf) < math.inf]
+
     def _live_pods(self, cluster: dict[str, Any]) -> None:
         """Have as many pods as each group wants; those to delete go first, then whichever."""
         for group in cluster["spec"]["workerGroupSpecs"]:
@@ -379,3 +412,10 @@ class World:
         busy = {worker.node for worker in self.workers}
         free = (p["metadata"]["name"] for p in self._pods_with(labels))
         return next((name for name in free if name not in busy), None)
+
+
+def _manager_pod(home: dict[str, Any]) -> dict[str, Any]:
+    spec = home["spec"]
+    part = spec["headGroupSpec"] if home["kind"] == "RayCluster" else spec
+    pod: dict[str, Any] = part["template"]["spec"]
+    return pod

@@ -16,7 +16,7 @@ MAX_TROUBLES = 3
 
 def verdicts(course: Course, observed: Observed, problem: str | None, now: float) -> list[Verdict]:
     """Return all conditions. *problem*: why the spec cannot be followed, if it cannot."""
-    pools = {role: _pool_verdict(course, role) for role in ROLES}
+    pools = {role: pool_verdict(course, role) for role in ROLES}
     router = _router_verdict(course, observed)
     ready = _ready_verdict(course, observed, [*pools.values(), router], problem)
     return [
@@ -32,7 +32,8 @@ def ready_count(course: Course, role: Role) -> int:
     return sum(leg.stand.active(role) for leg in course.legs)
 
 
-def _pool_verdict(course: Course, role: Role) -> Verdict:
+def pool_verdict(course: Course, role: Role) -> Verdict:
+    """Return what is to be said of the workers of one role."""
     kind = f"{str(role).capitalize()}Ready"
     desired, ready = course.desired[role], ready_count(course, role)
     if not desired:
@@ -105,6 +106,8 @@ def _progressing_verdict(course: Course, problem: str | None, now: float) -> Ver
     if course.olds:
         others = ", ".join(leg.revision for leg in course.olds)
         message = f"revision {revision} takes over from {others}"
+        if course.is_complete and course.held:
+            message += "; routers that know the Redis before are being replaced"
         return Verdict(kind, True, "RollingOut", message)
     if not course.target.remembered.has_served:
         return Verdict(kind, True, "Starting", f"revision {revision} starts")

@@ -14,7 +14,7 @@ import httpx
 import pytest
 import yaml
 from tests.cluster.name_proxy import NameProxy
-from tests.cluster.standins import StandIns
+from tests.cluster.standins import Entrance, StandIns
 from tests.integration.operator.emulator import EmulatedServer
 
 from twofold_operator.cluster_api.rights import own_rights, service_rights
@@ -28,6 +28,7 @@ SERVICES = f"/apis/serving.twofold.dev/v1alpha1/namespaces/{NAMESPACE}/llmservic
 POOLS = f"/apis/serving.twofold.dev/v1alpha1/namespaces/{NAMESPACE}/workerpools"
 CLUSTERS = f"/apis/ray.io/v1/namespaces/{NAMESPACE}/rayclusters"
 DEPLOYMENTS = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
+ANYBODY = {"Authorization": "Bearer anybody"}
 MERGE = {"Content-Type": "application/merge-patch+json"}
 
 
@@ -126,7 +127,7 @@ def town(tmp_path: Path) -> Iterator[Town]:
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(EmulatedServer())
         proxy = stack.enter_context(NameProxy())
-        stand_ins = stack.enter_context(StandIns(server.url, "anybody", NAMESPACE, proxy))
+        stand_ins = stack.enter_context(StandIns(Entrance(server.url, ANYBODY), NAMESPACE, proxy))
         made = Town(server, stand_ins, proxy.url, tmp_path)
         stack.callback(made.close)
         made.start()

@@ -4,6 +4,7 @@ from typing import Any
 
 from twofold_operator.planning import names
 from twofold_operator.planning.merging import merged
+from twofold_operator.planning.redis import Redis
 from twofold_operator.planning.settings import PlanSettings
 from twofold_operator.resources import Images, LLMService, ResourceRequirements, to_wire
 
@@ -53,9 +54,10 @@ def scratch_environment() -> list[dict[str, Any]]:
     ]
 
 
-def redis_environment(service: LLMService) -> list[dict[str, Any]]:
+def redis_environment(service: LLMService, redis: Redis) -> list[dict[str, Any]]:
     """Return the membership's URL from the Secret: a password never stands in an argument."""
-    secret = {"name": names.redis_name(service.metadata.name), "key": names.REDIS_KEY}
+    name = names.redis_name(service.metadata.name, redis.id)
+    secret = {"name": name, "key": names.REDIS_KEY}
     return [{"name": REDIS_URL, "valueFrom": {"secretKeyRef": secret}}]
 
 

@@ -6,6 +6,7 @@ from twofold_operator.planning import names
 from twofold_operator.planning.addresses import POOLS_COMPONENT
 from twofold_operator.planning.children import pods
 from twofold_operator.planning.children.ownership import child, selector
+from twofold_operator.planning.redis import Redis
 from twofold_operator.planning.settings import PlanSettings
 from twofold_operator.resources import LLMService, ResourceRequirements
 
@@ -15,7 +16,12 @@ _REQUESTS = ResourceRequirements(requests={"cpu": "100m", "memory": "256Mi"})
 
 
 def manager_container(
-    service: LLMService, image: str, settings: PlanSettings, arguments: list[str], prefix: str
+    service: LLMService,
+    image: str,
+    redis: Redis,
+    settings: PlanSettings,
+    arguments: list[str],
+    prefix: str,
 ) -> dict[str, Any]:
     return {
         "name": "pools",
@@ -30,7 +36,7 @@ def manager_container(
             f"--drain-seconds={settings.drain_seconds:g}",
             *arguments,
         ],
-        "env": [*pods.scratch_environment(), *pods.redis_environment(service)],
+        "env": [*pods.scratch_environment(), *pods.redis_environment(service, redis)],
         "ports": [{"name": "pools", "containerPort": names.POOLS_PORT, "protocol": "TCP"}],
         "readinessProbe": {"tcpSocket": {"port": names.POOLS_PORT}, "periodSeconds": 5},
         "resources": pods.resources_of(ResourceRequirements(), _REQUESTS),
@@ -67,7 +73,7 @@ def pools_service(service: LLMService, revision: str) -> dict[str, Any]:
 
 
 def external_manager(
-    service: LLMService, revision: str, image: str, settings: PlanSettings
+    service: LLMService, revision: str, image: str, redis: Redis, settings: PlanSettings
 ) -> dict[str, Any]:
     """Return the manager of a revision on an existing Ray, which its pod joins without resources.
 
@@ -79,6 +85,7 @@ def external_manager(
     container = manager_container(
         service,
         image,
+        redis,
         settings,
         [f"--ray={address}", "--join"],
         names.cluster_name(name, revision),

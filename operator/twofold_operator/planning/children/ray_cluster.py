@@ -20,6 +20,7 @@ from twofold_operator.planning.engines import (
     ray_resource,
     source_of,
 )
+from twofold_operator.planning.redis import Redis
 from twofold_operator.planning.rollout import ROLES
 from twofold_operator.planning.settings import PlanSettings
 from twofold_operator.resources import LLMService, ResourceRequirements
@@ -40,6 +41,7 @@ def ray_cluster(
     service: LLMService,
     revision: str,
     image: str,
+    redis: Redis,
     settings: PlanSettings,
     replicas: Mapping[Role, int],
     doomed: Mapping[Role, Sequence[str]],
@@ -59,18 +61,21 @@ def ray_cluster(
         revision=revision,
         spec={
             "rayVersion": settings.ray_version,
-            "gcsFaultToleranceOptions": fault_tolerance(service, settings.redis_url),
-            "headGroupSpec": _head(service, revision, image, settings),
+            "gcsFaultToleranceOptions": fault_tolerance(service, redis),
+            "headGroupSpec": _head(service, revision, image, redis, settings),
             "workerGroupSpecs": groups,
         },
     )
 
 
-def _head(service: LLMService, revision: str, image: str, settings: PlanSettings) -> dict[str, Any]:
+def _head(
+    service: LLMService, revision: str, image: str, redis: Redis, settings: PlanSettings
+) -> dict[str, Any]:
     prefix = names.cluster_name(service.metadata.name, revision)
     ray = _ray_container(service, image, "ray-head", GCS_PORT)
     ray["resources"] = pods.resources_of(service.spec.ray.head_resources, _HEAD_REQUESTS)
-    manager = manager_container(service, image, settings, [f"--ray=127.0.0.1:{GCS_PORT}"], prefix)
+    arguments = [f"--ray=127.0.0.1:{GCS_PORT}"]
+    manager = manager_container(service, image, redis, settings, arguments, prefix)
     # A driver talks to its node through files in /tmp and shared memory.
     manager["volumeMounts"].append(_SHARED_MEMORY_MOUNT)
     labels = names.labels(service.metadata.name, HEAD_COMPONENT, revision)

@@ -104,7 +104,7 @@ def _pod(service: LLMService, settings: PlanSettings, labels: dict[str, str]) ->
         "imagePullPolicy": spec.images.pull_policy,
         "command": ["python", "-m", "twofold_router"],
         "args": _arguments(service),
-        "env": [*pods.scratch_environment(), *pods.redis_environment(service)],
+        "env": [*pods.scratch_environment(), *pods.redis_environment(service, settings.redis)],
         "ports": [{"name": "http", "containerPort": names.ROUTER_PORT, "protocol": "TCP"}],
         "readinessProbe": {"httpGet": {"path": "/ready", "port": "http"}, "periodSeconds": 2},
         "livenessProbe": {

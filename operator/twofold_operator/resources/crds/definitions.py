@@ -52,6 +52,7 @@ _DEFINITIONS = (
             ("Reason", "string", _condition("Ready", "reason")),
             ("Prefill", "string", ".status.prefill.summary"),
             ("Decode", "string", ".status.decode.summary"),
+            ("Rollout", "string", _condition("Progressing", "reason")),
             ("Revision", "string", ".status.revision"),
             ("Endpoint", "string", ".status.endpoint"),
             _AGE,
@@ -88,6 +89,7 @@ _DEFINITIONS = (
         columns=(
             ("Service", "string", ".spec.service"),
             ("Ready", "string", _condition("Ready", "status")),
+            ("Reason", "string", _condition("Ready", "reason")),
             ("Loaded", "string", ".status.summary"),
             _AGE,
         ),

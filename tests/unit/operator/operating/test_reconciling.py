@@ -24,7 +24,7 @@ from twofold_operator.operating.reconciling import (
 )
 from twofold_operator.operating.waiting import WaitingKeys
 from twofold_operator.planning import PlanSettings
-from twofold_operator.planning.actions import Action, AddFinalizer, RecordEvent
+from twofold_operator.planning.actions import Action, AddFinalizer, RecordEvent, SetStatus
 from twofold_operator.pool_managers import ManagerUnreachableError
 
 KEY = ServiceKey("models", "chat")
@@ -137,6 +137,20 @@ async def test_a_service_that_has_gone_is_forgotten(bench: Bench) -> None:
 
     assert bench.managers.followed[KEY] == ()
     assert not bench.actor.done
+
+
+async def test_an_adapter_whose_service_is_missing_is_told(bench: Bench) -> None:
+    bench.store.remove(service())
+    metadata = {"name": "sql", "namespace": KEY.namespace, "resourceVersion": "7", "uid": "sql"}
+    spec = {"service": KEY.name, "source": "hf://acme/sql"}
+    lost = {"kind": "LoRAAdapter", "metadata": metadata, "spec": spec}
+    bench.store.put({"apiVersion": "serving.twofold.dev/v1alpha1", **lost})
+
+    assert await bench.reconciler.reconcile(KEY) == "changed"
+
+    (action,) = bench.actor.done
+    assert isinstance(action, SetStatus)
+    assert action.status["conditions"][0]["reason"] == "ServiceMissing"
 
 
 @pytest.mark.parametrize(

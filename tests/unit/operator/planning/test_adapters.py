@@ -4,6 +4,9 @@ from typing import Any
 
 import pytest
 
+from twofold_operator.cluster_api import ServiceKey, Store
+from twofold_operator.planning.actions import SetStatus
+from twofold_operator.planning.reporting import lost_reports
 from twofold_operator.planning.testing import World
 
 SPEC: dict[str, Any] = {
@@ -87,6 +90,51 @@ def test_an_adapter_that_cannot_be_loaded_is_refused_and_told_to_nobody(
     assert ready(world.adapters[0])["reason"] == reason
     assert told(world) == []
     assert world.condition("Ready")["status"] == "True"
+
+
+def test_a_refusal_names_whose_the_name_is() -> None:
+    world = world_with(adapter("a"), adapter("b", name="a"), adapter("c", name="chat"))
+
+    (_, second, third) = world.adapters
+    assert "a is the name of LoRAAdapter a, which is older" in ready(second)["message"]
+    assert "chat is the name of the model of service chat" in ready(third)["message"]
+    assert "delete this one" in ready(third)["message"]
+
+
+def test_a_name_that_another_service_has_is_free() -> None:
+    """Each service has an address of its own, so that the two are never in one place."""
+    store = Store(lambda key: None)
+    world = world_with(adapter("sql", name="other"))
+    world.service["metadata"]["resourceVersion"] = "1"
+    store.put(world.service)
+    for at, service in enumerate(("chat", "other")):
+        metadata = {"name": f"of-{service}", "namespace": "models", "resourceVersion": str(at + 1)}
+        one = adapter("", service=service, name="sql")
+        store.put({**one, "metadata": {**metadata, "uid": service}})
+
+    seen = store.observed(ServiceKey("models", "chat"))
+
+    assert ready(world.adapters[0])["reason"] == "Loaded"
+    assert told(world) == [("other", "acme/sql")]
+    assert seen is not None
+    assert [one["metadata"]["name"] for one in seen.adapters] == ["of-chat"]
+
+
+def test_an_adapter_without_its_service_says_so_once() -> None:
+    lost = adapter("sql")
+    (action,) = lost_reports([lost], "chat", now=0.0)
+    assert isinstance(action, SetStatus)
+    lost["status"] = action.status
+
+    assert ready(lost)["reason"] == "ServiceMissing"
+    assert "no LLMService chat" in ready(lost)["message"]
+    assert lost_reports([lost], "chat", now=9.0) == []
+    assert lost_reports([_leaving(lost)], "chat", now=9.0) == []
+
+
+def _leaving(manifest: dict[str, Any]) -> dict[str, Any]:
+    metadata = {**manifest["metadata"], "deletionTimestamp": "2026-01-01T00:00:00Z"}
+    return {**manifest, "metadata": metadata, "status": None}
 
 
 def test_of_two_adapters_with_one_name_the_older_is_loaded() -> None:

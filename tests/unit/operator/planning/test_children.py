@@ -28,6 +28,8 @@ SETTINGS = PlanSettings(
     scraping_namespaces=("monitoring",),
 )
 
+REDIS = f"chat-redis-{SETTINGS.redis.id}"
+
 
 def made(spec: Mapping[str, Any] = SPEC, apis: frozenset[str] | None = None, **more: Any) -> World:
     world = World({**spec, **more}, settings=SETTINGS)
@@ -126,7 +128,7 @@ def test_a_password_is_in_a_secret_and_nowhere_else() -> None:
 
     assert base64.b64decode(secret["url"]).decode() == SETTINGS.redis_url
     assert base64.b64decode(secret["password"]).decode() == PASSWORD
-    del world.objects["Secret", "chat-redis"]
+    del world.objects["Secret", REDIS]
     everything = json.dumps(list(world.objects.values()))
     assert PASSWORD not in everything
     assert "se%2Fcret" not in everything
@@ -137,7 +139,7 @@ def test_ray_keeps_its_state_in_redis() -> None:
 
     assert options["redisAddress"] == "redis.twofold:6380"
     assert options["redisUsername"] == {"value": "twofold"}
-    assert options["redisPassword"]["valueFrom"]["secretKeyRef"]["name"] == "chat-redis"
+    assert options["redisPassword"]["valueFrom"]["secretKeyRef"]["name"] == REDIS
 
 
 def test_a_pod_has_room_for_one_worker_of_its_role() -> None:

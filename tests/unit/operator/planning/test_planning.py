@@ -17,8 +17,12 @@ from twofold_operator.planning.actions import (
     TellPools,
 )
 from twofold_operator.planning.observed import Phase, Reference
+from twofold_operator.planning.redis import redis_at
 from twofold_operator.planning.testing import World
 
+URL = "redis://:secret@redis:6379/0"
+"""The one that the cluster in memory has."""
+REDIS = f"chat-redis-{redis_at(URL).id}"
 SPEC: dict[str, Any] = {
     "model": {"source": "hf://acme/small"},
     "prefill": {"replicas": 2},
@@ -92,7 +96,7 @@ def test_what_is_needed_is_applied_before_what_needs_it() -> None:
 @pytest.mark.parametrize(
     ("kind", "name"),
     [
-        ("Secret", "chat-redis"),
+        ("Secret", REDIS),
         ("Service", "chat"),
         ("Deployment", "chat-router"),
         ("PodDisruptionBudget", "chat-router"),
@@ -154,7 +158,11 @@ def test_scaling_a_worker_pool_reaches_the_manager_and_changes_nothing_else(worl
     assert set(kinds) <= {"ConfigMap", "RayCluster"}
     world.settle()
     assert len(revisions(world)) == 1
-    assert world.objects["WorkerPool", "chat-prefill"]["status"]["readyReplicas"] == 3
+    status = world.objects["WorkerPool", "chat-prefill"]["status"]
+    assert status["readyReplicas"] == 3
+    (condition,) = status["conditions"]
+    assert (condition["type"], condition["status"]) == ("Ready", "True")
+    assert condition["message"] == "3 of 3 prefill workers are ready"
 
 
 def test_scaling_down_ends_the_pods_of_the_workers_that_left(world: World) -> None:
@@ -400,9 +408,9 @@ def test_a_deletion_does_not_wait_for_ever(world: World) -> None:
 
 def test_the_secret_outlives_the_ray_cluster(world: World) -> None:
     world.delete()
-    world.remove("Secret", "chat-redis")  # as a foreground deletion does
+    world.remove("Secret", REDIS)  # as a foreground deletion does
 
-    assert ("Secret", "chat-redis") in applied(world)
+    assert ("Secret", REDIS) in applied(world)
 
 
 def test_a_memory_that_cannot_be_read_does_not_hold_a_deletion_up(world: World) -> None:

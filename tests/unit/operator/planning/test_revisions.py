@@ -23,7 +23,7 @@ def service(**changes: Any) -> LLMService:
 
 def revision(**changes: Any) -> str:
     changed = service(**changes)
-    return revision_of(changed, worker_image(changed.spec, SETTINGS))
+    return revision_of(changed, worker_image(changed.spec, SETTINGS), SETTINGS.redis)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Whatever happens to a service, and however fast: it settles, and serves on the way."""
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -14,16 +16,8 @@ from twofold_operator.resources import Rollout
 
 COUNTS = st.integers(1, 4)
 SURGES: st.SearchStrategy[int | str] = st.sampled_from([1, 2, "50%", "100%"])
+REDISES = st.sampled_from(["redis://one:6379", "redis://two:6379"])
 MODELS = st.sampled_from(["hf://acme/a", "hf://acme/b", "hf://acme/c"])
-
-
-def spec_of(model: str, prefill: int, decode: int, surge: int | str) -> dict[str, Any]:
-    return {
-        "model": {"source": model},
-        "prefill": {"replicas": prefill},
-        "decode": {"replicas": decode},
-        "rollout": {"maxSurge": surge},
-    }
 
 
 class Service(RuleBasedStateMachine):
@@ -32,14 +26,27 @@ class Service(RuleBasedStateMachine):
     No worker ends by itself here, so that whoever was served must be served all the time.
     """
 
+    further: ClassVar[Mapping[str, Any]] = {}
+    """More of the spec."""
+
     def __init__(self) -> None:
         super().__init__()
-        self.world = World(spec_of("hf://acme/a", 2, 2, "100%"))
+        self.world = World(self.spec_of("hf://acme/a", 2, 2, "100%"))
         self.was_ready = False
         self.is_calm = True
+        self.is_crowded = False
         self.most = dict.fromkeys(ROLES, 0)
         """Workers that there may be, by what was wanted so far and has not settled yet."""
         self._allow()
+
+    def spec_of(self, model: str, prefill: int, decode: int, surge: int | str) -> dict[str, Any]:
+        return {
+            "model": {"source": model},
+            "prefill": {"replicas": prefill},
+            "decode": {"replicas": decode},
+            "rollout": {"maxSurge": surge},
+            **self.further,
+        }
 
     @rule(steps=st.integers(1, 6))
     def operate(self, steps: int) -> None:
@@ -64,7 +71,7 @@ class Service(RuleBasedStateMachine):
     @precondition(lambda self: "deletionTimestamp" not in self.world.service["metadata"])
     @rule(model=MODELS, prefill=COUNTS, decode=COUNTS, surge=SURGES)
     def change(self, model: str, prefill: int, decode: int, surge: int | str) -> None:
-        self.world.change(spec_of(model, prefill, decode, surge))
+        self.world.change(self.spec_of(model, prefill, decode, surge))
         self._allow()
 
     @precondition(lambda self: ("WorkerPool", "chat-prefill") in self.world.objects)
@@ -75,6 +82,21 @@ class Service(RuleBasedStateMachine):
             self._allow()
 
     @rule()
+    def lose_what_is_remembered(self) -> None:
+        self.world.remove("ConfigMap", "chat-revisions")
+
+    @rule(url=REDISES)
+    def move_the_membership(self, url: str) -> None:
+        self.world.settings = replace(self.world.settings, redis_url=url)
+
+    @rule(data=st.data())
+    def lose_the_way_to_a_manager(self, data: st.DataObject) -> None:
+        ways = [key for key in sorted(self.world.objects) if key[1].endswith("-pools")]
+        ways = [key for key in ways if key[0] == "Service"]
+        if ways:
+            self.world.remove(*data.draw(st.sampled_from(ways)))
+
+    @rule()
     def settle(self) -> None:
         self.world.settle(200)
         assert self.world.plan() == []
@@ -83,8 +105,10 @@ class Service(RuleBasedStateMachine):
         for role in ROLES:
             desired = self.world.service["status"][str(role)]["desired"]
             assert len([w for w in self.world.workers if w.role is role]) == desired
-            pods = [n for k, n in self.world.objects if k == "Pod" and f"-{role}-" in n]
-            assert len(pods) == desired
+            if "ray" not in self.further:
+                pods = [n for k, n in self.world.objects if k == "Pod" and f"-{role}-" in n]
+                assert len(pods) == desired
+        self.is_crowded = False
         self.most = dict.fromkeys(ROLES, 0)
         self._allow()
 
@@ -97,6 +121,9 @@ class Service(RuleBasedStateMachine):
         self.was_ready |= serves
         assert serves or not self.was_ready or not self.is_calm, self.world.workers
         assert not self.world.killed or not self.is_calm
+        # With three of them there may be no places for a pair in each Redis.
+        self.is_crowded |= len({worker.revision for worker in self.world.workers}) > 2
+        assert not self.world.blind_routers or self.is_crowded or not self.is_calm
         for role in ROLES:
             workers = [w for w in self.world.workers if w.role is role]
             assert len(workers) <= self.most[role] or not self.is_calm, (self.most, workers)
@@ -123,6 +150,12 @@ class Service(RuleBasedStateMachine):
             for wanted in (spec[str(role)]["replicas"], scaled):
                 most = wanted + max(1, rollout.surge(wanted))
                 self.most[role] = max(self.most[role], most)
+
+
+class ServiceOnRay(Service):
+    """On a Ray cluster that exists, where a revision is a Deployment."""
+
+    further: ClassVar[Mapping[str, Any]] = {"ray": {"address": "ray.example:6379"}}
 
 
 class StormyService(Service):
@@ -160,6 +193,8 @@ LIMITS = settings(
     suppress_health_check=[HealthCheck.too_slow],
 )
 Service.TestCase.settings = LIMITS
+ServiceOnRay.TestCase.settings = LIMITS
 StormyService.TestCase.settings = LIMITS
 TestService = Service.TestCase
+TestServiceOnRay = ServiceOnRay.TestCase
 TestStormyService = StormyService.TestCase

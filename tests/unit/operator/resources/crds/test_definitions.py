@@ -64,7 +64,8 @@ def test_a_service_is_listed_with_what_a_person_asks_first() -> None:
         if not column.get("priority")
     ]
 
-    assert columns == ["Ready", "Reason", "Prefill", "Decode", "Revision", "Endpoint", "Age"]
+    wanted = "Ready Reason Prefill Decode Rollout Revision Endpoint Age"
+    assert columns == wanted.split()
 
 
 def _at(schema: dict[str, Any], path: str) -> Any:
