@@ -1,25 +1,25 @@
 """A real API server for the tests: one of this machine's own, or the one that KUBECONFIG names."""
 
+import contextlib
 import os
 import shutil
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import yaml
 
-from .control_plane import ADMIN_TOKEN, ControlPlane, binaries
+from .access import entrance_of
+from .control_plane import ControlPlane, binaries
 from .houses import House
-from .installed import NamedHouse
+from .installed import InstalledHouse
 from .kubectl import Kubectl, find_kubectl
 from .name_proxy import NameProxy
+from .named import CRDS, LackingError, NamedCluster
+from .namespaces import namespace_of
 from .operators import HELM, Chart
-from .standins import StandIns
-
-REPOSITORY = Path(__file__).parents[2]
-CRDS = REPOSITORY / "deploy" / "crds"
+from .outside import OutsideHouse
+from .standins import Lacking, StandIns
 
 OPTIONAL_KINDS = (
     ("ray.io/v1", "RayCluster"),
@@ -45,18 +45,28 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
 
 
 @pytest.fixture(scope="session")
-def named_cluster(request: pytest.FixtureRequest) -> Path:
-    """The kubeconfig of the cluster that the user names, with the custom resources defined."""
+def named_cluster(request: pytest.FixtureRequest) -> Iterator[NamedCluster]:
+    """The cluster that the user names, with the custom resources defined."""
     if "cluster" not in request.config.getoption("markexpr"):
         pytest.skip("only `pytest -m cluster` touches the cluster that KUBECONFIG names")
     if not os.environ.get("KUBECONFIG"):
         pytest.skip("KUBECONFIG names no cluster")
     _need_kubectl()
-    path = Path(os.environ["KUBECONFIG"])
-    kubectl = Kubectl(path)
-    kubectl.run("apply", "--server-side", "--force-conflicts", "-f", str(CRDS))
-    kubectl.run("wait", "--for=condition=Established", "-f", str(CRDS), "--timeout=60s")
-    return path
+    with contextlib.ExitStack() as stack:
+        try:
+            cluster = stack.enter_context(NamedCluster(Path(os.environ["KUBECONFIG"])))
+        except LackingError as error:
+            pytest.skip(str(error))
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def sleeping_image(named_cluster: NamedCluster) -> str:
+    """An image whose pods start in the cluster that the user names, and stay."""
+    try:
+        return named_cluster.startable_image()
+    except LackingError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session", params=["local", pytest.param("named", marks=pytest.mark.cluster)])
@@ -65,34 +75,22 @@ def kubeconfig(request: pytest.FixtureRequest) -> Path:
     if request.param == "local":
         server: ControlPlane = request.getfixturevalue("control_plane")
         return server.kubeconfig
-    named: Path = request.getfixturevalue("named_cluster")
-    return named
+    named: NamedCluster = request.getfixturevalue("named_cluster")
+    return named.kubeconfig
 
 
 @pytest.fixture
 def kubectl(kubeconfig: Path) -> Iterator[Kubectl]:
     """The administrator's kubectl, in a namespace of the test's own."""
-    with _namespace(kubeconfig) as kubectl:
+    with namespace_of(kubeconfig) as kubectl:
         yield kubectl
-
-
-@contextmanager
-def _namespace(kubeconfig: Path) -> Iterator[Kubectl]:
-    namespace = f"twofold-test-{uuid.uuid4().hex[:8]}"
-    cluster = Kubectl(kubeconfig)
-    cluster.run("create", "namespace", namespace)
-    try:
-        yield Kubectl(kubeconfig, namespace)
-    finally:
-        cluster.run("delete", "namespace", namespace, "--wait=false")
 
 
 @pytest.fixture
 def quarters(control_plane: ControlPlane) -> Iterator[tuple[Kubectl, NameProxy]]:
     """A namespace of this machine's own server, and the names of its Services."""
-    if not HELM.exists():
-        pytest.skip("no helm; scripts/install-helm installs it")
-    with _namespace(control_plane.kubeconfig) as kubectl, NameProxy() as proxy:
+    _need_helm()
+    with namespace_of(control_plane.kubeconfig) as kubectl, NameProxy() as proxy:
         yield kubectl, proxy
 
 
@@ -103,38 +101,69 @@ def local_house(
     """A namespace with an operator, and stand-ins for what is behind an API server."""
     kubectl, proxy = quarters
     chart = Chart(kubectl)
-    server = control_plane.address["server"]
+    entrance = entrance_of(control_plane.kubeconfig)
     with (
-        StandIns(server, ADMIN_TOKEN, kubectl.namespace, proxy) as stand_ins,
+        StandIns(entrance, kubectl.namespace, proxy) as stand_ins,
         House(kubectl, chart, stand_ins, proxy.url, tmp_path) as home,
     ):
         yield home
 
 
 @pytest.fixture
-def named_house(
-    named_cluster: Path, request: pytest.FixtureRequest, tmp_path: Path
+def outside_house(
+    named_cluster: NamedCluster, sleeping_image: str, tmp_path: Path
+) -> Iterator[House]:
+    """The operator as a process beside the cluster that the user names, without our images."""
+    _need_helm()
+    named_cluster.need_ray()
+    lacking = Lacking(controllers=False, kuberay=not named_cluster.has_kuberay)
+    entrance = entrance_of(named_cluster.kubeconfig)
+    with (
+        namespace_of(named_cluster.kubeconfig) as kubectl,
+        NameProxy() as proxy,
+        StandIns(entrance, kubectl.namespace, proxy, lacking) as stand_ins,
+        OutsideHouse(kubectl, stand_ins, proxy.url, tmp_path, sleeping_image) as home,
+    ):
+        yield home
+
+
+@pytest.fixture
+def installed_house(
+    named_cluster: NamedCluster, request: pytest.FixtureRequest, tmp_path: Path
 ) -> Iterator[House]:
     """The chart as it is installed, on the cluster that the user names."""
     registry = request.config.getoption("--twofold-registry")
     if not registry:
         pytest.skip("--twofold-registry does not say where the images are")
-    if "ray.io/v1" not in Kubectl(named_cluster).run("api-versions").split():
-        pytest.skip("the cluster has no RayCluster: KubeRay's operator is missing")
-    if not HELM.exists():
-        pytest.skip("no helm; scripts/install-helm installs it")
+    if not named_cluster.has_kuberay:
+        pytest.skip("nobody acts on a RayCluster here: KubeRay's operator is missing")
+    _need_helm()
     values = [f"images.registry={registry}"]
     if tag := request.config.getoption("--twofold-tag"):
         values.append(f"images.tag={tag}")
-    with _namespace(named_cluster) as kubectl, NamedHouse(kubectl, values, tmp_path) as home:
+    with (
+        namespace_of(named_cluster.kubeconfig) as kubectl,
+        InstalledHouse(kubectl, values, tmp_path) as home,
+    ):
         yield home
 
 
-@pytest.fixture(params=["local", pytest.param("named", marks=pytest.mark.cluster)])
+@pytest.fixture(
+    params=[
+        "local",
+        pytest.param("outside", marks=pytest.mark.cluster),
+        pytest.param("installed", marks=pytest.mark.cluster),
+    ]
+)
 def house(request: pytest.FixtureRequest) -> House:
     """A namespace with an operator, where services live."""
     home: House = request.getfixturevalue(f"{request.param}_house")
     return home
+
+
+def _need_helm() -> None:
+    if not HELM.exists():
+        pytest.skip("no helm; scripts/install-helm installs it")
 
 
 def _need_kubectl() -> None:

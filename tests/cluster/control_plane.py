@@ -122,7 +122,7 @@ class ControlPlane:
     def define_loosely(self, api_version: str, kind: str) -> None:
         """Have a kind served whose objects may hold anything, as a stand-in for the real one."""
         group, _, version = api_version.partition("/")
-        self.define([_anything(group, version, kind)])
+        self.define([anything(group, version, kind)])
 
     def _start(self) -> None:
         etcd, peer, port, custom_port = free_ports(4)
@@ -320,7 +320,8 @@ def _has(found: Manifest, condition: str) -> bool:
     return any(each["type"] == condition and each["status"] == "True" for each in conditions)
 
 
-def _anything(group: str, version: str, kind: str) -> Manifest:
+def anything(group: str, version: str, kind: str) -> Manifest:
+    """Return the CRD of a kind whose objects may hold anything."""
     plural = f"{kind.lower()}s"
     schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     return {

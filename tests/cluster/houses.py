@@ -67,6 +67,12 @@ class House:
         self.operator.flags = flags
         self.operator.start()
 
+    def move_redis(self, url: str) -> None:
+        """Start the operator again with another Redis."""
+        self.operator.stop()
+        self.operator.redis_url = url
+        self.operator.start()
+
     def delete(self) -> None:
         """Delete the service, and wait until it has gone."""
         self.kubectl.run("delete", "llm", "sim", "--wait=false")

@@ -50,7 +50,7 @@ class InstalledOperator(Operator):
         assert done.returncode == 0, done.stderr
 
 
-class NamedHouse(House):
+class InstalledHouse(House):
     """A house of the cluster that the user names: with real pods, which take their time."""
 
     def __init__(self, kubectl: Kubectl, values: list[str], directory: Path) -> None:

@@ -60,7 +60,9 @@ class Chart:
     def write_kubeconfig(self, path: Path) -> None:
         """Write a kubeconfig for the operator's account."""
         token = self._kubectl.run("create", "token", self._account, "--duration=2h").strip()
-        shown = self._kubectl.run("config", "view", "--raw", "--minify", "-o", "json")
+        shown = self._kubectl.run(
+            *("config", "view", "--raw", "--minify", "--flatten", "-o", "json")
+        )
         write_kubeconfig(path, json.loads(shown)["clusters"][0]["cluster"], token)
 
 
@@ -74,7 +76,7 @@ class Operator:
         self._kubeconfig = directory / f"{name}.kubeconfig"
         self._chart = chart
         self._proxy = proxy
-        self._redis_url = redis_url
+        self.redis_url = redis_url
         self._name = name
         self.flags: tuple[str, ...] = ()
         self._lives = 0
@@ -101,7 +103,7 @@ class Operator:
                 env={
                     **os.environ,
                     "KUBECONFIG": str(self._kubeconfig),
-                    "TWOFOLD_REDIS_URL": self._redis_url,
+                    "TWOFOLD_REDIS_URL": self.redis_url,
                     "grpc_proxy": self._proxy,
                 },
                 stdin=subprocess.DEVNULL,

@@ -4,7 +4,10 @@ As little of each as a service needs to live: Deployments are available, RayClus
 pods, what lost its owner is collected, and a pool manager answers behind each of its Services.
 """
 
+import ssl
 import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Self
 
 import httpx
@@ -32,16 +35,39 @@ CHILDREN = (
 )
 
 
-class StandIns:
-    """Plays the rest of the cluster in one namespace, a step every fifth of a second."""
+@dataclass(frozen=True)
+class Entrance:
+    """How an administrator is let into an API server."""
 
-    def __init__(self, server: str, token: str, namespace: str, proxy: NameProxy) -> None:
+    server: str
+    headers: Mapping[str, str]
+    tls: ssl.SSLContext | None = None
+    """None: whoever answers is trusted."""
+
+
+@dataclass(frozen=True)
+class Lacking:
+    """What a cluster has not, beside pool managers. What it has the stand-ins leave alone."""
+
+    controllers: bool = True
+    """Kubernetes' own, and kubelets: Deployments, the garbage collector."""
+    kuberay: bool = True
+    """Pods of RayClusters."""
+
+
+class StandIns:
+    """Plays what is lacking in one namespace, a step every fifth of a second."""
+
+    def __init__(
+        self, entrance: Entrance, namespace: str, proxy: NameProxy, lacking: Lacking | None = None
+    ) -> None:
         self._namespace = namespace
         self._proxy = proxy
+        self._lacking = lacking or Lacking()
         self._client = httpx.Client(
-            base_url=server,
-            headers={"Authorization": f"Bearer {token}"},
-            verify=False,
+            base_url=entrance.server,
+            headers=dict(entrance.headers),
+            verify=entrance.tls or False,
             timeout=60,
         )
         self._ends = threading.Event()
@@ -80,14 +106,18 @@ class StandIns:
     def _step(self) -> None:
         services = self._list("apis/serving.twofold.dev/v1alpha1 llmservices")
         children = [child for kind in CHILDREN for child in self._list(kind)]
-        children = self._collect(children, services)
+        if self._lacking.controllers:
+            children = self._collect(children, services)
+            for child in children:
+                if child["kind"] == "Deployment":
+                    self._make_available(child)
         clusters = [child for child in children if child["kind"] == "RayCluster"]
-        pods = [child for child in children if child["kind"] == "Pod"]
-        for child in children:
-            if child["kind"] == "Deployment":
-                self._make_available(child)
+        pods = [child for child in children if child["kind"] == "Pod" and not _is_leaving(child)]
         for cluster in clusters:
-            self._make_pods(cluster, pods)
+            if self._lacking.kuberay:
+                self._make_pods(cluster, pods)
+            elif _is_leaving(cluster):
+                self._let_go(cluster)
         homes = clusters + [child for child in children if child["kind"] == "Deployment"]
         self._live_managers(children, homes, pods)
 
@@ -123,6 +153,8 @@ class StandIns:
 
     def _make_pods(self, cluster: Manifest, pods: list[Manifest]) -> None:
         """Have as many pods as each group wants; those to delete go first."""
+        if _is_leaving(cluster):
+            return
         for group in cluster["spec"]["workerGroupSpecs"]:
             labels = group["template"]["metadata"]["labels"]
             there = [pod for pod in pods if labels.items() <= pod["metadata"]["labels"].items()]
@@ -148,9 +180,19 @@ class StandIns:
                 "labels": labels,
                 "ownerReferences": [owner],
             },
-            "spec": {"containers": [{"name": "worker", "image": "nobody-starts-it"}]},
+            # No kubelet is to look for the image.
+            "spec": {
+                "schedulerName": "nobody",
+                "containers": [{"name": "worker", "image": "nobody-starts-it"}],
+            },
         }
         self._ask("POST", f"/api/v1/namespaces/{self._namespace}/pods", pod)
+
+    def _let_go(self, cluster: Manifest) -> None:
+        """Have KubeRay not look after what Ray left in a Redis that there is not."""
+        if cluster["metadata"].get("finalizers"):
+            change = {"metadata": {"finalizers": None}}
+            self._ask("PATCH", self._path(cluster), change, "application/merge-patch+json")
 
     def _live_managers(
         self, children: list[Manifest], homes: list[Manifest], pods: list[Manifest]
@@ -223,7 +265,10 @@ def _home_of(service: Manifest, homes: list[Manifest]) -> Manifest | None:
     for home in homes:
         labels = home["metadata"].get("labels", {})
         found = labels.get(names.REVISION_LABEL), labels.get(names.INSTANCE_LABEL)
-        is_leaving = "deletionTimestamp" in home["metadata"]
-        if found == (wanted, instance) and not is_leaving:
+        if found == (wanted, instance) and not _is_leaving(home):
             return home
     return None
+
+
+def _is_leaving(found: Manifest) -> bool:
+    return "deletionTimestamp" in found["metadata"]

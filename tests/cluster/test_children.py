@@ -15,6 +15,7 @@ from twofold_operator.planning.observed import Observed
 
 from .access import access_of
 from .kubectl import Kubectl
+from .named import serves_ray
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "deploy" / "examples").glob("*.yaml"))
 SETTINGS = PlanSettings(redis_url="redis://:secret@redis:6379/0")
@@ -44,8 +45,8 @@ async def _follow(api: ClusterApi, kubectl: Kubectl, name: str) -> list[str]:
     assert service is not None
     observed = Observed(
         service=service,
-        children=await _children(api, kubectl.namespace, has_ray=_has_ray(kubectl)),
-        apis=frozenset({"RayCluster"}) if _has_ray(kubectl) else frozenset(),
+        children=await _children(api, kubectl.namespace, has_ray=serves_ray(kubectl)),
+        apis=frozenset({"RayCluster"}) if serves_ray(kubectl) else frozenset(),
     )
     written = []
     for action in plan(observed, SETTINGS, now=1_800_000_000.0):
@@ -76,10 +77,6 @@ async def _children(
         kinds.append(RAY_CLUSTERS)
     lists = await asyncio.gather(*(api.list_all(kind, namespace) for kind in kinds))
     return {(item["kind"], item["metadata"]["name"]): item for items, _ in lists for item in items}
-
-
-def _has_ray(kubectl: Kubectl) -> bool:
-    return "ray.io/v1" in kubectl.run("api-versions").split()
 
 
 def _objects(path: Path) -> list[Manifest]:

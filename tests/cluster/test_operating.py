@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from twofold_operator.planning.following import secret_of
+
 from .houses import House
 from .kubectl import Manifest
 from .services import adapter, sim, with_lora
@@ -141,6 +143,26 @@ def test_what_others_change_or_delete_is_mended(house: House) -> None:
         lambda: _with_arguments(kubectl.get("deployment", "sim-router"), arguments),
     )
     assert mended["metadata"]["annotations"]["example.org/note"] == "mine"
+
+
+def test_another_redis_reaches_all_pods_by_a_rollout(house: House) -> None:
+    house.need_stand_ins("it names a Redis that there is not")
+    first = house.make_ready(sim())["status"]["revision"]
+    (before,) = house.kubectl.list("secret", OWNER)
+    house.move_redis("redis://:another@redis.example:6379/0")
+    house.wait_for_rollout(other_than=first)
+
+    def only_secret() -> str:
+        found = [each["metadata"]["name"] for each in house.kubectl.list("secret", OWNER)]
+        return str(found[0]) if len(found) == 1 else ""
+
+    secret = house.kubectl.wait_for("one Secret is left", only_secret)
+    assert secret != before["metadata"]["name"]
+    (router,) = house.kubectl.list("deployment", OWNER)
+    cluster = house.only_cluster()
+    assert cluster is not None
+    head = cluster["spec"]["headGroupSpec"]["template"]
+    assert {secret_of(each["spec"]) for each in (router["spec"]["template"], head)} == {secret}
 
 
 def test_only_one_of_two_operators_acts(house: House) -> None:

@@ -19,9 +19,10 @@ SELDOM_USED: set[Right] = {
     ("serving.twofold.dev", "llmservices/finalizers", "update"),
     # When somebody changes the finalizers at the same moment.
     ("serving.twofold.dev", "llmservices", "get"),
+    # Of a Redis that is no longer the one.
+    ("", "secrets", "delete"),
     # Of what another version of the operator has made, and this one does not.
     ("", "configmaps", "delete"),
-    ("", "secrets", "delete"),
     ("policy", "poddisruptionbudgets", "delete"),
     # Where there is no ServiceMonitor.
     *(("monitoring.coreos.com", "podmonitors", verb) for verb in ("create", "patch", "delete")),
