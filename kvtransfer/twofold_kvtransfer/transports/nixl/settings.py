@@ -1,0 +1,53 @@
+"""What can be set of the nixl transport."""
+
+from dataclasses import dataclass
+
+from twofold_cluster.errors import TwofoldError
+
+
+class InvalidNixlSettingsError(TwofoldError):
+    """A setting out of its range; the message names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class NixlSettings:
+    """UCX reads its variables when an agent is made. What is None here is left to the environment
+    of the process (``UCX_TLS``, ``UCX_NET_DEVICES``), and there to UCX, which takes the fastest
+    transport that reaches the peer."""
+
+    ucx_transports: str | None = None
+    """``UCX_TLS``, such as ``rc,cuda`` (InfiniBand or RoCE, and what GPUs need), ``tcp`` or
+    ``^tcp`` (all but it). With a GPU in the machine it must allow ``cuda``."""
+    ucx_devices: str | None = None
+    """``UCX_NET_DEVICES``, such as ``mlx5_0:1,mlx5_1:1`` or ``eth0``."""
+    thread_count: int = 0
+    """Threads that NIXL parts a transfer of 1,024 pieces and more among. Each has its own UCX
+    worker, spins while something moves, and takes doorbell pages of the adapter, of which others
+    may need some. None: consecutive blocks make few, large pieces, and one core copies them as
+    fast as memory allows."""
+    inline_bytes: int = 4 << 20
+    """Up to this size the caller itself hands a transfer to NIXL. Through shared memory that is
+    the copy, a millisecond or so; a larger one would hold up the engine's step and goes to a
+    thread."""
+    max_waiting: int = 1024
+    """Transfers that wait for that thread; one more fails as busy."""
+    open_seconds: float = 10.0
+    """How long a peer has to answer when a pair is opened."""
+    transfer_seconds: float = 120.0
+    """A transfer that takes longer is lost, and the whole transport with it; see
+    ``NixlTransport``."""
+    letting_go_seconds: float = 1.0
+    """How long closing a pair waits for NIXL to be done with what is still moving."""
+
+    def __post_init__(self) -> None:
+        for name in ("thread_count", "inline_bytes", "max_waiting"):
+            if getattr(self, name) < 0:
+                raise InvalidNixlSettingsError(f"{name} is {getattr(self, name)}, below 0")
+        for name in ("open_seconds", "transfer_seconds", "letting_go_seconds"):
+            if not getattr(self, name) > 0:
+                raise InvalidNixlSettingsError(f"{name} is {getattr(self, name)}, not above 0")
+
+    def ucx_environment(self) -> dict[str, str]:
+        """Return the variables that UCX is to see."""
+        wanted = {"UCX_TLS": self.ucx_transports, "UCX_NET_DEVICES": self.ucx_devices}
+        return {name: value for name, value in wanted.items() if value is not None}

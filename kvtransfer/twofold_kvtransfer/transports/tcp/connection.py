@@ -1,0 +1,166 @@
+"""One TCP connection, with a bound on every wait."""
+
+import contextlib
+import socket
+import struct
+import threading
+from typing import Any
+
+from twofold_kvtransfer.transports.tcp.failing import Failure, TransferError
+
+Address = tuple[socket.AddressFamily, Any]
+"""Of a peer, resolved: the family and what the socket calls take."""
+
+
+class Connection:
+    """One thread uses it and closes it; any may cut it.
+
+    The socket is a blocking one with timeouts in the kernel. A run of bytes is then one system
+    call, and the thread asks for the interpreter's lock once for it, not once for each wake-up.
+    """
+
+    def __init__(self, sock: socket.socket, idle_seconds: float) -> None:
+        self._socket = sock
+        self._cut = threading.Event()
+        # Else a cut might reach the next file that has the number of the one just closed.
+        self._closing = threading.Lock()
+        sock.setblocking(True)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        _notice_vanished_hosts(sock, idle_seconds)
+        self.limit_waits(idle_seconds)
+
+    def limit_waits(self, seconds: float) -> None:
+        """Fail from now on what takes *seconds* without a byte sent or received."""
+        whole, rest = divmod(seconds, 1)
+        timeval = struct.pack("@ll", int(whole), int(rest * 1_000_000))
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
+
+    def connect(self, address: Any, seconds: float) -> None:
+        """Raises:
+        TransferError: nobody is there.
+        """
+        try:
+            self._socket.settimeout(seconds)
+            self._socket.connect(address)
+            self._socket.setblocking(True)
+        except OSError as error:
+            raise TransferError(Failure.PEER_LOST, f"no connection: {error}") from error
+
+    def send(self, buffers: list[memoryview], *, more: bool = False) -> None:
+        """Send all *buffers*, at most IOV_MAX; *more* says that others follow at once.
+
+        Raises:
+            TransferError: the peer is gone or does not take them.
+        """
+        flags = socket.MSG_NOSIGNAL | (socket.MSG_MORE if more else 0)
+        left = buffers
+        while left:
+            try:
+                count = self._socket.sendmsg(left, [], flags)
+            except OSError as error:
+                raise _failed(error) from error
+            left = _after(left, count)
+
+    def send_bytes(self, *buffers: bytes, more: bool = False) -> None:
+        self.send([memoryview(b"".join(buffers))], more=more)
+
+    def receive(self, buffers: list[memoryview]) -> None:
+        """Fill all *buffers*, at most IOV_MAX.
+
+        Raises:
+            TransferError: the peer is gone or sends nothing.
+        """
+        left = buffers
+        while left:
+            try:
+                count = self._socket.recvmsg_into(left, 0, socket.MSG_WAITALL)[0]
+            except OSError as error:
+                raise _failed(error) from error
+            if count == 0:
+                raise TransferError(Failure.PEER_LOST, "the connection was closed")
+            left = _after(left, count)
+
+    def receive_bytes(self, size: int) -> bytes:
+        buffer = bytearray(size)
+        self.receive([memoryview(buffer)])
+        return bytes(buffer)
+
+    def wait_until_readable(self) -> bool:
+        """Wait without a bound for a byte that may never come; return False if none will."""
+        while not self._cut.is_set():
+            try:
+                return bool(self._socket.recv(1, socket.MSG_PEEK))
+            except BlockingIOError:
+                continue
+            except OSError:
+                return False
+        return False
+
+    def is_usable(self) -> bool:
+        """Whether the connection is up and nothing unasked for has arrived."""
+        if self._cut.is_set():
+            return False
+        try:
+            self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    def pause(self, seconds: float) -> None:
+        """Wait *seconds*, or until the connection is cut."""
+        if seconds > 0 and self._cut.wait(seconds):
+            raise TransferError(Failure.PEER_LOST, "the connection was cut")
+
+    def cut(self) -> None:
+        """End it for both sides: who waits in a call here wakes up and fails."""
+        self._cut.set()
+        # Not connected yet or any more, or closed by its thread: then nobody waits.
+        with self._closing, contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        # A process forked from this one may hold the file too; the cut is for both.
+        self.cut()
+        with self._closing:
+            self._socket.close()
+
+
+def resolve(host: str, port: int) -> Address:
+    """Raises:
+    OSError: *host* is not known.
+    """
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    return family, address
+
+
+def _notice_vanished_hosts(sock: socket.socket, idle_seconds: float) -> None:
+    """Fail the connection when the peer's host has not answered for about *idle_seconds*.
+
+    Probes when nothing is under way, and a limit on what is sent and not acknowledged (tcp(7)).
+    """
+    tcp = socket.IPPROTO_TCP
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(tcp, socket.TCP_KEEPIDLE, max(1, int(idle_seconds / 2)))
+    sock.setsockopt(tcp, socket.TCP_KEEPINTVL, max(1, int(idle_seconds / 6)))
+    sock.setsockopt(tcp, socket.TCP_KEEPCNT, 3)
+    sock.setsockopt(tcp, socket.TCP_USER_TIMEOUT, int(idle_seconds * 1000))
+
+
+def _after(buffers: list[memoryview], count: int) -> list[memoryview]:
+    """Return what is left of *buffers* after *count* bytes."""
+    if count == sum(map(len, buffers)):
+        return []
+    for index, buffer in enumerate(buffers):
+        if count < len(buffer):
+            return [buffer[count:], *buffers[index + 1 :]]
+        count -= len(buffer)
+    return []
+
+
+def _failed(error: OSError) -> TransferError:
+    if isinstance(error, BlockingIOError | TimeoutError):
+        return TransferError(Failure.TIMEOUT, "not a byte moved for too long")
+    return TransferError(Failure.PEER_LOST, str(error))

@@ -1,0 +1,139 @@
+"""A peer, and the streams to it."""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from twofold_kvtransfer.blocks import BlockMap, InvalidBlocksError, Move
+from twofold_kvtransfer.transports.port import PeerError
+from twofold_kvtransfer.transports.tcp.cells import RUN_BYTES, run_cells_for
+from twofold_kvtransfer.transports.tcp.failing import Failure, TransferError
+from twofold_kvtransfer.transports.tcp.joining import join_all
+from twofold_kvtransfer.transports.tcp.stream import Ends, Share, Stream
+from twofold_kvtransfer.transports.tcp.transfer import TcpTransfer
+from twofold_kvtransfer.transports.tcp.wire import MAX_BLOCKS, Direction, Request
+
+MIN_SHARE_BYTES = RUN_BYTES
+"""Of what a stream is woken for; a smaller transfer goes over one."""
+
+
+class TcpPair:
+    """Owns the streams to one peer, and the shares that wait for one, first come first served."""
+
+    def __init__(
+        self,
+        ends: Ends,
+        remote: BlockMap,
+        part: tuple[int, int],
+        clock: Callable[[], float],
+        when_closed: Callable[["TcpPair"], None],
+    ) -> None:
+        """*part* is where *remote* lies within the peer's blocks: offset and length in bytes.
+
+        Raises:
+            PeerError: the peer is not there, or refuses.
+        """
+        self._ends = ends
+        self._remote = remote
+        self._part = part
+        self._clock = clock
+        self._when_closed = when_closed
+        self._changed = threading.Condition()
+        self._waiting: deque[Share] = deque()
+        self._moving: set[TcpTransfer] = set()
+        self._closed_for: str | None = None
+        self._streams = [Stream(ends, self._take) for _ in range(ends.settings.streams_per_pair)]
+        try:
+            for stream in self._streams:
+                stream.connect()
+        except TransferError as error:
+            for stream in self._streams:
+                stream.disconnect()
+            raise PeerError(str(error)) from error
+        for stream in self._streams:
+            stream.thread.start()
+
+    def read(self, move: Move) -> TcpTransfer:
+        return self._start(Direction.READ, move)
+
+    def write(self, move: Move) -> TcpTransfer:
+        return self._start(Direction.WRITE, move)
+
+    def close(self, reason: str) -> None:
+        with self._changed:
+            if self._closed_for is not None:
+                return
+            self._closed_for = reason
+            moving = list(self._moving)
+            self._changed.notify_all()
+        for transfer in moving:
+            transfer.fail(Failure.CLOSED, reason)
+        join_all(stream.thread for stream in self._streams)
+        self._when_closed(self)
+
+    def _start(self, direction: Direction, move: Move) -> TcpTransfer:
+        local = self._ends.regions.map
+        local.check(move.local)
+        self._remote.check(move.remote)
+        if len(move.remote) > MAX_BLOCKS:
+            raise InvalidBlocksError(f"{len(move.remote)} blocks in one move of {MAX_BLOCKS}")
+        requests = self._requests(direction, len(move.remote)) if move.remote else []
+        size_bytes = len(move.local) * local.bytes_per_block
+        transfer = TcpTransfer(size_bytes, len(requests), self._clock, self._when_ended)
+        shares = [Share(transfer, request, move.local, move.remote) for request in requests]
+        self._queue(transfer, shares)
+        return transfer
+
+    def _requests(self, direction: Direction, block_count: int) -> list[Request]:
+        """Split all cells of *block_count* blocks evenly, at the bounds of runs."""
+        settings = self._ends.settings
+        offset, length = self._part
+        cell_count = block_count * self._remote.region_count
+        run_cells = run_cells_for(length)
+        most = max(1, cell_count * length // MIN_SHARE_BYTES)
+        run_count = -(-cell_count // run_cells)
+        runs_each = -(-run_count // min(settings.streams_per_pair, most))
+        step = runs_each * run_cells
+        return [
+            Request(
+                direction=direction,
+                checksum=settings.checksum,
+                run_cells=run_cells,
+                block_count=block_count,
+                part_offset=offset,
+                part_bytes=length,
+                first=first,
+                count=min(step, cell_count - first),
+            )
+            for first in range(0, cell_count, step)
+        ]
+
+    def _queue(self, transfer: TcpTransfer, shares: list[Share]) -> None:
+        limit = self._ends.settings.max_transfers_per_pair
+        with self._changed:
+            closed_for = self._closed_for
+            busy = len(self._moving) >= limit
+            if shares and closed_for is None and not busy:
+                self._moving.add(transfer)
+                self._waiting.extend(shares)
+                self._changed.notify(len(shares))
+        if closed_for is not None:
+            transfer.fail(Failure.CLOSED, closed_for)
+        elif busy:
+            transfer.fail(Failure.BUSY, f"{Failure.BUSY}: {limit} transfers are moving")
+
+    def _take(self) -> Share | None:
+        """Wait for a share that a stream may move; None when there will be no more."""
+        with self._changed:
+            while self._closed_for is None:
+                if self._waiting:
+                    return self._waiting.popleft()
+                self._changed.wait()
+            return None
+
+    def _when_ended(self, transfer: TcpTransfer, failure: Failure | None) -> None:
+        with self._changed:
+            self._moving.discard(transfer)
+            if failure is not None:
+                self._waiting = deque(s for s in self._waiting if s.transfer is not transfer)
+        self._ends.mover.counts.ended(failure)

@@ -1,0 +1,105 @@
+"""The TCP transport: a server of the local blocks, and pairs with peers."""
+
+import secrets
+import threading
+import time
+from collections.abc import Callable
+
+from twofold_kvtransfer.blocks import BlockMap, InvalidBlocksError
+from twofold_kvtransfer.transports.port import PeerError
+from twofold_kvtransfer.transports.tcp.cells import Regions
+from twofold_kvtransfer.transports.tcp.connection import resolve
+from twofold_kvtransfer.transports.tcp.counting import Counts, TcpSnapshot
+from twofold_kvtransfer.transports.tcp.description import (
+    Description,
+    check_alike,
+    decode_description,
+    encode_description,
+    part_of,
+)
+from twofold_kvtransfer.transports.tcp.limiting import RateLimit
+from twofold_kvtransfer.transports.tcp.moving import Mover
+from twofold_kvtransfer.transports.tcp.pair import TcpPair
+from twofold_kvtransfer.transports.tcp.server import Server
+from twofold_kvtransfer.transports.tcp.serving import Service
+from twofold_kvtransfer.transports.tcp.settings import TcpSettings
+from twofold_kvtransfer.transports.tcp.stream import Ends
+from twofold_kvtransfer.transports.tcp.wire import KEY_BYTES
+
+
+class TcpTransport:
+    """Serves *local* to peers from its making to its close, in threads of its own."""
+
+    name = "tcp"
+
+    def __init__(
+        self,
+        local: BlockMap,
+        settings: TcpSettings | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        new_key: Callable[[int], bytes] = secrets.token_bytes,
+    ) -> None:
+        """Raises:
+        InvalidBlocksError: the blocks are on an accelerator.
+        OSError: the address of the settings cannot be listened on.
+        """
+        if local.memory != "dram":
+            raise InvalidBlocksError(
+                f"the tcp transport does not reach blocks in {local.memory}: use nixl"
+            )
+        self._settings = settings or TcpSettings()
+        self.checks_integrity = self._settings.checksum
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._pairs: set[TcpPair] = set()
+        self._closed = False
+        self._counts = Counts()
+        rate = self._settings.bytes_per_second
+        self._mover = Mover(self._counts, None if rate is None else RateLimit(rate, clock))
+        self._regions = Regions(local)
+        key = new_key(KEY_BYTES)
+        self._server = Server(Service(key, self._regions, self._mover), self._settings)
+        self._description = encode_description(
+            Description(host=self._settings.host, port=self._server.port, key=key, blocks=local)
+        )
+
+    @property
+    def ended_for(self) -> str | None:
+        return "the transport was closed" if self._closed else None
+
+    def describe(self) -> bytes:
+        return self._description
+
+    def open(self, description: bytes, remote: BlockMap) -> TcpPair:
+        if self._closed:
+            raise PeerError("the transport is closed")
+        peer = decode_description(description)
+        check_alike(self._regions.map, remote)
+        part = part_of(remote, peer.blocks)
+        try:
+            address = resolve(peer.host, peer.port)
+        except OSError as error:
+            raise PeerError(f"{peer.host} is not known: {error}") from error
+        ends = Ends(address, peer.key, self._regions, self._mover, self._settings)
+        pair = TcpPair(ends, remote, part, self._clock, self._forget)
+        with self._lock:
+            self._pairs.add(pair)
+        return pair
+
+    def close(self) -> None:
+        self._closed = True
+        with self._lock:
+            pairs = list(self._pairs)
+        for pair in pairs:
+            pair.close("the transport was closed")
+        self._server.close()
+
+    def snapshot(self) -> TcpSnapshot:
+        with self._lock:
+            open_pairs = len(self._pairs)
+        return self._counts.snapshot(open_pairs, self._server.stream_count)
+
+    def _forget(self, pair: TcpPair) -> None:
+        with self._lock:
+            self._pairs.discard(pair)

@@ -1,0 +1,76 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from twofold_kvtransfer.blocks import BlockMap, InvalidBlocksError, Move, addresses_of
+
+MAP = BlockMap(addresses=(1000, 9000), block_count=8, block_bytes=60, stride_bytes=100)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"addresses": ()},
+        {"block_count": 0},
+        {"block_bytes": 0},
+        {"stride_bytes": 59},
+    ],
+)
+def test_a_map_without_blocks_or_with_blocks_that_overlap_is_refused(wrong: dict[str, Any]) -> None:
+    fields: dict[str, Any] = {
+        "addresses": (1,),
+        "block_count": 1,
+        "block_bytes": 60,
+        "stride_bytes": 60,
+    }
+
+    with pytest.raises(InvalidBlocksError):
+        BlockMap(**fields | wrong)
+
+
+def test_a_block_has_its_bytes_in_every_region() -> None:
+    assert (MAP.region_count, MAP.bytes_per_block) == (2, 120)
+
+
+def test_addresses_are_by_region_then_block() -> None:
+    expected = np.array([[1300, 1000], [9300, 9000]], dtype=np.uint64)
+
+    np.testing.assert_array_equal(addresses_of(MAP, [3, 0]), expected)
+
+
+@given(st.sampled_from([1, 2, 3, 4, 5, 6, 10, 12, 60]))
+def test_the_parts_of_a_block_are_all_of_it_and_nothing_twice(count: int) -> None:
+    parts = [MAP.part(index, count) for index in range(count)]
+    covered = [
+        byte
+        for part in parts
+        for byte in range(part.addresses[1], part.addresses[1] + part.block_bytes)
+    ]
+
+    assert covered == list(range(9000, 9060))
+    assert {(part.stride_bytes, part.block_count) for part in parts} == {(100, 8)}
+
+
+@pytest.mark.parametrize(("index", "count"), [(0, 7), (2, 2), (-1, 2)])
+def test_a_part_that_is_not_there_is_refused(index: int, count: int) -> None:
+    with pytest.raises(InvalidBlocksError, match=f"no part {index} of {count}"):
+        MAP.part(index, count)
+
+
+@pytest.mark.parametrize("blocks", [[8], [0, 10**30], [-1]])
+def test_blocks_that_are_not_there_are_refused(blocks: list[int]) -> None:
+    with pytest.raises(InvalidBlocksError):
+        MAP.check(blocks)
+
+
+def test_blocks_that_are_there_are_not_refused() -> None:
+    MAP.check([])
+    MAP.check([0, 7, 7])
+
+
+def test_a_move_needs_as_many_blocks_here_as_there() -> None:
+    with pytest.raises(InvalidBlocksError, match="1 blocks here, 2 there"):
+        Move((1,), (1, 2))

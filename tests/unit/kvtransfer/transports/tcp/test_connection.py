@@ -1,0 +1,97 @@
+import socket
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from twofold_kvtransfer.transports.tcp.connection import Connection
+from twofold_kvtransfer.transports.tcp.failing import Failure, TransferError
+
+
+class ShortSocket:
+    """Takes and gives a few bytes a call, as the kernel may when a wait was too long."""
+
+    def __init__(self, steps: Sequence[int], coming: bytes = b"") -> None:
+        self.sent = b""
+        self._steps = list(steps)
+        self._coming = coming
+
+    def setblocking(self, _: bool) -> None:
+        pass
+
+    def setsockopt(self, *_: Any) -> None:
+        pass
+
+    def sendmsg(self, buffers: Sequence[memoryview], _: Any, __: int) -> int:
+        taken = b"".join(buffers)[: self._step()]
+        self.sent += taken
+        return len(taken)
+
+    def recvmsg_into(self, buffers: Sequence[memoryview], _: int, __: int) -> tuple[int]:
+        given, left = 0, self._coming[: self._step()]
+        self._coming = self._coming[len(left) :]
+        for buffer in buffers:
+            buffer[: len(left)] = left[: len(buffer)]
+            given += len(left[: len(buffer)])
+            left = left[len(buffer) :]
+            if not left:
+                break
+        return (given,)
+
+    def _step(self) -> int:
+        step = self._steps.pop(0) if self._steps else 1 << 30
+        if step < 0:
+            raise BlockingIOError
+        return step
+
+
+PIECES = st.lists(st.binary(min_size=1, max_size=9), min_size=1, max_size=9)
+STEPS = st.lists(st.integers(1, 12), max_size=40)
+
+
+def over(sock: ShortSocket) -> Connection:
+    return Connection(cast("socket.socket", sock), idle_seconds=1.0)
+
+
+@given(PIECES, STEPS)
+def test_what_the_socket_takes_in_pieces_is_sent_whole(
+    pieces: list[bytes], steps: list[int]
+) -> None:
+    sock = ShortSocket(steps)
+    over(sock).send([memoryview(piece) for piece in pieces])
+
+    assert sock.sent == b"".join(pieces)
+
+
+@given(PIECES, STEPS)
+def test_what_comes_in_pieces_fills_the_buffers(pieces: list[bytes], steps: list[int]) -> None:
+    buffers = [bytearray(len(piece)) for piece in pieces]
+    over(ShortSocket(steps, b"".join(pieces))).receive([memoryview(b) for b in buffers])
+
+    assert [bytes(buffer) for buffer in buffers] == pieces
+
+
+def test_a_wait_too_long_is_a_timeout() -> None:
+    with pytest.raises(TransferError) as raised:
+        over(ShortSocket([2, -1])).send_bytes(b"ab", b"cd")
+    assert raised.value.failure is Failure.TIMEOUT
+
+    with pytest.raises(TransferError) as raised:
+        over(ShortSocket([2, -1], b"abcd")).receive_bytes(4)
+    assert raised.value.failure is Failure.TIMEOUT
+
+
+def test_an_end_in_the_middle_is_a_lost_peer() -> None:
+    with pytest.raises(TransferError) as raised:
+        over(ShortSocket([], b"abc")).receive_bytes(4)
+    assert raised.value.failure is Failure.PEER_LOST
+
+
+def test_a_pause_ends_when_the_connection_is_cut() -> None:
+    connection = over(ShortSocket([]))
+    connection._cut.set()
+
+    with pytest.raises(TransferError):
+        connection.pause(3600)
