@@ -1,0 +1,180 @@
+"""Choose a codec for each transfer: the one with the least predicted time.
+
+After KVServe: ``encode + latency + payload / bandwidth + decode``, from a model of the codecs and
+the links (``costs``), each term of which is corrected by what transfers measure.
+"""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from twofold_kvtransfer.codecs.averages import SteadyAverage
+from twofold_kvtransfer.codecs.costs import DEFAULT_COSTS, CodecCost
+from twofold_kvtransfer.codecs.names import QUALITY, CodecName, Quality
+
+LEAST_SECONDS = 1e-9
+"""What a clock that saw no time pass is taken to mean."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControllerSettings:
+    quality: Quality = Quality.EXACT
+    """The service's bound: nothing below it is ever chosen."""
+    least_gain: float = 0.05
+    """By which a codec must beat the last choice, or ``none``, to be taken instead. To leave one
+    for ``none`` needs no gain, so that the prediction is never worse than that of ``none``."""
+    try_every: int = 128
+    """One transfer in so many, of a link, tries the codec that was longest not measured."""
+    try_within: float = 1.25
+    """Only a codec that is predicted to take at most so many times the best is tried."""
+    link_count: int = 4096
+    """How many links are remembered; the one that was longest not used is forgotten first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A pair of workers, and what is believed of the way between them at first."""
+
+    name: str
+    bytes_per_second: float
+    latency_seconds: float = 0.0
+    """The same for all codecs, and not learned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    codec: CodecName
+    predicted_seconds: float
+    size_bytes: int
+    link: Link
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What a transfer really took, all of it on clocks of one machine each."""
+
+    payload_bytes: int
+    move_seconds: float
+    """From the first byte sent to the last received, latency included."""
+    encode_seconds: float = 0.0
+    decode_seconds: float = 0.0
+
+
+class Controller:
+    """Chooses and learns; one thread uses it. Links are told apart by their names."""
+
+    def __init__(
+        self,
+        settings: ControllerSettings | None = None,
+        costs: Mapping[CodecName, CodecCost] = DEFAULT_COSTS,
+    ) -> None:
+        self._settings = settings or ControllerSettings()
+        quality = self._settings.quality
+        self._codecs = {
+            name: _LearnedCost(cost) for name, cost in costs.items() if QUALITY[name] >= quality
+        }
+        self._links: OrderedDict[str, _LearnedLink] = OrderedDict()
+
+    def choose(self, size_bytes: int, link: Link) -> Choice:
+        """Choose for *size_bytes* of the cache, which is at least 1."""
+        learned = self._learned(link)
+        seconds = {name: self.predict(name, size_bytes, link) for name in self._codecs}
+        codec = self._to_try(learned, seconds) or self._best(learned, size_bytes, seconds)
+        return Choice(codec, seconds[codec], size_bytes, link)
+
+    def predict(self, codec: CodecName, size_bytes: int, link: Link) -> float:
+        """Return the seconds from the start of coding to the last block restored."""
+        cost = self._codecs[codec]
+        payload_bytes = size_bytes * cost.payload_share.value
+        move = link.latency_seconds + payload_bytes / self._learned(link).bytes_per_second.value
+        return cost.encode_seconds(size_bytes) + move + cost.decode_seconds(size_bytes)
+
+    def learn(self, choice: Choice, measured: Measured) -> None:
+        """Correct the model by what *choice* really took."""
+        self._codecs[choice.codec].learn(choice.size_bytes, measured)
+        self._learned(choice.link).learn(choice, measured)
+
+    def _learned(self, link: Link) -> "_LearnedLink":
+        learned = self._links.get(link.name)
+        if learned is None:
+            learned = self._links[link.name] = _LearnedLink(SteadyAverage(link.bytes_per_second))
+            if len(self._links) > self._settings.link_count:
+                self._links.popitem(last=False)
+        self._links.move_to_end(link.name)
+        return learned
+
+    def _to_try(
+        self, learned: "_LearnedLink", seconds: Mapping[CodecName, float]
+    ) -> CodecName | None:
+        learned.choices += 1
+        if learned.choices % self._settings.try_every:
+            return None
+        limit = self._settings.try_within * min(seconds.values())
+        near = [name for name in seconds if seconds[name] <= limit]
+        return min(near, key=lambda name: learned.measured_at.get(name, 0))
+
+    def _best(
+        self, learned: "_LearnedLink", size_bytes: int, seconds: Mapping[CodecName, float]
+    ) -> CodecName:
+        enough = 1 + self._settings.least_gain
+        best = min(seconds, key=seconds.__getitem__)
+        # Sizes differ in what is best for them, and that is no flapping.
+        magnitude = size_bytes.bit_length()
+        last = learned.last.get(magnitude, "none")
+        if seconds[last] <= min(seconds[best] * enough, seconds["none"]):
+            best = last
+        elif seconds[best] * enough > seconds["none"]:
+            best = "none"
+        learned.last[magnitude] = best
+        return best
+
+
+class _LearnedCost:
+    """A codec's cost, each part of it times a factor that is learned."""
+
+    def __init__(self, cost: CodecCost) -> None:
+        self._cost = cost
+        self._encode_factor = SteadyAverage(1.0)
+        self._decode_factor = SteadyAverage(1.0)
+        self.payload_share = SteadyAverage(cost.payload_share)
+
+    def encode_seconds(self, size_bytes: int) -> float:
+        return self._encode_factor.value * self._expected(
+            size_bytes, self._cost.encode_seconds_per_byte
+        )
+
+    def decode_seconds(self, size_bytes: int) -> float:
+        return self._decode_factor.value * self._expected(
+            size_bytes, self._cost.decode_seconds_per_byte
+        )
+
+    def learn(self, size_bytes: int, measured: Measured) -> None:
+        self.payload_share.add(max(1, measured.payload_bytes) / size_bytes)
+        for factor, seconds, per_byte in (
+            (self._encode_factor, measured.encode_seconds, self._cost.encode_seconds_per_byte),
+            (self._decode_factor, measured.decode_seconds, self._cost.decode_seconds_per_byte),
+        ):
+            # A codec without a cost, ``none``, has none to learn: what its side copies is moving.
+            if expected := self._expected(size_bytes, per_byte):
+                factor.add(max(seconds, LEAST_SECONDS) / expected)
+
+    def _expected(self, size_bytes: int, seconds_per_byte: float) -> float:
+        return self._cost.fixed_seconds + size_bytes * seconds_per_byte
+
+
+@dataclass(slots=True)
+class _LearnedLink:
+    bytes_per_second: SteadyAverage
+    choices: int = 0
+    measured_at: dict[CodecName, int] = field(default_factory=dict)
+    """When each codec was last measured, in choices."""
+    last: dict[int, CodecName] = field(default_factory=dict)
+    """The last choice, by the magnitude of the size: its number of bits."""
+
+    def learn(self, choice: Choice, measured: Measured) -> None:
+        self.measured_at[choice.codec] = self.choices
+        moving = measured.move_seconds - choice.link.latency_seconds
+        # What latency took most of says nothing of the bandwidth.
+        if moving > choice.link.latency_seconds or not choice.link.latency_seconds:
+            payload_bytes = max(1, measured.payload_bytes)
+            self.bytes_per_second.add(payload_bytes / max(moving, LEAST_SECONDS))

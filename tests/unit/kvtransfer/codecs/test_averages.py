@@ -1,0 +1,51 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from twofold_kvtransfer.codecs.averages import SteadyAverage
+
+POSITIVE = st.floats(1e-12, 1e12)
+INSIDE = st.floats(1 / 1.4, 1.4)
+
+
+@given(POSITIVE, POSITIVE)
+def test_one_value_far_outside_changes_nothing(start: float, outlier: float) -> None:
+    average = SteadyAverage(start)
+    average.add(start * outlier)
+
+    assert abs(math.log(average.value / start)) <= math.log(1.5) / 4 + 1e-9
+
+
+@given(st.lists(st.sampled_from([1e-6, 1.0, 1.1, 0.9, 1e6]), max_size=60))
+def test_outliers_that_never_come_three_in_a_row_change_nothing(values: list[float]) -> None:
+    average, outside = SteadyAverage(1.0), 0
+    for value in values:
+        outside = outside + 1 if value in (1e-6, 1e6) else 0
+        if outside < 3:
+            average.add(value)
+        else:
+            outside = 2
+
+    assert 0.9 <= average.value <= 1.1
+
+
+@given(POSITIVE, st.floats(2.0, 1e6), st.booleans())
+def test_three_values_that_agree_are_followed(start: float, factor: float, down: bool) -> None:
+    average = SteadyAverage(start)
+    target = start / factor if down else start * factor
+
+    for _ in range(3):
+        average.add(target)
+
+    assert average.value == pytest.approx(target)
+
+
+@given(POSITIVE, st.lists(INSIDE, min_size=1, max_size=50))
+def test_the_average_stays_among_what_it_saw(start: float, factors: list[float]) -> None:
+    average = SteadyAverage(start)
+    for factor in factors:
+        average.add(start * factor)
+
+    assert min(1.0, *factors) - 1e-9 <= average.value / start <= max(1.0, *factors) + 1e-9

@@ -1,0 +1,282 @@
+import itertools
+import random
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from twofold_kvtransfer.codecs import (
+    DEFAULT_COSTS,
+    QUALITY,
+    Choice,
+    CodecCost,
+    CodecName,
+    Controller,
+    ControllerSettings,
+    Link,
+    Measured,
+    Quality,
+)
+
+GBIT = 1e9 / 8
+SIZE = 200_000_000
+FAST = Link("fast", 100 * GBIT, 5e-5)
+SLOW = Link("slow", 1 * GBIT, 5e-4)
+ROUGH = ControllerSettings(quality=Quality.ROUGH)
+
+SIZES = st.integers(1, 10**11)
+QUALITIES = st.sampled_from(Quality)
+LINKS = st.builds(Link, st.sampled_from("abc"), st.floats(1e4, 1e12), st.floats(0, 1))
+SECONDS = st.floats(0, 1e5)
+MEASUREMENTS = st.builds(
+    Measured,
+    payload_bytes=SIZES,
+    move_seconds=SECONDS,
+    encode_seconds=SECONDS,
+    decode_seconds=SECONDS,
+)
+
+
+def really(
+    choice: Choice, bytes_per_second: float, slower: float = 1.0, noise: float = 1.0
+) -> Measured:
+    """Return what a transfer takes in a world where coding is *slower* times what is assumed."""
+    cost = DEFAULT_COSTS[choice.codec]
+    payload_bytes = int(choice.size_bytes * cost.payload_share)
+
+    def coding(seconds_per_byte: float) -> float:
+        return noise * slower * (cost.fixed_seconds + choice.size_bytes * seconds_per_byte)
+
+    return Measured(
+        payload_bytes=payload_bytes,
+        move_seconds=choice.link.latency_seconds + noise * payload_bytes / bytes_per_second,
+        encode_seconds=coding(cost.encode_seconds_per_byte),
+        decode_seconds=coding(cost.decode_seconds_per_byte),
+    )
+
+
+def total(measured: Measured) -> float:
+    return measured.encode_seconds + measured.move_seconds + measured.decode_seconds
+
+
+def run(
+    controller: Controller,
+    link: Link,
+    count: int,
+    world: Callable[[Choice], Measured],
+) -> list[CodecName]:
+    chosen = []
+    for _ in range(count):
+        choice = controller.choose(SIZE, link)
+        controller.learn(choice, world(choice))
+        chosen.append(choice.codec)
+    return chosen
+
+
+def test_nothing_is_coded_on_a_fast_link() -> None:
+    controller = Controller(ROUGH)
+
+    assert set(run(controller, FAST, 300, lambda choice: really(choice, 100 * GBIT))) == {"none"}
+
+
+@pytest.mark.parametrize(
+    ("quality", "codec"),
+    [(Quality.ROUGH, "int4"), (Quality.FAIR, "fp8"), (Quality.CLOSE, "int8")],
+)
+def test_the_smallest_within_the_bound_goes_over_a_slow_link(
+    quality: Quality, codec: CodecName
+) -> None:
+    controller = Controller(ControllerSettings(quality=quality))
+
+    assert controller.choose(SIZE, SLOW).codec == codec
+
+
+def test_a_transfer_too_small_to_gain_is_not_coded() -> None:
+    assert Controller(ROUGH).choose(1000, SLOW).codec == "none"
+
+
+@given(QUALITIES, st.lists(st.tuples(SIZES, LINKS, MEASUREMENTS), max_size=80))
+def test_the_quality_bound_is_kept_whatever_is_measured(
+    quality: Quality, transfers: list[tuple[int, Link, Measured]]
+) -> None:
+    controller = Controller(ControllerSettings(quality=quality, try_every=3))
+    for size_bytes, link, measured in transfers:
+        choice = controller.choose(size_bytes, link)
+        controller.learn(choice, measured)
+
+        assert QUALITY[choice.codec] >= quality
+
+
+@given(QUALITIES, st.lists(st.tuples(SIZES, LINKS, MEASUREMENTS), max_size=80))
+def test_the_choice_is_never_predicted_slower_than_none(
+    quality: Quality, transfers: list[tuple[int, Link, Measured]]
+) -> None:
+    settings = ControllerSettings(quality=quality, try_every=1000)
+    controller = Controller(settings)
+    for size_bytes, link, measured in transfers:
+        choice = controller.choose(size_bytes, link)
+
+        assert choice.predicted_seconds <= controller.predict("none", size_bytes, link)
+        controller.learn(choice, measured)
+
+
+@given(st.floats(0.3, 200), st.floats(0.5, 4), st.integers(0, 2**32), QUALITIES)
+def test_over_time_it_is_not_slower_than_none(
+    gbit: float, slower: float, seed: int, quality: Quality
+) -> None:
+    controller = Controller(ControllerSettings(quality=quality))
+    link = Link("any", 10 * GBIT, 1e-4)
+    noise = random.Random(seed)
+    for _ in range(30):  # to learn in
+        choice = controller.choose(SIZE, link)
+        controller.learn(choice, really(choice, gbit * GBIT, slower))
+
+    taken = with_none = 0.0
+    for _ in range(192):
+        choice = controller.choose(SIZE, link)
+        factor = noise.uniform(0.9, 1.1)
+        measured = really(choice, gbit * GBIT, slower, factor)
+        controller.learn(choice, measured)
+        taken += total(measured)
+        with_none += total(really(replace(choice, codec="none"), gbit * GBIT, slower, factor))
+
+    assert taken <= 1.03 * with_none
+
+
+@pytest.mark.parametrize(("before", "after"), [(100.0, 1.0), (1.0, 100.0), (25.0, 0.5)])
+def test_a_new_bandwidth_is_followed_within_three_transfers(before: float, after: float) -> None:
+    controller = Controller(ROUGH)
+    link = Link("changing", before * GBIT, 1e-4)
+    run(controller, link, 20, lambda choice: really(choice, before * GBIT))
+
+    run(controller, link, 3, lambda choice: really(choice, after * GBIT))
+    choice = controller.choose(SIZE, link)
+
+    assert choice.codec == ("int4" if after < 10 else "none")
+    assert choice.predicted_seconds == pytest.approx(total(really(choice, after * GBIT)), rel=0.05)
+
+
+@given(
+    st.floats(0.5, 100),
+    st.floats(0.001, 1000),
+    st.sampled_from(["payload_bytes", "move_seconds", "encode_seconds", "decode_seconds"]),
+)
+def test_an_outlier_does_not_flip_the_choice(gbit: float, factor: float, what: str) -> None:
+    controller = Controller(ROUGH)
+    link = Link("steady", gbit * GBIT, 1e-4)
+    before = run(controller, link, 20, lambda choice: really(choice, gbit * GBIT))[-1]
+
+    choice = controller.choose(SIZE, link)
+    usual = really(choice, gbit * GBIT)
+    if not 1 / 1.6 < factor < 1.6:  # else it is none
+        odd = replace(usual, **{what: type(getattr(usual, what))(getattr(usual, what) * factor)})
+        controller.learn(choice, odd)
+
+    assert controller.choose(SIZE, link).codec == before
+
+
+def test_it_does_not_flap_where_two_are_alike() -> None:
+    costs: dict[CodecName, CodecCost] = {
+        "none": CodecCost(0.0, 0.0, 0.0, 1.0),
+        "int8": CodecCost(0.25e-9, 0.25e-9, 0.0, 0.5),
+    }
+    link = Link("even", 1e9, 0.0)  # where both take the same
+    controller = Controller(replace(ROUGH, try_every=1000), costs)
+    noise = random.Random(11)
+    chosen = []
+    for _ in range(400):
+        choice = controller.choose(SIZE, link)
+        chosen.append(choice.codec)
+        cost = costs[choice.codec]
+        moving = SIZE * cost.payload_share / (1e9 * noise.uniform(0.97, 1.03))
+        coding = SIZE * cost.encode_seconds_per_byte
+        controller.learn(
+            choice,
+            Measured(
+                payload_bytes=int(SIZE * cost.payload_share),
+                move_seconds=moving,
+                encode_seconds=coding,
+                decode_seconds=coding,
+            ),
+        )
+
+    changes = sum(one != other for one, other in itertools.pairwise(chosen))
+    assert changes <= 2
+
+
+def test_a_codec_is_left_for_none_without_waiting_for_a_gain() -> None:
+    costs: dict[CodecName, CodecCost] = {
+        "none": CodecCost(0.0, 0.0, 0.0, 1.0),
+        "int8": CodecCost(0.25e-9, 0.25e-9, 0.0, 0.5),
+    }
+    link = Link("quickening", 0.8e9)
+    controller = Controller(replace(ROUGH, try_every=1000), costs)
+
+    for _ in range(30):
+        choice = controller.choose(SIZE, link)
+        assert choice.predicted_seconds <= controller.predict("none", SIZE, link)
+        half = SIZE // 2 if choice.codec == "int8" else SIZE
+        coding = 0.25e-9 * SIZE
+        moving = half / 1.02e9  # where int8 is 1 % slower
+        controller.learn(
+            choice,
+            Measured(
+                payload_bytes=half,
+                move_seconds=moving,
+                encode_seconds=coding,
+                decode_seconds=coding,
+            ),
+        )
+
+    assert controller.choose(SIZE, link).codec == "none"
+
+
+def test_a_codec_that_turns_out_slow_is_left() -> None:
+    controller = Controller(ROUGH)
+
+    chosen = run(controller, SLOW, 100, lambda choice: really(choice, 1 * GBIT, slower=40))
+
+    assert set(chosen[-20:]) == {"none"}
+
+
+def test_a_codec_that_was_slow_once_is_tried_again_but_rarely() -> None:
+    controller = Controller(ControllerSettings(quality=Quality.FAIR))
+
+    def world(choice: Choice) -> Measured:
+        return really(choice, 1 * GBIT, slower=1.5 if choice.codec == "fp8" else 1.0)
+
+    chosen = run(controller, SLOW, 640, world)
+
+    assert set(chosen[:3]) == {"fp8"}
+    assert 1 <= chosen[3:].count("fp8") <= 640 / 128
+    assert chosen[3:].count("int8") > 600
+
+
+def test_links_are_told_apart() -> None:
+    controller = Controller(ROUGH)
+    run(controller, FAST, 10, lambda choice: really(choice, 0.5 * GBIT))
+
+    assert controller.choose(SIZE, FAST).codec == "int4"
+    assert controller.choose(SIZE, replace(FAST, name="other")).codec == "none"
+
+
+def test_the_links_that_are_remembered_are_bounded() -> None:
+    controller = Controller(replace(ROUGH, link_count=2))
+    run(controller, FAST, 10, lambda choice: really(choice, 0.5 * GBIT))
+    for name in ("one", "other"):
+        controller.choose(SIZE, replace(FAST, name=name))
+
+    assert controller.choose(SIZE, FAST).codec == "none"
+
+
+def test_a_transfer_ruled_by_latency_says_nothing_of_the_bandwidth() -> None:
+    controller = Controller(ROUGH)
+    link = Link("far", 10 * GBIT, 0.1)
+    for _ in range(10):
+        choice = controller.choose(1000, link)
+        controller.learn(choice, Measured(payload_bytes=1000, move_seconds=0.13))
+
+    expected = 0.1 + SIZE / (10 * GBIT)
+    assert controller.predict("none", SIZE, link) == pytest.approx(expected)
