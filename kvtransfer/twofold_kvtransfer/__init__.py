@@ -1,5 +1,10 @@
-"""Moving cache blocks between workers; today through vLLM's NixlConnector."""
+"""Moving cache blocks between workers: vLLM's NixlConnector, or our own."""
 
-from twofold_kvtransfer.connector import TransferSettings, connector_config
+from twofold_kvtransfer.settings import (
+    ConnectorSettings,
+    TransferSettings,
+    connector_config,
+    service_address,
+)
 
-__all__ = ["TransferSettings", "connector_config"]
+__all__ = ["ConnectorSettings", "TransferSettings", "connector_config", "service_address"]

@@ -1,0 +1,107 @@
+"""Which requests have their blocks elsewhere, and whose blocks are kept for others."""
+
+import logging
+from typing import Any, Protocol
+
+from twofold_kvtransfer.connector.orders import Fetch, Orders
+from twofold_kvtransfer.settings import ConnectorSettings
+from twofold_kvtransfer.sources import InvalidSourceError, Source, from_params, to_params
+
+_log = logging.getLogger(__name__)
+
+
+class Request(Protocol):
+    """What is read of vLLM's request."""
+
+    request_id: str
+    kv_transfer_params: dict[str, Any] | None
+    num_prompt_tokens: int
+    num_computed_tokens: int
+
+
+class Blocks(Protocol):
+    """What is read of the blocks that vLLM has given a request."""
+
+    def get_unhashed_block_ids(self) -> list[int]:
+        """Return those that hold nothing yet, in the order of the prompt."""
+
+
+class SchedulerSide:
+    """Turns what happens to requests into orders for the ranks.
+
+    ``_sources`` holds the requests that have not been given their blocks yet; a request leaves it
+    once, when blocks are allocated for it or when it ends.
+    """
+
+    def __init__(self, engine_id: str, settings: ConnectorSettings, tensor_parallel: int) -> None:
+        self._engine_id = engine_id
+        self._settings = settings
+        self._tensor_parallel = tensor_parallel
+        self._sources: dict[str, Source | None] = {}
+        self._orders = Orders()
+
+    def note_arrival(self, request: Request) -> None:
+        """Read where the blocks of *request* are, and keep them there while it waits."""
+        params = request.kv_transfer_params
+        if not params or not params.get("do_remote_prefill"):
+            return
+        try:
+            source = from_params(params)
+        except InvalidSourceError as error:
+            _log.error("request %s: %s", request.request_id, error)
+            self._sources[request.request_id] = None
+            return
+        self._sources[request.request_id] = source
+        self._orders.awaited.append(source)
+
+    def count_remote_tokens(self, request: Request, computed: int) -> int:
+        """Return how many tokens of the prompt, after the *computed* ones, can be fetched."""
+        if request.request_id not in self._sources:
+            return 0
+        return max(0, request.num_prompt_tokens - computed)
+
+    def note_blocks(self, request: Request, blocks: Blocks, remote_tokens: int) -> None:
+        """Order what *request*, which has its blocks now, needs or will be asked for."""
+        name = request.request_id
+        if (request.kv_transfer_params or {}).get("do_remote_decode"):
+            self._orders.promised.append(name)
+        if name not in self._sources:
+            return
+        source = self._sources.pop(name)
+        if remote_tokens > 0:
+            local = tuple(blocks.get_unhashed_block_ids())
+            self._orders.fetches.append(Fetch(name, source, local))
+        elif source is not None:
+            self._orders.abandoned.append(source)
+
+    def note_end(
+        self, request: Request, block_ids: list[int], *, complete: bool
+    ) -> tuple[bool, dict[str, Any] | None]:
+        """Return whether the blocks of *request* are kept, and what to tell who fetches them.
+
+        *complete*: it has generated what it was to; it was not aborted, and did not fail.
+        """
+        name = request.request_id
+        source = self._sources.pop(name, None)
+        if source is not None:
+            self._orders.abandoned.append(source)
+        if not (request.kv_transfer_params or {}).get("do_remote_decode"):
+            return False, None
+        if not complete or not block_ids:
+            self._orders.withdrawn.append(name)
+            return False, None
+        self._orders.granted.append(name)
+        kept = Source(
+            engine_id=self._engine_id,
+            request_id=name,
+            host=self._settings.host,
+            port=self._settings.port,
+            tensor_parallel=self._tensor_parallel,
+            blocks=tuple(block_ids),
+        )
+        return True, to_params(kept, request.num_computed_tokens)
+
+    def take_orders(self) -> Orders:
+        """Return what has been ordered since the last call."""
+        orders, self._orders = self._orders, Orders()
+        return orders

@@ -1,0 +1,125 @@
+"""What our connector counts, in vLLM's own metrics."""
+
+from collections import Counter as Tally
+from collections.abc import Sequence
+from typing import Any
+
+from vllm.config import VllmConfig
+from vllm.distributed.kv_transfer.kv_connector.v1.metrics import (
+    KVConnectorPromMetrics,
+    KVConnectorStats,
+    PromMetric,
+    PromMetricT,
+)
+from vllm.v1.metrics.utils import create_metric_per_engine
+
+from twofold_kvtransfer import metric_names
+from twofold_kvtransfer.leases import Cause, Ended
+from twofold_kvtransfer.metric_names import MetricName
+from twofold_kvtransfer.receiving import Failure, Reception
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_BYTES = tuple(2.0**power for power in range(12, 37, 2))
+"""4 KiB to 64 GiB."""
+
+
+class TransferStats(KVConnectorStats):  # type: ignore[misc]  # vLLM is untyped here
+    """One interval's receptions and leases; ``data`` is what vLLM sends between its processes."""
+
+    def __init__(self, data: dict[str, list[Any]] | None = None) -> None:
+        super().__init__(data=data or _nothing())
+
+    def reset(self) -> None:
+        self.data = _nothing()
+
+    def record(self, reception: Reception) -> None:
+        if reception.failure is None:
+            self.data["seconds"].append(reception.seconds)
+            self.data["bytes"].append(reception.size_bytes)
+        else:
+            self.data["failures"].append(reception.failure.value)
+
+    def record_lease(self, ended: Ended) -> None:
+        self.data["leases"].append(ended.cause.value)
+
+    def take(self) -> "TransferStats | None":
+        """Return what was recorded and begin anew; None: nothing was."""
+        if self.is_empty():
+            return None
+        taken = TransferStats(self.data)
+        self.reset()
+        return taken
+
+    def is_empty(self) -> bool:
+        return not any(self.data.values())
+
+    def aggregate(self, other: KVConnectorStats) -> KVConnectorStats:
+        for name, values in other.data.items():
+            self.data[name] += values
+        return self
+
+    def reduce(self) -> dict[str, int | float]:
+        """Summarise for vLLM's log line."""
+        seconds, mebibytes = sum(self.data["seconds"]), sum(self.data["bytes"]) / 2**20
+        return {
+            "KV transfers": len(self.data["seconds"]),
+            "MiB": round(mebibytes, 1),
+            "MiB/s": round(mebibytes / seconds, 1) if seconds else 0.0,
+            "Failed": len(self.data["failures"]),
+        }
+
+
+class TransferMetrics(KVConnectorPromMetrics):  # type: ignore[misc]  # vLLM is untyped here
+    """The same as Prometheus shows it."""
+
+    def __init__(
+        self,
+        vllm_config: VllmConfig,
+        metric_types: dict[type[PromMetric], type[PromMetricT]],
+        labelnames: list[str],
+        per_engine_labelvalues: dict[int, list[object]],
+    ) -> None:
+        super().__init__(vllm_config, metric_types, labelnames, per_engine_labelvalues)
+        self._seconds = create_metric_per_engine(
+            self._histogram(metric_names.SECONDS, _SECONDS), per_engine_labelvalues
+        )
+        self._bytes = create_metric_per_engine(
+            self._histogram(metric_names.BYTES, _BYTES), per_engine_labelvalues
+        )
+        self._failures = self._counter(metric_names.FAILURES)
+        self._leases = self._counter(metric_names.LEASES)
+        for engine in per_engine_labelvalues.values():  # so that a rate is seen from the first one
+            for failure in Failure:
+                self._failures.labels(*engine, failure.value)
+            for cause in Cause:
+                self._leases.labels(*engine, cause.value)
+
+    def observe(self, transfer_stats_data: dict[str, Any], engine_idx: int = 0) -> None:
+        engine = self.per_engine_labelvalues[engine_idx]
+        for seconds in transfer_stats_data["seconds"]:
+            self._seconds[engine_idx].observe(seconds)
+        for size_bytes in transfer_stats_data["bytes"]:
+            self._bytes[engine_idx].observe(size_bytes)
+        for failure, count in Tally(transfer_stats_data["failures"]).items():
+            self._failures.labels(*engine, failure).inc(count)
+        for cause, count in Tally(transfer_stats_data["leases"]).items():
+            self._leases.labels(*engine, cause).inc(count)
+
+    def _histogram(self, metric: MetricName, buckets: Sequence[float]) -> Any:
+        return self._histogram_cls(
+            name=metric.name,
+            documentation=metric.meaning,
+            buckets=buckets,
+            labelnames=self._labelnames,
+        )
+
+    def _counter(self, metric: MetricName) -> Any:
+        return self._counter_cls(
+            name=metric.name,
+            documentation=metric.meaning,
+            labelnames=[*self._labelnames, metric.label],
+        )
+
+
+def _nothing() -> dict[str, list[Any]]:
+    return {"seconds": [], "bytes": [], "failures": [], "leases": []}

@@ -1,0 +1,139 @@
+"""One rank's side of the connector: carries out orders, and reports what came of them."""
+
+import logging
+import time
+from collections.abc import Mapping
+
+import torch
+from vllm import __version__ as vllm_version
+from vllm.config import VllmConfig
+from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorTransferResults
+from vllm.distributed.parallel_state import get_tensor_model_parallel_rank
+from vllm.v1.kv_cache_interface import KVCacheConfig
+
+from twofold_kvtransfer.blocks import BlockMap
+from twofold_kvtransfer.compatibility import compatibility
+from twofold_kvtransfer.connector.cache_layout import map_blocks
+from twofold_kvtransfer.connector.orders import Orders
+from twofold_kvtransfer.connector.statistics import TransferStats
+from twofold_kvtransfer.leases import LeaseTable
+from twofold_kvtransfer.node import Node, Rank
+from twofold_kvtransfer.receiving import Failure, Receiver, Reception
+from twofold_kvtransfer.settings import ConnectorSettings
+from twofold_kvtransfer.transports import Transport
+
+_log = logging.getLogger(__name__)
+
+
+class WorkerSide:
+    """``_fetching`` holds the local blocks of each request that waits for them; a request leaves it
+    when it is reported, fetched or not, and until then vLLM keeps its blocks."""
+
+    def __init__(
+        self, config: VllmConfig, cache: KVCacheConfig, settings: ConnectorSettings
+    ) -> None:
+        self._config = config
+        self._block_count = cache.num_blocks
+        self._settings = settings
+        self._node: Node | None = None
+        self._fetching: dict[str, tuple[int, ...]] = {}
+        self._sourceless: list[Reception] = []
+        self._failed_blocks: set[int] = set()
+        self._stats = TransferStats()
+
+    def register(self, caches: Mapping[str, torch.Tensor]) -> None:
+        """Make the blocks of *caches* known to peers.
+
+        Raises:
+            UnsupportedCacheError: they are not laid out as this connector needs them.
+            NodeError: the side channel cannot listen.
+        """
+        blocks = map_blocks(caches, self._block_count)
+        parallel = self._config.parallel_config
+        rank = Rank(
+            engine_id=self._config.kv_transfer_config.engine_id,
+            compatibility=compatibility(self._config, vllm_version),
+            tensor_parallel=parallel.tensor_parallel_size,
+            rank=get_tensor_model_parallel_rank(),
+        )
+        self._node = Node(rank, blocks, _transport(blocks, self._settings), self._settings)
+        self._node.start()
+        _log.info("%d blocks of %d bytes to lend", blocks.block_count, blocks.bytes_per_block)
+
+    def carry_out(self, orders: Orders) -> None:
+        """Start what *orders* say."""
+        if orders.is_empty:
+            return
+        assert self._node is not None
+        for fetch in orders.fetches:
+            self._fetching[fetch.request_id] = fetch.local
+            if fetch.source is None:
+                self._sourceless.append(Reception(fetch.request_id, Failure.SOURCE))
+
+        def work(leases: LeaseTable, receiver: Receiver) -> None:
+            keep(orders, leases)
+            receive(orders, receiver)
+
+        self._node.order(work)
+
+    def take_results(self) -> KVConnectorTransferResults:
+        """Return the requests whose blocks were fetched, and those whose blocks are free."""
+        assert self._node is not None
+        ended = self._node.take_ended()
+        received = self._sourceless + self._node.take_received()
+        self._sourceless = []
+        for lease in ended:
+            self._stats.record_lease(lease)
+        for reception in received:
+            self._stats.record(reception)
+            local = self._fetching.pop(reception.request_id)
+            if reception.failure is not None:
+                self._failed_blocks.update(local)
+        return KVConnectorTransferResults(
+            finished_sending={lease.request_id for lease in ended},
+            finished_recving={reception.request_id for reception in received},
+        )
+
+    def take_failed_blocks(self) -> set[int]:
+        """Return the blocks that were to be fetched and hold nothing of use."""
+        failed, self._failed_blocks = self._failed_blocks, set()
+        return failed
+
+    def take_stats(self) -> TransferStats | None:
+        return self._stats.take()
+
+    def close(self) -> None:
+        if self._node is not None:
+            self._node.close()
+
+
+def keep(orders: Orders, leases: LeaseTable) -> None:
+    """Change *leases* as *orders* say."""
+    for request_id in orders.promised:
+        leases.promise(request_id)
+    for request_id in orders.withdrawn:
+        leases.withdraw(request_id)
+    for request_id in orders.granted:
+        leases.grant(request_id, time.monotonic())
+
+
+def receive(orders: Orders, receiver: Receiver) -> None:
+    """Have *receiver* keep, fetch and give back what *orders* name."""
+    for source in orders.awaited:
+        receiver.await_turn(source)
+    for fetch in orders.fetches:
+        if fetch.source is not None:
+            receiver.fetch(fetch.request_id, fetch.source, fetch.local)
+    for source in orders.abandoned:
+        receiver.abandon(source)
+
+
+def _transport(blocks: BlockMap, settings: ConnectorSettings) -> Transport:
+    """Make the transport of *settings*; each imports what it needs only when it is chosen."""
+    if settings.transport == "tcp":
+        from twofold_kvtransfer.transports.tcp import TcpSettings, TcpTransport
+
+        return TcpTransport(blocks, TcpSettings(host=settings.host))
+    from twofold_kvtransfer.transports.nixl import NixlSettings, NixlTransport
+
+    return NixlTransport(blocks, NixlSettings())

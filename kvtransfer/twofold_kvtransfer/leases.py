@@ -1,0 +1,237 @@
+"""Leases: how long a prefill worker keeps blocks for somebody who fetches them.
+
+A lease belongs to one request whose blocks are held. It is *promised* as soon as the request is
+computed, because its reader may ask before this process knows that the request has finished, and
+*granted* for a time when it has. A reader renews it by claiming it, and it ends once, for one of
+the causes below. Several engines may read under one lease, since a request whose decode worker
+fails is sent to another: what one of them gives back, another may still hold.
+
+Time is an argument, in seconds of any clock that does not go back.
+"""
+
+import enum
+import itertools
+from collections import Counter
+from dataclasses import dataclass, field
+
+from twofold_cluster.errors import TwofoldError
+
+MAX_LEASE_COUNT = 100_000
+"""More requests than any engine has blocks for; a table beyond it is a bug, not load."""
+
+
+class UnknownLeaseError(TwofoldError):
+    """A lease that was never granted, or has ended."""
+
+
+class Cause(enum.StrEnum):
+    """Why a lease has ended."""
+
+    READ = "read"
+    """All ranks of a reader have given it back."""
+    EXPIRED = "expired"
+    """Nobody claimed it in time."""
+    FENCED = "fenced"
+    """Its reader came back as a later incarnation, which knows nothing of it."""
+    RELEASED = "released"
+    """Somebody ended it by hand."""
+
+
+Engine = tuple[str, str]
+"""A reading worker and its incarnation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """One rank of an engine that fetches blocks."""
+
+    worker: str
+    incarnation: str
+    rank: int = 0
+    count: int = 1
+    """Ranks of that engine that read from this process."""
+
+    @property
+    def engine(self) -> Engine:
+        return self.worker, self.incarnation
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    request_id: str
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseCounts:
+    """What a table has seen: ``held`` and ``promised`` are now, ``ended`` since its beginning."""
+
+    promised: int
+    held: int
+    ended: dict[Cause, int]
+
+
+class LeaseState(enum.Enum):
+    PROMISED = "promised"
+    HELD = "held"
+    ENDING = "ending"
+    """It is over as soon as nobody holds it."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseSnapshot:
+    request_id: str
+    state: LeaseState
+    left_seconds: float | None
+    """Until it ends if nobody renews it; None while it is only promised."""
+    age_seconds: float | None
+    """Since it was granted; None while it is only promised."""
+    readers: tuple[Reader, ...]
+    """Who holds it now."""
+
+
+@dataclass(slots=True)
+class _Lease:
+    granted: bool = False
+    granted_at: float = 0.0
+    expires: float = 0.0
+    """When nobody can hold it any more; counts once it is granted."""
+    held: dict[tuple[Engine, int], float] = field(default_factory=dict)
+    """Until when each rank of a reader was told that it holds it."""
+    returned: dict[Engine, set[int]] = field(default_factory=dict)
+    """The ranks that need it no more."""
+    ending: Cause | None = None
+    """Why it is over as soon as nobody holds it."""
+
+    def over(self, now: float) -> Cause | None:
+        """Say why nobody may claim it any more; None: somebody may."""
+        if self.ending is not None and all(until <= now for until in self.held.values()):
+            return self.ending
+        return Cause.EXPIRED if self.granted and now >= self.expires else None
+
+    def snapshot(self, request_id: str, now: float) -> LeaseSnapshot:
+        held = {who: until for who, until in self.held.items() if until > now}
+        readers = tuple(Reader(*engine, rank) for engine, rank in held)
+        if not self.granted:
+            return LeaseSnapshot(request_id, LeaseState.PROMISED, None, None, readers)
+        ending = self.ending is not None
+        ends = max(held.values(), default=now) if ending else self.expires
+        return LeaseSnapshot(
+            request_id,
+            LeaseState.ENDING if ending else LeaseState.HELD,
+            max(0.0, ends - now),
+            now - self.granted_at,
+            readers,
+        )
+
+
+class LeaseTable:
+    """All leases of one engine process.
+
+    A request is promised, held or unknown. What :meth:`collect` names has been forgotten, and is
+    named once: at the latest its time after the last claim, and not before the time that any reader
+    was told, unless that reader has given it back or was fenced.
+    """
+
+    def __init__(self, lease_seconds: float) -> None:
+        self._lease_seconds = lease_seconds
+        self._leases: dict[str, _Lease] = {}
+        self._ended: Counter[Cause] = Counter()
+
+    def promise(self, request_id: str) -> None:
+        """Expect that the blocks of *request_id* will be held. Again is the same as once."""
+        self._leases.setdefault(request_id, _Lease())
+        assert len(self._leases) <= MAX_LEASE_COUNT, "leases are promised and never withdrawn"
+
+    def withdraw(self, request_id: str) -> None:
+        """Take a promise back: the request ended without blocks to fetch.
+
+        Nobody was told of such a request, so nobody has claimed it.
+        """
+        lease = self._leases.get(request_id)
+        if lease is not None and not lease.granted:
+            del self._leases[request_id]
+
+    def grant(self, request_id: str, now: float) -> None:
+        """Hold the blocks of *request_id* from *now* on, promised before or not."""
+        self.promise(request_id)
+        lease = self._leases[request_id]
+        if not lease.granted:
+            lease.granted_at = now
+        lease.granted = True
+        lease.expires = max(lease.expires, now + self._lease_seconds)
+
+    def claim(self, request_id: str, reader: Reader, now: float) -> float:
+        """Renew the lease for *reader*, and return the seconds that it holds from *now* on.
+
+        Raises:
+            UnknownLeaseError: it has ended, was released, or this reader has given it back.
+        """
+        lease = self._leases.get(request_id)
+        if (
+            lease is None
+            or lease.over(now) is not None
+            or lease.ending is Cause.RELEASED
+            or reader.rank in lease.returned.get(reader.engine, ())
+        ):
+            raise UnknownLeaseError(f"no lease for request {request_id}")
+        until = now + self._lease_seconds
+        lease.held[reader.engine, reader.rank] = until
+        lease.expires = max(lease.expires, until)
+        return self._lease_seconds
+
+    def give_back(self, request_id: str, reader: Reader) -> None:
+        """Note that *reader* needs the blocks no more. Unknown leases and repetitions are fine:
+        an answer may have been lost."""
+        lease = self._leases.get(request_id)
+        if lease is None:
+            return
+        lease.held.pop((reader.engine, reader.rank), None)
+        returned = lease.returned.setdefault(reader.engine, set())
+        returned.add(reader.rank)
+        if len(returned) >= reader.count and lease.ending is not Cause.RELEASED:
+            lease.ending = Cause.READ
+
+    def release(self, request_id: str) -> None:
+        """Renew the lease no more: it ends when nobody was told that it holds it any longer.
+
+        Raises:
+            UnknownLeaseError: there is none, or it is only promised.
+        """
+        lease = self._leases.get(request_id)
+        if lease is None or not lease.granted:
+            raise UnknownLeaseError(f"no lease for request {request_id}")
+        lease.ending = Cause.RELEASED
+
+    def fence(self, worker: str, incarnation: str) -> None:
+        """End what earlier incarnations of *worker* hold."""
+        for lease in self._leases.values():
+            old = {
+                engine
+                for engine in (*lease.returned, *(engine for engine, _ in lease.held))
+                if engine[0] == worker and engine[1] < incarnation
+            }
+            if old:
+                lease.held = {who: at for who, at in lease.held.items() if who[0] not in old}
+                lease.ending = lease.ending or Cause.FENCED
+
+    def collect(self, now: float) -> list[Ended]:
+        """Return the held leases that have ended by *now*, and forget them."""
+        ended = [
+            Ended(request_id, cause)
+            for request_id, lease in self._leases.items()
+            if lease.granted and (cause := lease.over(now)) is not None
+        ]
+        for end in ended:
+            del self._leases[end.request_id]
+            self._ended[end.cause] += 1
+        return ended
+
+    def counts(self) -> LeaseCounts:
+        held = sum(lease.granted for lease in self._leases.values())
+        return LeaseCounts(len(self._leases) - held, held, dict(self._ended))
+
+    def snapshot(self, now: float, limit: int) -> tuple[LeaseSnapshot, ...]:
+        """Return the leases as they are at *now*, the oldest *limit*."""
+        oldest = itertools.islice(self._leases.items(), limit)
+        return tuple(lease.snapshot(request_id, now) for request_id, lease in oldest)

@@ -1,0 +1,33 @@
+"""Our connector's metrics, as engines show them, for all who name them."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class MetricName:
+    """``label`` comes after those that vLLM gives all its metrics: ``engine``, ``model_name``."""
+
+    name: str
+    kind: Literal["counter", "histogram"]
+    meaning: str
+    label: str | None = None
+
+
+SECONDS = MetricName(
+    "twofold_kv_transfer_seconds", "histogram", "How long the blocks of a request moved."
+)
+BYTES = MetricName("twofold_kv_transfer_bytes", "histogram", "Bytes of the blocks of a request.")
+FAILURES = MetricName(
+    "twofold_kv_transfer_failures_total",
+    "counter",
+    "Requests whose blocks could not be fetched, by reason.",
+    "reason",
+)
+LEASES = MetricName(
+    "twofold_kv_leases_ended_total",
+    "counter",
+    "Leases on blocks of this worker that have ended, by cause.",
+    "cause",
+)
+ALL = (SECONDS, BYTES, FAILURES, LEASES)

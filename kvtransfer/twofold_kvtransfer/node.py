@@ -1,0 +1,269 @@
+"""One rank of an engine as its peers see it: a thread that lends blocks and fetches others'."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from typing import TypeVar
+
+import grpc
+
+from twofold_cluster.errors import TwofoldError
+from twofold_kvtransfer.blocks import BlockMap
+from twofold_kvtransfer.inspecting import Identity, Inspection
+from twofold_kvtransfer.keeping import Keeper
+from twofold_kvtransfer.leases import Ended, LeaseTable, Reader
+from twofold_kvtransfer.links import Links
+from twofold_kvtransfer.receiving import Receiver, Reception
+from twofold_kvtransfer.service import bind, serving
+from twofold_kvtransfer.settings import ConnectorSettings
+from twofold_kvtransfer.side_channel import Desk, Hello, Host, Welcome
+from twofold_kvtransfer.sources import split_engine_id
+from twofold_kvtransfer.transports import Transport
+
+START_TIMEOUT_SECONDS = 30.0
+STOP_TIMEOUT_SECONDS = 10.0
+
+RENEWALS_PER_LEASE = 6
+"""As many claims may be lost, but one, before a lease ends."""
+
+EXPIRY_SECONDS = 0.25
+"""How often leases are looked through for those that nobody claimed."""
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+
+class NodeError(TwofoldError):
+    """The thread could not start, or has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rank:
+    """Which rank of which engine."""
+
+    engine_id: str
+    compatibility: str
+    tensor_parallel: int = 1
+    rank: int = 0
+
+
+class Node:
+    """Owns the thread, its event loop, and in it the leases, the links and the side channel.
+
+    Its methods are for one other thread, the engine's. Orders are carried out in the order in which
+    they are given, without waiting for them; what came of them is collected. An exception that
+    nobody expected, in an order or in a task, ends the thread, and the engine is told by
+    :class:`NodeError` as soon as it asks.
+    """
+
+    def __init__(
+        self, rank: Rank, blocks: BlockMap, transport: Transport, settings: ConnectorSettings
+    ) -> None:
+        """The node closes *transport* when it ends."""
+        self._rank = rank
+        self._blocks = blocks
+        self._transport = transport
+        self._settings = settings
+        self._received: deque[Reception] = deque()
+        self._ended: deque[Ended] = deque()
+        self._leases = LeaseTable(settings.lease_seconds)
+        self._thread = threading.Thread(target=self._run, name="kv-transfer", daemon=True)
+        self._started: Future[_Running] = Future()
+        self._serving = False
+
+    def start(self) -> None:
+        """Listen, and be ready for orders.
+
+        Raises:
+            NodeError: the side channel's port is taken.
+        """
+        self._thread.start()
+        try:
+            self._started.result(timeout=START_TIMEOUT_SECONDS)
+        except Exception as error:
+            self.close()
+            address = f"{self._settings.host}:{self._port}"
+            raise NodeError(f"no side channel on {address}: {error}") from error
+
+    def order(self, work: Callable[[LeaseTable, Receiver], None]) -> None:
+        """Have *work* done in the thread, which owns both of its arguments.
+
+        Raises:
+            NodeError: the thread has ended.
+        """
+        self._check()
+        self._call(lambda running: self._do(work, running))
+
+    def take_received(self) -> list[Reception]:
+        """Return what has been fetched, or could not be, since the last call.
+
+        Raises:
+            NodeError: the thread has ended, and what it was fetching with it.
+        """
+        self._check()
+        return _drain(self._received)
+
+    def take_ended(self) -> list[Ended]:
+        """Return the leases that have ended since the last call; their blocks are free."""
+        return _drain(self._ended)
+
+    def close(self) -> None:
+        """End the thread, and what moves with it."""
+        self._call(lambda running: running.stop(None))
+        if self._thread.ident is not None:
+            self._thread.join(STOP_TIMEOUT_SECONDS)
+        if self._thread.is_alive():
+            _log.error("the KV transfer thread does not end")
+        else:
+            self._transport.close()
+
+    def _check(self) -> None:
+        if not self._serving:
+            raise NodeError("the KV transfer thread has ended")
+
+    def _call(self, action: "Callable[[_Running], None]") -> None:
+        """Do *action* in the thread, if that is still there."""
+        if not self._started.done() or self._started.exception() is not None:
+            return
+        running = self._started.result()
+        with suppress(RuntimeError):  # the loop has just been closed
+            running.loop.call_soon_threadsafe(action, running)
+
+    @property
+    def _port(self) -> int:
+        return self._settings.port + self._rank.rank
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except Exception as error:  # noqa: BLE001  the edge of the thread
+            if not self._started.done():
+                self._started.set_exception(error)
+            else:
+                _log.exception("the KV transfer thread ended")
+
+    async def _serve(self) -> None:
+        async with Desk(self._host(), self._leases, returned=self._collect) as desk:
+            server = await asyncio.start_server(desk.serve, self._settings.host, self._port)
+            try:
+                async with server:
+                    service = self._bind()
+                    async with asyncio.TaskGroup() as tasks:
+                        await self._move(tasks, desk, service)
+            finally:
+                self._serving = False
+
+    async def _move(
+        self, tasks: asyncio.TaskGroup, desk: Desk, service: "grpc.aio.Server | None"
+    ) -> None:
+        """Keep leases and fetch blocks until the node is closed."""
+        links = Links(self._transport, self._hello(), tasks)
+        interval = self._settings.lease_seconds / RENEWALS_PER_LEASE
+        keeper = Keeper(links, tasks, interval=interval)
+        receiver = Receiver(
+            links,
+            keeper,
+            tasks,
+            limit_seconds=self._settings.read_limit_seconds,
+            received=self._received.append,
+        )
+        running = _Running(receiver)
+        async with AsyncExitStack() as inspected:
+            if service is not None:
+                inspection = self._inspection(links, keeper, desk)
+                await inspected.enter_async_context(serving(service, inspection))
+            endless = [tasks.create_task(keeper.run()), tasks.create_task(self._expire())]
+            self._serving = True
+            self._started.set_result(running)
+            await running.until_stopped
+            self._serving = False
+        for task in endless:
+            task.cancel()
+        links.close()
+
+    def _bind(self) -> "grpc.aio.Server | None":
+        if self._settings.service_port is None:
+            return None
+        return bind(self._settings.host, self._settings.service_port + self._rank.rank)
+
+    def _do(self, work: Callable[[LeaseTable, Receiver], None], running: "_Running") -> None:
+        if not self._serving:
+            return
+        try:
+            work(self._leases, running.receiver)
+            self._collect()
+        except Exception as error:  # noqa: BLE001  the loop would only log it
+            self._serving = False
+            running.stop(error)
+
+    async def _expire(self) -> None:
+        while True:
+            await asyncio.sleep(EXPIRY_SECONDS)
+            self._collect()
+            if (reason := self._transport.ended_for) is not None:
+                raise NodeError(f"the transport has ended: {reason}")
+
+    def _collect(self) -> None:
+        self._ended.extend(self._leases.collect(time.monotonic()))
+
+    def _inspection(self, links: Links, keeper: Keeper, desk: Desk) -> Inspection:
+        worker, incarnation = split_engine_id(self._rank.engine_id)
+        identity = Identity(worker, incarnation, self._rank.rank, self._transport.name)
+        return Inspection(identity, links, keeper, desk, self._leases, released=self._collect)
+
+    def _host(self) -> Host:
+        worker, incarnation = split_engine_id(self._rank.engine_id)
+        welcome = Welcome(
+            worker=worker,
+            incarnation=incarnation,
+            blocks=self._blocks,
+            description=self._transport.describe(),
+        )
+        return Host(
+            welcome,
+            self._rank.compatibility,
+            self._transport.name,
+            self._rank.tensor_parallel,
+            self._rank.rank,
+        )
+
+    def _hello(self) -> Hello:
+        worker, incarnation = split_engine_id(self._rank.engine_id)
+        return Hello(
+            compatibility=self._rank.compatibility,
+            transport=self._transport.name,
+            tensor_parallel=self._rank.tensor_parallel,
+            reader=Reader(worker, incarnation, self._rank.rank),
+        )
+
+
+class _Running:
+    """What the thread has once it serves."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        self.receiver = receiver
+        self.loop = asyncio.get_running_loop()
+        self.until_stopped: asyncio.Future[None] = self.loop.create_future()
+
+    def stop(self, error: Exception | None) -> None:
+        """End it, for *error* or because it was asked for."""
+        if self.until_stopped.done():
+            return
+        if error is None:
+            self.until_stopped.set_result(None)
+        else:
+            self.until_stopped.set_exception(error)
+
+
+def _drain(results: deque[T]) -> list[T]:
+    taken = []
+    while results:
+        taken.append(results.popleft())
+    return taken

@@ -1,0 +1,183 @@
+"""Fetching the blocks of requests, from the wish to the result."""
+
+import asyncio
+import enum
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from twofold_cluster.errors import TwofoldError
+from twofold_kvtransfer.blocks import InvalidBlocksError, Move
+from twofold_kvtransfer.keeping import Keeper
+from twofold_kvtransfer.links import Link, LinkError, Links
+from twofold_kvtransfer.sources import Source
+from twofold_kvtransfer.transports import Transfer, TransferState
+
+POLL_SECONDS = 0.0005
+"""A short prompt's blocks move in about this time."""
+
+POLL_SHARE = 0.02
+"""Of the time that a transfer has moved already: a hundred long ones shall not take a core."""
+
+LETTING_GO_SECONDS = 10.0
+"""After a transfer that takes too long was cancelled; then its pair is closed as well."""
+
+_log = logging.getLogger(__name__)
+
+
+class Failure(enum.StrEnum):
+    """Why blocks were not fetched."""
+
+    SOURCE = "source"
+    """The params name no blocks, or too few."""
+    LINK = "link"
+    """The peer cannot be reached, is another incarnation, or has other blocks."""
+    TRANSFER = "transfer"
+    """They did not arrive, or not as they were sent."""
+    LEASE = "lease"
+    """They were no longer kept when they had arrived."""
+    LATE = "late"
+    """They took too long."""
+
+
+class FetchError(TwofoldError):
+    """The blocks of a request cannot be used."""
+
+    def __init__(self, failure: Failure, message: str) -> None:
+        super().__init__(message)
+        self.failure = failure
+
+
+@dataclass(frozen=True, slots=True)
+class Reception:
+    """How the fetching of one request's blocks has ended."""
+
+    request_id: str
+    """The local one."""
+    failure: Failure | None = None
+    """None: all blocks are there."""
+    size_bytes: int = 0
+    seconds: float = 0.0
+    """That the blocks were moving."""
+
+
+class Receiver:
+    """Fetches blocks and keeps leases for the requests of one rank; runs in one loop.
+
+    A request awaits its turn, and then is fetched or abandoned. Every fetch that is started ends in
+    one :class:`Reception`; until then its local blocks may be written. A lease is given back when
+    its blocks are here or nobody wants them; after a failure it is left to expire, since the
+    gateway may send the request elsewhere. A request has at most four tasks at a time, so the
+    engine's own bound on requests is the bound on tasks.
+    """
+
+    def __init__(
+        self,
+        links: Links,
+        keeper: Keeper,
+        tasks: asyncio.TaskGroup,
+        *,
+        limit_seconds: float,
+        received: Callable[[Reception], None],
+        letting_go_seconds: float = LETTING_GO_SECONDS,
+    ) -> None:
+        self._links = links
+        self._keeper = keeper
+        self._tasks = tasks
+        self._limit_seconds = limit_seconds
+        self._received = received
+        self._letting_go_seconds = letting_go_seconds
+
+    def await_turn(self, source: Source) -> None:
+        """Keep the lease of a request that waits for blocks of its own."""
+        self._keeper.want(source)
+        self._tasks.create_task(self._claim(source))
+
+    def fetch(self, request_id: str, source: Source, local: tuple[int, ...]) -> None:
+        """Fetch the last blocks of *source* into *local*, then give the lease back."""
+        self._tasks.create_task(self._fetch(request_id, source, local))
+
+    def abandon(self, source: Source) -> None:
+        """Give back the lease of a request that needs no blocks."""
+        if self._keeper.leave(source):
+            self._tasks.create_task(self._keeper.give_back(source))
+
+    async def _claim(self, source: Source) -> None:
+        try:
+            await self._keeper.claim([source])
+        except LinkError as error:
+            _log.warning("lease of %s not kept: %s", source.request_id, error)
+
+    async def _fetch(self, request_id: str, source: Source, local: tuple[int, ...]) -> None:
+        try:
+            link = await self._links.to(source)
+            transfer = link.read(_move(source, local))
+            try:
+                await self._await(transfer, link, source)
+            finally:
+                link.note(transfer)
+        except FetchError as error:
+            reception = self._failed(request_id, error.failure, error)
+            self._keeper.leave(source)
+        except (LinkError, InvalidBlocksError) as error:
+            reception = self._failed(request_id, Failure.LINK, error)
+            self._keeper.leave(source)
+        else:
+            reception = Reception(request_id, None, transfer.size_bytes, transfer.seconds)
+            self.abandon(source)
+        self._received(reception)
+
+    async def _await(self, transfer: Transfer, link: Link, source: Source) -> None:
+        """Wait for *transfer* to end, and for the proof that its blocks were kept until then.
+
+        The lease is claimed while the blocks move already: they count if it held until they were
+        here, by a clock that began before the claim was sent.
+
+        Raises:
+            FetchError: the blocks cannot be used.
+        """
+        claiming = self._tasks.create_task(self._claim(source))
+        try:
+            async with asyncio.timeout(self._limit_seconds):
+                await _ended(transfer)
+        except TimeoutError as error:
+            await self._stop(transfer, link)
+            raise FetchError(Failure.LATE, f"not within {self._limit_seconds:g} s") from error
+        if transfer.poll() is TransferState.FAILED:
+            raise FetchError(Failure.TRANSFER, transfer.reason or "failed")
+        ended = self._keeper.now()
+        await claiming
+        if not self._keeper.held(source, ended):
+            raise FetchError(Failure.LEASE, "the lease ended before the blocks were here")
+
+    def _failed(self, request_id: str, failure: Failure, error: TwofoldError) -> Reception:
+        _log.warning("blocks of %s not fetched: %s: %s", request_id, failure, error)
+        return Reception(request_id, failure)
+
+    async def _stop(self, transfer: Transfer, link: Link) -> None:
+        """Return when local memory is written no more, however long that takes."""
+        transfer.cancel()
+        try:
+            async with asyncio.timeout(self._letting_go_seconds):
+                await _ended(transfer)
+        except TimeoutError:
+            _log.error("a cancelled transfer is still moving; its link is closed")
+            link.close("a cancelled transfer does not end")
+            await _ended(transfer)
+
+
+async def _ended(transfer: Transfer) -> None:
+    while transfer.poll() is TransferState.MOVING:  # noqa: ASYNC110  transports have no events
+        await asyncio.sleep(max(POLL_SECONDS, transfer.seconds * POLL_SHARE))
+
+
+def _move(source: Source, local: tuple[int, ...]) -> Move:
+    """Pair *local* with the last blocks of *source*: what comes before is cached here already.
+
+    Raises:
+        FetchError: there are fewer than are wanted.
+    """
+    if len(local) > len(source.blocks):
+        message = f"{len(local)} blocks wanted, {len(source.blocks)} there"
+        raise FetchError(Failure.SOURCE, message)
+    return Move(local=local, remote=source.blocks[len(source.blocks) - len(local) :])

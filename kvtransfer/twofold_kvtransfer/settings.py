@@ -1,0 +1,107 @@
+"""How an engine is told to move its blocks."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from twofold_cluster.errors import TwofoldError
+
+ConnectorName = Literal["nixl", "twofold"]
+TransportName = Literal["nixl", "tcp"]
+
+
+class InvalidTransferSettingsError(TwofoldError):
+    """A setting that the connector does not know, or a value that it cannot take."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransferSettings:
+    """``kv_role`` is ``kv_both`` so that a worker can change its role without a reload: vLLM 0.32
+    calls it deprecated for NixlConnector, and still serves both directions with it (see
+    docs/decisions/003-role-change.md)."""
+
+    engine_id: str
+    """Names this engine to its peers; carries the incarnation, so that a restarted worker is
+    another peer."""
+    connector: ConnectorName = "nixl"
+    """``nixl``: vLLM's NixlConnector; ``twofold``: ours."""
+    lease_seconds: int = 30
+    """How long a prefill worker keeps blocks that nobody fetches; vLLM's default."""
+    on_load_failure: str = "fail"
+    """``fail``: the request fails and the router decides; never a silent prefill."""
+    buffer_device: str = "cpu"
+    """NixlConnector's; ours moves blocks from where they are."""
+    own: "ConnectorSettings | None" = None
+    """Needed for ``twofold``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectorSettings:
+    """What our connector needs beside vLLM's own settings."""
+
+    host: str
+    """Where the side channel listens, and the address that peers are told."""
+    port: int
+    """Of the first rank's side channel; the others follow."""
+    service_port: int | None = None
+    """Where the first rank tells of its peers and leases; the others follow. None: they do not."""
+    transport: TransportName = "nixl"
+    lease_seconds: float = 30.0
+    read_limit_seconds: float = 30.0
+    """How long the blocks of one request may move. 10 GB over 10 Gbit/s take 8 s."""
+
+    def __post_init__(self) -> None:
+        if self.transport not in ("nixl", "tcp"):
+            raise InvalidTransferSettingsError(f"transport must be nixl or tcp: {self.transport}")
+        for name in ("lease_seconds", "read_limit_seconds"):
+            if not getattr(self, name) > 0:
+                raise InvalidTransferSettingsError(f"{name} must be more than 0")
+        if not self.host or not 0 < self.port < 2**16:
+            raise InvalidTransferSettingsError(f"no address: {self.host}:{self.port}")
+        if self.service_port is not None and not 0 < self.service_port < 2**16:
+            raise InvalidTransferSettingsError(f"no address: {self.host}:{self.service_port}")
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "ConnectorSettings":
+        """Read vLLM's ``kv_connector_extra_config``.
+
+        Raises:
+            InvalidTransferSettingsError: a name is unknown, missing, or has a bad value.
+        """
+        try:
+            return cls(**config)
+        except TypeError as error:
+            raise InvalidTransferSettingsError(f"kv_connector_extra_config: {error}") from error
+
+
+def connector_config(settings: TransferSettings) -> dict[str, Any]:
+    """Return vLLM's ``kv_transfer_config`` for *settings*."""
+    common = {
+        "kv_role": "kv_both",
+        "engine_id": settings.engine_id,
+        "kv_load_failure_policy": settings.on_load_failure,
+    }
+    if settings.connector == "nixl":
+        return common | {
+            "kv_connector": "NixlConnector",
+            "kv_buffer_device": settings.buffer_device,
+            "kv_connector_extra_config": {"kv_lease_duration": settings.lease_seconds},
+        }
+    assert settings.own is not None, "our connector needs settings of its own"
+    return common | {
+        "kv_connector": "TwofoldConnector",
+        "kv_connector_module_path": "twofold_kvtransfer.connector.facade",
+        "kv_connector_extra_config": dataclasses.asdict(settings.own),
+    }
+
+
+def service_address(config: Mapping[str, Any]) -> str:
+    """Return where the engine of *config*, vLLM's ``kv_connector_extra_config``, tells of its peers
+    and leases: ``host:port`` of its first rank. Empty: it does not."""
+    host, port = config.get("host", ""), config.get("service_port")
+    return "" if port is None else host_and_port(host, port)
+
+
+def host_and_port(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,216 @@
+"""The side of the channel that holds blocks: says who it is, and keeps leases."""
+
+import asyncio
+import dataclasses
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+from twofold_kvtransfer.leases import LeaseTable, Reader, UnknownLeaseError
+from twofold_kvtransfer.side_channel.frames import notice_vanished_host, read_frame
+from twofold_kvtransfer.side_channel.messages import (
+    MAX_FRAME_BYTES,
+    MAX_HELLO_BYTES,
+    MAX_LEASES_PER_MESSAGE,
+    PROTOCOL_VERSION,
+    Answer,
+    Claim,
+    Claimed,
+    Done,
+    GiveBack,
+    Hello,
+    ProtocolError,
+    Question,
+    Refused,
+    Welcome,
+    decode_question,
+    frame,
+)
+
+HELLO_SECONDS = 10.0
+"""How long a connection may be open before somebody says who it is."""
+
+MAX_CONNECTIONS = 4096
+"""A connection a rank of each decode worker; the largest pools have some thousand."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What this side tells of itself, and what it asks of those who read."""
+
+    welcome: Welcome
+    compatibility: str
+    transport: str
+    tensor_parallel: int
+    rank: int = 0
+
+    def why_not(self, hello: Hello) -> str | None:
+        """Say why *hello* cannot read from here; None when it can."""
+        mine = (PROTOCOL_VERSION, self.transport, self.compatibility)
+        theirs = (hello.version, hello.transport, hello.compatibility)
+        names = ("protocol version", "transport", "engine, model or cache")
+        for name, own, other in zip(names, mine, theirs, strict=True):
+            if own != other:
+                return f"another {name}: {other} there, {own} here"
+        count, rest = divmod(hello.tensor_parallel, self.tensor_parallel)
+        if rest or count < 1:
+            return (
+                f"tensor parallelism of {hello.tensor_parallel} is not a multiple of"
+                f" {self.tensor_parallel}"
+            )
+        if hello.reader.rank // count != self.rank:
+            return f"rank {hello.reader.rank} of {hello.tensor_parallel} reads from another rank"
+        return None
+
+    def reader(self, hello: Hello) -> Reader:
+        """Return who asks, with how many ranks of its engine read from this process."""
+        count = max(1, hello.tensor_parallel // self.tensor_parallel)
+        return dataclasses.replace(hello.reader, count=count)
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderSnapshot:
+    reader: Reader
+    connected_seconds: float
+
+
+class Desk:
+    """Answers the readers of one engine process; a context, whose end ends all connections.
+
+    ``_open`` has each connection, and who it is of once that is known: of a worker the latest
+    incarnation only; ``_greeted`` since when that is.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        leases: LeaseTable,
+        *,
+        returned: Callable[[], None],
+        hello_seconds: float = HELLO_SECONDS,
+        max_connections: int = MAX_CONNECTIONS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """*returned* is called when leases may have ended: given back, or fenced."""
+        self._host = host
+        self._leases = leases
+        self._returned = returned
+        self._hello_seconds = hello_seconds
+        self._max_connections = max_connections
+        self._clock = clock
+        self._open: dict[asyncio.StreamWriter, Reader | None] = {}
+        self._greeted: dict[asyncio.StreamWriter, float] = {}
+        self._all_ended = asyncio.Event()
+        self._all_ended.set()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *args: object) -> None:
+        for writer in self._open:
+            writer.transport.abort()
+        await self._all_ended.wait()
+
+    @property
+    def connection_count(self) -> int:
+        return len(self._open)
+
+    def snapshot(self) -> tuple[ReaderSnapshot, ...]:
+        """Return who reads from here now."""
+        now = self._clock()
+        return tuple(
+            ReaderSnapshot(reader, now - self._greeted[writer])
+            for writer, reader in self._open.items()
+            if reader is not None
+        )
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection to its end; a handler for ``asyncio.start_server``."""
+        self._open[writer] = None
+        self._all_ended.clear()
+        try:
+            if len(self._open) > self._max_connections:
+                _log.warning("a reader too many: %d are connected", self._max_connections)
+                return
+            notice_vanished_host(writer)
+            await self._converse(reader, writer)
+        except (ProtocolError, OSError) as error:
+            _log.warning("connection of a reader ended: %s", error or type(error).__name__)
+        finally:
+            del self._open[writer]
+            self._greeted.pop(writer, None)
+            if not self._open:
+                self._all_ended.set()
+            writer.close()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async with asyncio.timeout(self._hello_seconds):
+            hello = await _question(reader, MAX_HELLO_BYTES)
+        if hello is None:
+            return
+        if not isinstance(hello, Hello):
+            raise ProtocolError("the first message is no hello")
+        asker = self._host.reader(hello)
+        reason = self._host.why_not(hello) or self._why_late(asker)
+        if reason is not None:
+            _log.warning("reader %r refused: %s", asker.worker, reason)
+            await _say(writer, Refused(reason))
+            return
+        self._fence(asker)
+        self._open[writer] = asker
+        self._greeted[writer] = self._clock()
+        await _say(writer, self._host.welcome)
+        while (question := await _question(reader, MAX_FRAME_BYTES)) is not None:
+            await _say(writer, self._answer(question, asker))
+
+    def _why_late(self, asker: Reader) -> str | None:
+        for known in self._open.values():
+            if known and known.worker == asker.worker and known.incarnation > asker.incarnation:
+                return f"incarnation {asker.incarnation} was followed by {known.incarnation}"
+        return None
+
+    def _fence(self, asker: Reader) -> None:
+        """End what earlier incarnations of *asker* hold, and their connections."""
+        for writer, known in self._open.items():
+            if known and known.worker == asker.worker and known.incarnation < asker.incarnation:
+                writer.transport.abort()
+        self._leases.fence(asker.worker, asker.incarnation)
+        self._returned()
+
+    def _answer(self, question: Question, reader: Reader) -> Answer:
+        match question:
+            case Claim(request_ids):
+                return Claimed([self._claim(name, reader) for name in _bounded(request_ids)])
+            case GiveBack(request_ids):
+                for name in _bounded(request_ids):
+                    self._leases.give_back(name, reader)
+                self._returned()
+                return Done()
+            case Hello():
+                raise ProtocolError("a second hello")
+
+    def _claim(self, request_id: str, reader: Reader) -> float | None:
+        try:
+            return self._leases.claim(request_id, reader, self._clock())
+        except UnknownLeaseError:
+            return None
+
+
+def _bounded(request_ids: list[str]) -> list[str]:
+    if len(request_ids) > MAX_LEASES_PER_MESSAGE:
+        raise ProtocolError(f"{len(request_ids)} leases in a message")
+    return request_ids
+
+
+async def _question(reader: asyncio.StreamReader, max_bytes: int) -> Question | None:
+    payload = await read_frame(reader, max_bytes)
+    return None if payload is None else decode_question(payload)
+
+
+async def _say(writer: asyncio.StreamWriter, answer: Answer) -> None:
+    writer.write(frame(answer))
+    await writer.drain()

@@ -1,0 +1,315 @@
+"""The side channel over real sockets: both sides, and each against a peer that misbehaves."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+
+import pytest
+from tests.integration.kvtransfer.holders import (
+    LOCALHOST,
+    LONG,
+    Holder,
+    hello,
+    holding,
+    listening,
+    stranger,
+    until,
+)
+
+from twofold_kvtransfer.leases import Cause, Ended
+from twofold_kvtransfer.side_channel import Channel, ChannelError, Hello, Patience
+from twofold_kvtransfer.side_channel.frames import read_frame
+from twofold_kvtransfer.side_channel.messages import (
+    MAX_HELLO_BYTES,
+    MAX_LEASES_PER_MESSAGE,
+    Claim,
+    Claimed,
+    Done,
+    GiveBack,
+    Refused,
+    Welcome,
+    frame,
+)
+from twofold_kvtransfer.transports.testing import MemoryNetwork
+
+PATIENT = Patience(LONG, LONG)
+CUT = frame(hello())[:-1]
+
+
+@asynccontextmanager
+async def greeted(port: int, says: Hello | None = None) -> AsyncIterator[Channel]:
+    async with await Channel.connect(LOCALHOST, port, PATIENT) as channel:
+        await channel.greet(says or hello())
+        yield channel
+
+
+@pytest.fixture
+async def holder() -> AsyncIterator[Holder]:
+    async with holding(MemoryNetwork()) as holder:
+        yield holder
+
+
+async def test_a_reader_learns_who_holds_which_blocks(holder: Holder) -> None:
+    async with await Channel.connect(LOCALHOST, holder.port, PATIENT) as channel:
+        welcome = await channel.greet(hello())
+
+    assert (welcome.worker, welcome.incarnation) == ("p", "1")
+    assert welcome.blocks == holder.blocks.map
+    assert welcome.description == holder.transport.describe()
+
+
+async def test_leases_are_claimed_and_given_back(holder: Holder) -> None:
+    holder.grant("r")
+    holder.grant("s")
+    async with greeted(holder.port) as channel:
+        assert await channel.claim(["r", "unknown", "s"]) == [LONG, None, LONG]
+        assert holder.ended == []
+        await channel.give_back(["r", "unknown"])
+
+        assert holder.ended == [Ended("r", Cause.READ)]
+        assert await channel.claim(["r", "s"]) == [None, LONG]
+
+
+async def test_more_leases_than_fit_into_a_message_are_claimed_in_several(holder: Holder) -> None:
+    names = [f"r{number}" for number in range(MAX_LEASES_PER_MESSAGE + 1)]
+    holder.grant(names[-1])
+    async with greeted(holder.port) as channel:
+        seconds = await channel.claim(names)
+        await channel.give_back(names)
+
+    assert seconds == [None] * MAX_LEASES_PER_MESSAGE + [LONG]
+    assert holder.ended == [Ended(names[-1], Cause.READ)]
+
+
+async def test_answers_find_those_who_asked(holder: Holder) -> None:
+    for number in range(0, 50, 2):
+        holder.grant(f"r{number}")
+    async with greeted(holder.port) as channel:
+        answers = await asyncio.gather(*(channel.claim([f"r{n}"]) for n in range(50)))
+
+    assert answers == [[LONG], [None]] * 25
+
+
+async def test_who_gave_up_asking_leaves_the_answers_of_others_alone(holder: Holder) -> None:
+    holder.grant("r")
+    async with greeted(holder.port) as channel:
+        gives_up = asyncio.create_task(channel.claim(["unknown"]))
+        waits = asyncio.create_task(channel.claim(["r"]))
+        await asyncio.sleep(0)
+        gives_up.cancel()
+
+        assert await waits == [LONG]
+
+
+@pytest.mark.parametrize(("host", "port"), [(LOCALHOST, 1), (LOCALHOST, 70_000), ("a\0b", 1)])
+async def test_a_peer_that_cannot_be_reached_is_an_error(host: str, port: int) -> None:
+    with pytest.raises(ChannelError, match="no connection to"):
+        await Channel.connect(host, port, PATIENT)
+
+
+async def test_a_peer_that_accepts_nobody_is_given_up() -> None:
+    with ExitStack() as stack:
+        full = stack.enter_context(socket.create_server((LOCALHOST, 0), backlog=0))
+        for _ in range(4):  # more than it queues: the kernel drops what comes after
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+
+        with pytest.raises(ChannelError, match="no answer"):
+            await Channel.connect(LOCALHOST, full.getsockname()[1], Patience(0.05, LONG))
+
+
+async def test_a_refusal_names_its_reason(holder: Holder) -> None:
+    async with await Channel.connect(LOCALHOST, holder.port, PATIENT) as channel:
+        with pytest.raises(ChannelError, match="refuses: tensor parallelism of 0 is not"):
+            await channel.greet(hello(tensor_parallel=0))
+
+        assert "has gone" in await channel.until_lost()
+
+
+async def test_a_peer_that_goes_while_it_is_asked_is_an_error_at_once() -> None:
+    async def go(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_frame(reader)
+
+    async with (
+        listening(go) as port,
+        await Channel.connect(LOCALHOST, port, PATIENT) as channel,
+    ):
+        with pytest.raises(ChannelError, match="has gone"):
+            await channel.greet(hello())
+        with pytest.raises(ChannelError, match="has gone"):
+            await channel.claim(["r"])
+
+
+async def test_all_who_wait_learn_that_a_channel_was_closed() -> None:
+    async with (
+        listening(_say_nothing) as port,
+        await Channel.connect(LOCALHOST, port, PATIENT) as channel,
+    ):
+        waiting = [asyncio.create_task(channel.claim([name])) for name in "abc"]
+        await asyncio.sleep(0)
+        channel.close("enough")
+
+        for task in waiting:
+            with pytest.raises(ChannelError, match="enough"):
+                await task
+
+
+async def test_a_peer_that_never_answers_is_given_up() -> None:
+    async with (
+        listening(_say_nothing) as port,
+        await Channel.connect(LOCALHOST, port, Patience(LONG, 0.01)) as channel,
+    ):
+        with pytest.raises(ChannelError, match="does not answer"):
+            await channel.greet(hello())
+        with pytest.raises(ChannelError, match="does not answer"):
+            await channel.greet(hello())
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        pytest.param(b"\xff\xff\xff\xff", "at most", id="a frame too long"),
+        pytest.param(b"\0\0\0\1\xc1", "not an answer", id="garbage"),
+        pytest.param(frame(Done())[:-1], "inside a frame", id="cut off"),
+        pytest.param(frame(Done()), "answers Done", id="another kind of answer"),
+        pytest.param(frame(Claimed([])), "answers 0 of 1", id="too few answers"),
+    ],
+)
+async def test_a_peer_that_answers_nonsense_is_given_up(answer: bytes, error: str) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_frame(reader)
+        writer.write(answer)
+        writer.write_eof()
+        await reader.read()
+
+    async with (
+        listening(talk) as port,
+        await Channel.connect(LOCALHOST, port, PATIENT) as channel,
+    ):
+        with pytest.raises(ChannelError, match=error):
+            await channel.claim(["r"])
+        with pytest.raises(ChannelError):
+            await channel.claim(["r"])
+
+
+async def test_an_answer_that_nobody_asked_for_ends_the_channel() -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(frame(Done()))
+        await reader.read()
+
+    async with (
+        listening(talk) as port,
+        await Channel.connect(LOCALHOST, port, PATIENT) as channel,
+    ):
+        assert "nobody asked for" in await channel.until_lost()
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        pytest.param(b"GET / HTTP/1.1\r\n\r\n", id="another protocol"),
+        pytest.param((MAX_HELLO_BYTES + 1).to_bytes(4, "big"), id="a frame too long"),
+        pytest.param(CUT, id="a frame cut off"),
+        pytest.param(b"\0\0\0\1\xc1", id="garbage"),
+        pytest.param(frame(Claim(["r"])), id="no hello"),
+        pytest.param(frame(hello()) + frame(hello()), id="a second hello"),
+        pytest.param(
+            frame(hello()) + frame(GiveBack(["r"] * (MAX_LEASES_PER_MESSAGE + 1))),
+            id="too many leases",
+        ),
+        pytest.param(b"", id="nothing"),
+    ],
+)
+async def test_a_stranger_is_let_go_and_takes_nothing(first: bytes) -> None:
+    async with holding(MemoryNetwork(), hello_seconds=LONG if first else 0.05) as holder:
+        holder.grant("r")
+        async with stranger(holder.port) as other:
+            other.writer.write(first)
+            if first == CUT:
+                other.writer.write_eof()
+            if first.startswith(frame(hello())):
+                assert isinstance(await other.answer(), Welcome)
+            assert await other.is_let_go()
+
+        await until(lambda: holder.desk.connection_count == 0)
+        assert holder.ended == []
+        async with greeted(holder.port) as channel:
+            assert await channel.claim(["r"]) == [LONG]
+
+
+async def test_a_reader_beyond_the_bound_is_turned_away_until_one_leaves() -> None:
+    async with AsyncExitStack() as stack:
+        holder = await stack.enter_async_context(
+            holding(MemoryNetwork(), hello_seconds=LONG, max_connections=20)
+        )
+        first = AsyncExitStack()
+        await first.enter_async_context(greeted(holder.port))
+        for _ in range(19):
+            await stack.enter_async_context(greeted(holder.port))
+        async with stranger(holder.port) as other:
+            assert await other.is_let_go()
+        await first.aclose()
+        await until(lambda: holder.desk.connection_count == 19)
+
+        async with greeted(holder.port) as channel:
+            assert await channel.claim(["unknown"]) == [None]
+
+
+async def test_a_new_incarnation_fences_the_old_and_ends_its_connections(holder: Holder) -> None:
+    for name in ("r", "s"):
+        holder.grant(name)
+    async with (
+        greeted(holder.port) as old,
+        greeted(holder.port, hello("other")) as other,
+    ):
+        await old.claim(["r"])
+        await other.claim(["s"])
+        async with greeted(holder.port, hello(incarnation="2")) as new:
+            assert holder.ended == [Ended("r", Cause.FENCED)]
+            assert "gone" in await old.until_lost() or "reset" in await old.until_lost()
+            assert await new.claim(["r"]) == [None]
+        assert await other.claim(["s"]) == [LONG]
+
+
+async def test_an_old_incarnation_is_refused_and_fences_nobody(holder: Holder) -> None:
+    holder.grant("r")
+    async with greeted(holder.port, hello(incarnation="2")) as new:
+        await new.claim(["r"])
+        async with stranger(holder.port) as other:
+            answer = await other.ask(hello(incarnation="1"))
+
+        assert answer == Refused("incarnation 1 was followed by 2")
+        assert holder.ended == []
+        assert await new.claim(["r"]) == [LONG]
+
+
+async def test_ranks_of_one_incarnation_leave_each_other_alone() -> None:
+    async with (
+        holding(MemoryNetwork()) as holder,
+        greeted(holder.port, hello(rank=0, tensor_parallel=2)) as first,
+        greeted(holder.port, hello(rank=1, tensor_parallel=2)) as second,
+    ):
+        holder.grant("r")
+        assert await first.claim(["r"]) == await second.claim(["r"]) == [LONG]
+        await first.give_back(["r"])
+        assert holder.ended == []
+        await second.give_back(["r"])
+
+        assert holder.ended == [Ended("r", Cause.READ)]
+
+
+async def test_a_desk_ends_also_with_a_reader_that_does_not_listen() -> None:
+    more_than_the_kernel_takes = bytes(12 * 2**20)
+    async with AsyncExitStack() as stack:
+        async with holding(MemoryNetwork(), description=more_than_the_kernel_takes) as holder:
+            other = await stack.enter_async_context(stranger(holder.port))
+            other.writer.write(frame(hello()))
+            await until(lambda: any(w.transport.get_write_buffer_size() for w in holder.desk._open))
+
+        assert holder.desk.connection_count == 0
+
+
+async def _say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read()

@@ -1,0 +1,139 @@
+"""What happens to requests becomes orders, each once."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from twofold_kvtransfer.connector.orders import Fetch, Orders
+from twofold_kvtransfer.connector.scheduler_side import SchedulerSide
+from twofold_kvtransfer.settings import ConnectorSettings
+from twofold_kvtransfer.sources import Source, from_params, to_params
+
+SETTINGS = ConnectorSettings(host="10.0.0.1", port=5600)
+SOURCE = Source("prefill-0:1", "cmpl-1", "10.0.0.9", 5700, 1, (4, 5, 6))
+
+ASKED_FOR_BLOCKS = {"do_remote_decode": True, "do_remote_prefill": False}
+
+
+@dataclass
+class FakeRequest:
+    """What the connector reads of vLLM's request."""
+
+    request_id: str = "r"
+    kv_transfer_params: dict[str, Any] | None = None
+    num_prompt_tokens: int = 300
+    num_computed_tokens: int = 300
+
+
+@dataclass
+class FakeBlocks:
+    unhashed: list[int] = field(default_factory=lambda: [7, 8, 9])
+
+    def get_unhashed_block_ids(self) -> list[int]:
+        return self.unhashed
+
+
+@pytest.fixture
+def side() -> SchedulerSide:
+    return SchedulerSide("decode-0:1", SETTINGS, tensor_parallel=1)
+
+
+def remote(params: dict[str, Any] | None = None) -> FakeRequest:
+    return FakeRequest(kv_transfer_params=params or to_params(SOURCE, 300))
+
+
+def test_an_ordinary_request_fetches_nothing_and_leaves_nothing(side: SchedulerSide) -> None:
+    request = FakeRequest()
+
+    side.note_arrival(request)
+    count = side.count_remote_tokens(request, 0)
+    side.note_blocks(request, FakeBlocks(), 0)
+
+    assert count == 0
+    assert side.note_end(request, [1, 2], complete=True) == (False, None)
+    assert side.take_orders() == Orders()
+
+
+def test_a_waiting_request_has_its_lease_kept(side: SchedulerSide) -> None:
+    side.note_arrival(remote())
+
+    assert side.take_orders() == Orders(awaited=[SOURCE])
+    assert side.take_orders() == Orders()
+
+
+def test_what_is_not_cached_here_is_fetched_into_the_new_blocks(side: SchedulerSide) -> None:
+    request = remote()
+    side.note_arrival(request)
+    side.take_orders()
+
+    count = side.count_remote_tokens(request, 128)
+    side.note_blocks(request, FakeBlocks([8, 9]), count)
+
+    assert count == 300 - 128
+    assert side.take_orders() == Orders(fetches=[Fetch("r", SOURCE, (8, 9))])
+
+
+def test_blocks_are_fetched_once_even_if_the_request_is_preempted(side: SchedulerSide) -> None:
+    request = remote()
+    side.note_arrival(request)
+    side.note_blocks(request, FakeBlocks(), 300)
+    side.take_orders()
+
+    assert side.count_remote_tokens(request, 0) == 0
+    side.note_blocks(request, FakeBlocks(), 0)
+    assert side.take_orders() == Orders()
+
+
+def test_a_prompt_that_is_all_cached_here_gives_the_lease_back(side: SchedulerSide) -> None:
+    request = remote()
+    side.note_arrival(request)
+    side.take_orders()
+
+    side.note_blocks(request, FakeBlocks([]), 0)
+
+    assert side.take_orders() == Orders(abandoned=[SOURCE])
+
+
+def test_a_request_that_ends_before_its_turn_gives_the_lease_back(side: SchedulerSide) -> None:
+    request = remote()
+    side.note_arrival(request)
+    side.take_orders()
+
+    assert side.note_end(request, [], complete=False) == (False, None)
+    assert side.take_orders() == Orders(abandoned=[SOURCE])
+
+
+def test_params_that_name_no_blocks_make_a_fetch_that_fails(side: SchedulerSide) -> None:
+    request = remote(to_params(SOURCE, 300) | {"remote_host": None})
+    side.note_arrival(request)
+
+    count = side.count_remote_tokens(request, 0)
+    side.note_blocks(request, FakeBlocks(), count)
+
+    assert count == 300, "it must not be computed here unseen"
+    assert side.take_orders() == Orders(fetches=[Fetch("r", None, (7, 8, 9))])
+
+
+def test_a_finished_leg_1_keeps_its_blocks_and_says_where_they_are(side: SchedulerSide) -> None:
+    request = FakeRequest(kv_transfer_params=dict(ASKED_FOR_BLOCKS))
+    side.note_arrival(request)
+    side.note_blocks(request, FakeBlocks(), 0)
+
+    keeps, params = side.note_end(request, [7, 8, 9], complete=True)
+
+    assert keeps
+    assert params is not None
+    assert from_params(params) == Source("decode-0:1", "r", "10.0.0.1", 5600, 1, (7, 8, 9))
+    assert side.take_orders() == Orders(promised=["r"], granted=["r"])
+
+
+@pytest.mark.parametrize(("complete", "blocks"), [(False, [7]), (True, [])])
+def test_a_leg_1_without_a_result_keeps_nothing(
+    side: SchedulerSide, complete: bool, blocks: list[int]
+) -> None:
+    request = FakeRequest(kv_transfer_params=dict(ASKED_FOR_BLOCKS))
+    side.note_blocks(request, FakeBlocks(), 0)
+
+    assert side.note_end(request, blocks, complete=complete) == (False, None)
+    assert side.take_orders() == Orders(promised=["r"], withdrawn=["r"])

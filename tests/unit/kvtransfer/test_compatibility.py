@@ -1,0 +1,67 @@
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from twofold_kvtransfer.compatibility import compatibility
+
+
+def _config(**changes: object) -> Any:
+    facts: dict[str, Any] = {
+        "kv_connector": "TwofoldConnector",
+        "model": "Qwen/Qwen3-8B",
+        "revision": None,
+        "quantization": None,
+        "dtype": "bfloat16",
+        "cache_dtype": "auto",
+        "block_size": 16,
+        "layers": 36,
+        "kv_heads": 8,
+        "head_size": 128,
+        "tensor_parallel_size": 1,
+    } | changes
+    return SimpleNamespace(
+        kv_transfer_config=SimpleNamespace(kv_connector=facts["kv_connector"]),
+        model_config=SimpleNamespace(
+            model=facts["model"],
+            revision=facts["revision"],
+            quantization=facts["quantization"],
+            dtype=facts["dtype"],
+            get_num_layers=lambda parallel: facts["layers"],
+            get_total_num_kv_heads=lambda: facts["kv_heads"],
+            get_head_size=lambda: facts["head_size"],
+        ),
+        cache_config=SimpleNamespace(
+            cache_dtype=facts["cache_dtype"], block_size=facts["block_size"]
+        ),
+        parallel_config=SimpleNamespace(tensor_parallel_size=facts["tensor_parallel_size"]),
+    )
+
+
+@pytest.mark.parametrize(
+    ("fact", "value"),
+    [
+        ("kv_connector", "NixlConnector"),
+        ("model", "Qwen/Qwen3-4B"),
+        ("revision", "main"),
+        ("quantization", "fp8"),
+        ("dtype", "float16"),
+        ("cache_dtype", "fp8"),
+        ("block_size", 32),
+        ("layers", 35),
+        ("kv_heads", 4),
+        ("head_size", 64),
+    ],
+)
+def test_engines_that_differ_in_what_matters_are_not_compatible(fact: str, value: object) -> None:
+    assert compatibility(_config(**{fact: value}), "0.32.0") != compatibility(_config(), "0.32.0")
+
+
+def test_engines_of_two_versions_are_not_compatible() -> None:
+    assert compatibility(_config(), "0.32.0") != compatibility(_config(), "0.33.0")
+
+
+def test_tensor_parallelism_may_differ() -> None:
+    assert compatibility(_config(tensor_parallel_size=2), "0.32.0") == compatibility(
+        _config(), "0.32.0"
+    )
