@@ -23,6 +23,8 @@ app = typer.Typer(
 )
 app.add_typer(bench.app, name="bench")
 app.command(name="plan", no_args_is_help=True)(plan.plan)
+kv = typer.Typer(help="Look into how cache blocks move.", no_args_is_help=True)
+app.add_typer(kv, name="kv")
 
 _DEFAULTS = Arguments()
 
@@ -49,6 +51,12 @@ def up(
     kv_events: Annotated[
         bool, typer.Option("--kv-events", help="Let the router follow what is cached.")
     ] = False,
+    connector: Annotated[
+        str, typer.Option(help="What moves cache blocks: nixl (vLLM's) or twofold (ours).")
+    ] = _DEFAULTS.connector,
+    transport: Annotated[
+        str, typer.Option(help="What --connector twofold moves them over: nixl or tcp.")
+    ] = _DEFAULTS.transport,
     engine_arg: Annotated[
         list[str] | None, typer.Option(help="An argument for the engine; repeat it for more.")
     ] = None,
@@ -70,6 +78,8 @@ def up(
         port=port,
         kv_cache_gib=kv_cache_gib,
         kv_events=kv_events,
+        connector=connector,
+        transport=transport,
         engine_args=tuple(engine_arg or ()),
         router_args=tuple(router_arg or ()),
     )
@@ -91,6 +101,38 @@ def status(
     else:
         reading.show_status(found, directory, Console())
     raise typer.Exit(found.exit_code)
+
+
+@kv.command()
+def peers(
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Show who reads blocks from whom. Exit code 0: all answered, 1: not all, 3: no cluster."""
+    from twofold_cli import kv as asking
+    from twofold_cli import kv_tables
+
+    answers = asking.ask_cluster(_directory(), asking.ask_peers)
+    if as_json:
+        print(asking.as_json(answers))
+    else:
+        kv_tables.show_peers(answers, Console())
+    raise typer.Exit(asking.exit_code(answers))
+
+
+@kv.command()
+def leases(
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Show what blocks are kept for whom. Exit code 0: all answered, 1: not all, 3: no cluster."""
+    from twofold_cli import kv as asking
+    from twofold_cli import kv_tables
+
+    answers = asking.ask_cluster(_directory(), asking.ask_leases)
+    if as_json:
+        print(asking.as_json(answers))
+    else:
+        kv_tables.show_leases(answers, Console())
+    raise typer.Exit(asking.exit_code(answers))
 
 
 @app.command()

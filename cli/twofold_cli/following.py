@@ -52,6 +52,8 @@ def wanted_pools(settings: Settings) -> list[pools_pb2.Pool]:
         kv_cache_gib=settings.kv_cache_gib if settings.device == "cpu" else 0,
         engine_args=settings.engine_args,
         kv_events=settings.kv_events,
+        connector=settings.connector,
+        transport=settings.transport,
     )
     counts = [
         (pools_pb2.ROLE_PREFILL, settings.prefill),

@@ -15,6 +15,7 @@ from twofold_cli.memory import GIB, check_memory, needed_gib
 from twofold_cli.models import smollm2
 from twofold_cli.models.resolving import Model, resolve
 from twofold_cli.settings import Settings
+from twofold_engine.settings import CONNECTORS, TRANSPORTS
 from twofold_router.access import is_loopback
 from twofold_sim.profiles import ProfileError, load_profile
 
@@ -40,6 +41,8 @@ class Arguments:
     port: int = 8000
     kv_cache_gib: float | None = None
     kv_events: bool = False
+    connector: str = "nixl"
+    transport: str = "nixl"
     engine_args: tuple[str, ...] = ()
     router_args: tuple[str, ...] = ()
 
@@ -79,6 +82,8 @@ def prepare(arguments: Arguments, cache: Path, console: Console) -> Settings:
         engine_args=engine_args(model, arguments.engine_args),
         router_args=arguments.router_args,
         kv_events=arguments.kv_events,
+        connector=arguments.connector,
+        transport=arguments.transport,
     )
 
 
@@ -118,6 +123,9 @@ def check_arguments(arguments: Arguments) -> None:
     """
     if arguments.engine not in ENGINES:
         raise BadArgumentError(f"--engine must be {' or '.join(ENGINES)}, not {arguments.engine}")
+    for name, known in (("connector", CONNECTORS), ("transport", TRANSPORTS)):
+        if (given := getattr(arguments, name)) not in known:
+            raise BadArgumentError(f"--{name} must be {' or '.join(known)}, not {given}")
     if arguments.profile is not None and arguments.engine != "sim":
         raise BadArgumentError("--profile is for --engine sim: vLLM takes as long as it takes")
     if not 0 <= arguments.prefill <= MAX_WORKERS:

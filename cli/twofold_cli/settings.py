@@ -36,6 +36,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Of each CPU worker. A GPU worker takes what vLLM finds free."""
     kv_events: bool = False
     """Have the router follow exactly what the engines have cached."""
+    connector: str = "nixl"
+    """What moves cache blocks between vLLM engines."""
+    transport: str = "nixl"
+    """What the connector ``twofold`` moves them over."""
     engine_args: tuple[str, ...] = ()
     router_args: tuple[str, ...] = ()
     deaths_to_fail: int = 3

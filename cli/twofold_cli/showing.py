@@ -103,6 +103,13 @@ def say(console: Console, line: str) -> None:
     console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
+def age(seconds: float) -> str:
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole}s"
+    return f"{whole // 60}m" if whole < 3600 else f"{whole // 3600}h{whole % 3600 // 60}m"
+
+
 def _line(part: ComponentState | WorkerState) -> str:
     restarts = f", restarts: {part.restarts}" if part.restarts else ""
     message = f" ({part.message})" if part.message else ""

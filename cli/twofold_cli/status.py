@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from twofold_cli.showing import name_of, parts, say
+from twofold_cli.showing import age, name_of, parts, say
 from twofold_cli.state import (
     ClusterPhase,
     ClusterState,
@@ -22,7 +22,7 @@ from twofold_cli.state import (
     WorkerState,
 )
 from twofold_cluster.membership import connect, read_workers
-from twofold_cluster.worker import Load
+from twofold_cluster.worker import Load, Worker
 
 READ_LIMIT_SECONDS = 3.0
 
@@ -33,10 +33,12 @@ EXIT_NOT_RUNNING = 3
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """``state`` is None when nothing runs. ``loads`` has the workers that announce themselves."""
+    """``state`` is None when nothing runs. The others have the workers that announce themselves."""
 
     state: ClusterState | None
     loads: Mapping[str, Load]
+    kv_transfer: Mapping[str, str] = field(default_factory=dict)
+    """Where they tell of peers and leases; empty: their connector does not."""
 
     @property
     def exit_code(self) -> int:
@@ -49,7 +51,12 @@ def read_status(directory: StateDirectory) -> Status:
     state = directory.read() if directory.is_locked() else None
     if state is None:
         return Status(None, {})
-    return Status(state, asyncio.run(_read_loads(state.redis_url, state.service)))
+    workers = asyncio.run(read_announced(state)) or {}
+    return Status(
+        state,
+        {name: worker.load for name, worker in workers.items()},
+        {name: worker.kv_transfer for name, worker in workers.items()},
+    )
 
 
 def as_json(status: Status) -> str:
@@ -62,6 +69,7 @@ def as_json(status: Status) -> str:
     for worker in answer["workers"]:
         load = status.loads.get(worker["worker_id"])
         worker["load"] = None if load is None else msgspec.to_builtins(load)
+        worker["kv_transfer"] = status.kv_transfer.get(worker["worker_id"])
     return msgspec.json.encode(answer).decode()
 
 
@@ -79,14 +87,15 @@ def show_status(status: Status, directory: StateDirectory, console: Console) -> 
     say(console, f"logs are in {directory.logs}")
 
 
-async def _read_loads(redis_url: str, service: str) -> dict[str, Load]:
-    """Return the loads by worker id; none while Redis is away, which the components show."""
+async def read_announced(state: ClusterState) -> dict[str, Worker] | None:
+    """Return the workers that announce themselves, by id; None while Redis is away, which the
+    components show."""
     try:
-        async with asyncio.timeout(READ_LIMIT_SECONDS), connect(redis_url) as redis:
-            workers = await read_workers(redis, service)
+        async with asyncio.timeout(READ_LIMIT_SECONDS), connect(state.redis_url) as redis:
+            workers = await read_workers(redis, state.service)
     except (RedisError, OSError, TimeoutError):
-        return {}
-    return {worker.worker_id: worker.load for worker in workers}
+        return None
+    return {worker.worker_id: worker for worker in workers}
 
 
 def _table(state: ClusterState, loads: Mapping[str, Load]) -> Table:
@@ -111,7 +120,7 @@ def _component_row(part: ComponentState, address: str, now: float) -> tuple[str,
         name_of(part),
         "",
         part.phase,
-        _age(now - part.since),
+        age(now - part.since),
         str(part.restarts),
         str(part.process.pid) if part.process is not None else "",
         "",
@@ -125,7 +134,7 @@ def _worker_row(worker: WorkerState, load: Load | None, now: float) -> tuple[str
         worker.worker_id,
         worker.role,
         worker.phase,
-        _age(now - worker.since),
+        age(now - worker.since),
         str(worker.restarts),
         str(worker.pid or ""),
         in_flight,
@@ -135,10 +144,3 @@ def _worker_row(worker: WorkerState, load: Load | None, now: float) -> tuple[str
 
 def _without_scheme(url: str) -> str:
     return url.rpartition("//")[2]
-
-
-def _age(seconds: float) -> str:
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole}s"
-    return f"{whole // 60}m" if whole < 3600 else f"{whole // 3600}h{whole % 3600 // 60}m"

@@ -66,6 +66,10 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True, tag="worker"):
     """Endpoint where the engine publishes what its cache holds (ZMQ, PUB); empty: it does not."""
     kv_events_replay: str = ""
     """Endpoint that sends the last of these again (ZMQ, ROUTER); empty: there is none."""
+    kv_transfer: str = ""
+    """``host:port`` where the engine's first rank tells of its peers and leases (gRPC,
+    ``twofold.kvtransfer.v1``), the others at the ports that follow; empty: its connector does not.
+    """
     adapters: tuple[str, ...] = ()
     """LoRA adapters that are loaded, by the names that clients send as the model."""
     topology: Topology = Topology()

@@ -86,9 +86,19 @@ _SLO_ALERTS = Group(
 
 _REQUESTS = f"sum {_BY} (rate(twofold_router_requests_total[10m]))"
 _FALLBACKS = f'sum {_BY} (rate(twofold_router_requests_total{{mode="fallback"}}[10m]))'
-_FAILED_TRANSFERS = f"sum {_BY} (rate(vllm:nixl_num_failed_transfers_total[10m]))"
-_TRANSFERS = f"sum {_BY} (rate(vllm:nixl_xfer_time_seconds_count[10m]))"
-_EXPIRED = f"sum {_BY} (increase(vllm:nixl_num_kv_expired_reqs_total[10m]))"
+# What NixlConnector and our own call the same; an engine has one of the two.
+_FAILED_TRANSFERS = (
+    f"sum {_BY} (rate("
+    '{__name__=~"vllm:nixl_num_failed_transfers_total|twofold_kv_transfer_failures_total"}[10m]))'
+)
+_TRANSFERS = (
+    f"sum {_BY} (rate("
+    '{__name__=~"vllm:nixl_xfer_time_seconds_count|twofold_kv_transfer_seconds_count"}[10m]))'
+)
+_EXPIRED = (
+    f"sum {_BY} (increase(vllm:nixl_num_kv_expired_reqs_total[10m])) or "
+    f'sum {_BY} (increase(twofold_kv_leases_ended_total{{cause="expired"}}[10m]))'
+)
 _QUEUED = f"sum {_BY} (twofold_router_queued)"
 
 _SERVING = Group(
@@ -112,7 +122,7 @@ _SERVING = Group(
         ),
         Alert(
             "TwofoldLeasesExpire",
-            f"{_EXPIRED} > 5",
+            f"({_EXPIRED}) > 5",
             "5m",
             "warning",
             f"blocks of {_SERVICE} are computed and not read before their lease ends",

@@ -7,12 +7,28 @@ ROUTER = "twofold_router_"
 CHOSEN = 'namespace=~"$namespace",service=~"$service"'
 """What the variables at the top of a dashboard select."""
 
+_SEVERAL = '{__name__=~"'
+
 WINDOW = "$__rate_interval"
 
 
 def chosen(metric: str, *matchers: str) -> str:
     """Select the series of *metric* that the variables name, and *matchers* besides."""
     return f"{metric}{{{','.join((CHOSEN, *matchers))}}}"
+
+
+def either(*metrics: str) -> str:
+    """Select what the variables name of *metrics* that mean the same: each engine has one."""
+    return f'{{__name__=~"{"|".join(metrics)}",{CHOSEN}}}'
+
+
+def part_of(histogram: str, part: str) -> str:
+    """Select the *part* of a *histogram*, or of each of several: ``bucket``, ``sum``, ``count``."""
+    if histogram.startswith(_SEVERAL):
+        names, _, matchers = histogram.removeprefix(_SEVERAL).partition('"')
+        return f'{_SEVERAL}{"|".join(f"{name}_{part}" for name in names.split("|"))}"{matchers}'
+    name, _, matchers = histogram.partition("{")
+    return f"{name}_{part}{{{matchers}"
 
 
 def router(metric: str, *matchers: str) -> str:
@@ -32,14 +48,12 @@ def share(part: str, whole: str) -> str:
 
 def mean(histogram: str) -> str:
     """Return the mean of *histogram*, a name with its selector."""
-    name, _, matchers = histogram.partition("{")
-    return f"{rate(f'{name}_sum{{{matchers}')} / {rate(f'{name}_count{{{matchers}')}"
+    return f"{rate(part_of(histogram, 'sum'))} / {rate(part_of(histogram, 'count'))}"
 
 
 def quantile(fraction: float, histogram: str, by: str = "") -> str:
-    name, _, matchers = histogram.partition("{")
     labels = f"le, {by}" if by else "le"
-    return f"histogram_quantile({fraction:g}, {rate(f'{name}_bucket{{{matchers}', labels)})"
+    return f"histogram_quantile({fraction:g}, {rate(part_of(histogram, 'bucket'), labels)})"
 
 
 def quantiles(histogram: str, *fractions: float) -> tuple[Query, ...]:

@@ -12,6 +12,7 @@ from deploy.dashboards.panels import Dashboard
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from twofold_kvtransfer import metric_names
 from twofold_operator.cluster_api import ClusterApi
 from twofold_operator.operating.metrics import OperatorMetrics
 from twofold_operator.operating.running import Operator
@@ -77,6 +78,7 @@ class Described:
 def reference(dashboards: Iterable[Dashboard]) -> str:
     """Write the whole page."""
     engines = [each for each in engine_metrics() if each.name in named(dashboards)]
+    engines = sorted((*engines, *connector_metrics()))
     return "\n".join(
         (
             _TITLE,
@@ -130,6 +132,19 @@ def engine_metrics() -> list[Described]:
         _described(family, tuple(name for name in _labels_of(family) if name != "le"))
         for family in text_string_to_metric_families(page)
     )
+
+
+def connector_metrics() -> list[Described]:
+    """Return those that an engine has besides when our own connector moves its blocks."""
+    return [
+        Described(
+            metric.name,
+            metric.kind,
+            ("engine", "model_name", *([metric.label] if metric.label else [])),
+            metric.meaning,
+        )
+        for metric in metric_names.ALL
+    ]
 
 
 def _labels_of(family: Metric) -> list[str]:

@@ -1,10 +1,20 @@
 """What the engines do, and what goes over the wires between them."""
 
 from deploy.dashboards.panels import Dashboard, Query, Row, Step, graph, stat
-from deploy.dashboards.promql import chosen, quantile, quantiles, rate, router, share
+from deploy.dashboards.promql import (
+    chosen,
+    either,
+    part_of,
+    quantile,
+    quantiles,
+    rate,
+    router,
+    share,
+)
 
-_TRANSFER = chosen("vllm:nixl_xfer_time_seconds")
-_FAILED = chosen("vllm:nixl_num_failed_transfers_total")
+_TRANSFER = either("vllm:nixl_xfer_time_seconds", "twofold_kv_transfer_seconds")
+_FAILED = either("vllm:nixl_num_failed_transfers_total", "twofold_kv_transfer_failures_total")
+_EXPIRED = chosen("twofold_kv_leases_ended_total", 'cause="expired"')
 _BY_WORKER = "{{worker}}"
 _IS_WORKER = 'role!=""'
 """Only what the routers tell of has a role."""
@@ -28,7 +38,7 @@ _NOW = Row(
             "Failed transfers",
             "Share of the KV transfers that failed.",
             f"({rate(_FAILED)} or vector(0)) / "
-            f"({rate(_FAILED)} + {rate(_TRANSFER.replace('seconds{', 'seconds_count{'))})",
+            f"({rate(_FAILED)} + {rate(part_of(_TRANSFER, 'count'))})",
             "percentunit",
             Step(0.001, "yellow"),
             Step(0.01, "red"),
@@ -142,7 +152,7 @@ _TRANSFERS = Row(
             "Transfers",
             "Reads of blocks from a prefill worker, by the decode worker that reads.",
             "ops",
-            Query(rate(_TRANSFER.replace("seconds{", "seconds_count{"), "worker"), _BY_WORKER),
+            Query(rate(part_of(_TRANSFER, "count"), "worker"), _BY_WORKER),
         ),
         graph(
             "Time of a transfer",
@@ -172,7 +182,10 @@ _TRANSFERS = Row(
             "expired: blocks of a leg 1 that nobody read in time. late: a read that ended after "
             "its lease, which may have read blocks of somebody else.",
             "ops",
-            Query(rate(chosen("vllm:nixl_num_kv_expired_reqs_total")), "expired"),
+            Query(
+                f"{rate(chosen('vllm:nixl_num_kv_expired_reqs_total'))} or {rate(_EXPIRED)}",
+                "expired",
+            ),
             Query(rate(chosen("vllm:nixl_num_notifications_after_expiry_total")), "late"),
             steps=_ANY,
         ),

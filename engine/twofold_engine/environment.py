@@ -9,6 +9,9 @@ from twofold_engine.adapters import LORA_FLAG
 from twofold_engine.settings import WorkerSettings
 from twofold_kvtransfer.vllm_plugin import PARENT_ENV
 
+_ATTEMPTS = 100
+"""To find adjacent ports."""
+
 
 def runs_on_cpu() -> bool:
     """Tell whether the installed vLLM is the build for CPUs."""
@@ -46,7 +49,33 @@ def engine_environment(settings: WorkerSettings) -> dict[str, str]:
 
 def free_port(host: str) -> int:
     """Return a TCP port of *host* that nothing listens on now."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+    with socket.socket(_family(host)) as probe:
         probe.bind((host, 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def free_ports(host: str, count: int) -> int:
+    """Return the first of *count* adjacent TCP ports of *host* that nothing listens on now.
+
+    Raises:
+        OSError: there are none, as far as was looked.
+    """
+    for _ in range(_ATTEMPTS):
+        first = free_port(host)
+        if all(_is_free(host, port) for port in range(first, first + count)):
+            return first
+    raise OSError(f"no {count} adjacent ports are free at {host}")
+
+
+def _is_free(host: str, port: int) -> bool:
+    with socket.socket(_family(host)) as probe:
+        try:
+            probe.bind((host, port))
+        except (OSError, OverflowError):
+            return False
+        return True
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -6,8 +6,6 @@ Imports vLLM, which takes seconds and reads the environment: import it last.
 import asyncio
 import contextlib
 import functools
-import hashlib
-import json
 import logging
 import multiprocessing
 import os
@@ -40,6 +38,8 @@ from twofold_engine.load import LoadMeter
 from twofold_engine.probing import generate_one_token
 from twofold_engine.settings import WorkerSettings
 from twofold_engine.vllm_arguments import vllm_arguments
+from twofold_kvtransfer import service_address
+from twofold_kvtransfer.compatibility import compatibility
 
 EXIT_ENGINE_DIED = 70
 
@@ -216,7 +216,7 @@ def _describe(
         model=settings.served_name,
         engine=Engine(
             version=vllm_version,
-            compatibility=_compatibility(config),
+            compatibility=compatibility(config, vllm_version),
             tensor_parallel=settings.tensor_parallel,
         ),
         kv_capacity_tokens=(cache.num_gpu_blocks or 0) * cache.block_size,
@@ -224,24 +224,8 @@ def _describe(
         max_model_tokens=config.model_config.max_model_len,
         kv_events=kv_events,
         kv_events_replay=kv_events_replay,
+        kv_transfer=service_address(config.kv_transfer_config.kv_connector_extra_config),
         adapters=adapters,
         topology=Topology(node=settings.node, zone=settings.zone),
         state=WorkerState.STANDBY if settings.standby else WorkerState.READY,
     )
-
-
-def _compatibility(config: VllmConfig) -> str:
-    """Hash what both sides of a transfer must agree on, tensor parallelism apart."""
-    model = config.model_config
-    facts = [
-        vllm_version,
-        config.kv_transfer_config.kv_connector,
-        model.model,
-        str(model.dtype),
-        str(config.cache_config.cache_dtype),
-        config.cache_config.block_size,
-        model.get_num_layers(config.parallel_config),
-        model.get_total_num_kv_heads(),
-        model.get_head_size(),
-    ]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]

@@ -6,8 +6,13 @@ import os
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 from twofold_cluster.identity import Incarnation, Role, WorkerId, new_incarnation
+from twofold_kvtransfer.settings import ConnectorName, TransportName
+
+CONNECTORS = get_args(ConnectorName)
+TRANSPORTS = get_args(TransportName)
 
 REDIS_ENV = "TWOFOLD_REDIS_URL"
 
@@ -45,6 +50,10 @@ class WorkerSettings:
     tokens; this is for several of them, and for those that do not."""
     max_in_flight: int = 256
     """Requests in a decode worker; vLLM's own default for sequences in a batch."""
+    connector: str = "nixl"
+    """What moves cache blocks: vLLM's NixlConnector (``nixl``), or ours (``twofold``)."""
+    transport: str = "nixl"
+    """What ``twofold`` moves them over: ``nixl`` or ``tcp``."""
     lease_seconds: int = 30
     """How long a prefill worker keeps blocks that nobody fetches."""
     kv_events: bool = False
@@ -65,6 +74,9 @@ class WorkerSettings:
         for name in ("tensor_parallel", "threads", "max_unprefilled", "max_in_flight"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name, known in (("connector", CONNECTORS), ("transport", TRANSPORTS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be {' or '.join(known)}, not {getattr(self, name)}")
         if self.lease_seconds < 6:
             raise ValueError("lease_seconds must be at least 6: a heartbeat is a sixth of it")
         if self.kv_cache_gib <= 0:
@@ -125,6 +137,8 @@ def _parser(module: str, role: Role) -> argparse.ArgumentParser:
     parser.add_argument("--kv-cache-gib", type=float, help="KV cache of a CPU engine")
     parser.add_argument("--max-unprefilled", type=int, help="a prefill worker refuses beyond this")
     parser.add_argument("--max-in-flight", type=int, help="a decode worker refuses beyond this")
+    parser.add_argument("--connector", choices=CONNECTORS, help="what moves cache blocks")
+    parser.add_argument("--transport", choices=TRANSPORTS, help="what --connector twofold uses")
     parser.add_argument("--lease-seconds", type=int, help="how long unfetched blocks are kept")
     parser.add_argument("--kv-events", action="store_true", help="publish what the cache holds")
     parser.add_argument("--node", help="default: the host's name")

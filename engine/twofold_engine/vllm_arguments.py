@@ -2,10 +2,10 @@
 
 import json
 
-from twofold_engine.environment import runs_on_cpu
+from twofold_engine.environment import free_ports, runs_on_cpu
 from twofold_engine.kv_events import kv_events_config
 from twofold_engine.settings import WorkerSettings
-from twofold_kvtransfer import TransferSettings, connector_config
+from twofold_kvtransfer import ConnectorSettings, TransferSettings, connector_config
 
 # vLLM turns "uni" into "mp" on a CPU, for the sake of pinning threads. Unpinned threads need no
 # process of their own: this saves 0.7 GiB and 20 s a worker, and the shared memory queue between
@@ -16,11 +16,6 @@ _IN_PROCESS_EXECUTOR = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 def vllm_arguments(settings: WorkerSettings) -> list[str]:
     """Return the command line of vLLM's API server for *settings*."""
     cpu = runs_on_cpu()
-    transfer = TransferSettings(
-        engine_id=f"{settings.worker_id}:{settings.incarnation}",
-        lease_seconds=settings.lease_seconds,
-        buffer_device="cpu" if cpu else "cuda",
-    )
     arguments = [
         "--model",
         settings.model,
@@ -31,7 +26,7 @@ def vllm_arguments(settings: WorkerSettings) -> list[str]:
         "--tensor-parallel-size",
         str(settings.tensor_parallel),
         "--kv-transfer-config",
-        json.dumps(connector_config(transfer)),
+        json.dumps(connector_config(_transfer(settings, cpu=cpu))),
         # The router learns from usage what was cached.
         "--enable-prompt-tokens-details",
         "--disable-uvicorn-access-log",
@@ -48,3 +43,22 @@ def vllm_arguments(settings: WorkerSettings) -> list[str]:
         if settings.tensor_parallel == 1:
             arguments += ["--distributed-executor-backend", _IN_PROCESS_EXECUTOR]
     return [*arguments, *settings.engine_args]
+
+
+def _transfer(settings: WorkerSettings, *, cpu: bool) -> TransferSettings:
+    engine_id = f"{settings.worker_id}:{settings.incarnation}"
+    if settings.connector == "nixl":
+        return TransferSettings(
+            engine_id=engine_id,
+            lease_seconds=settings.lease_seconds,
+            buffer_device="cpu" if cpu else "cuda",
+        )
+    port = free_ports(settings.host, 2 * settings.tensor_parallel)
+    own = ConnectorSettings(
+        host=settings.host,
+        port=port,
+        service_port=port + settings.tensor_parallel,
+        transport=settings.transport,  # type: ignore[arg-type]  # checked by WorkerSettings
+        lease_seconds=settings.lease_seconds,
+    )
+    return TransferSettings(engine_id=engine_id, connector="twofold", own=own)

@@ -20,6 +20,20 @@ import pytest
 START_LIMIT_SECONDS = 240
 LEASE_SECONDS = 30
 
+CONNECTORS = ("nixl", "twofold")
+"""What moves blocks: vLLM's NixlConnector, and ours."""
+
+_FOR_EACH_CONNECTOR = {"test_exactness", "test_aborts", "test_kills"}
+
+_RECEIVED_BYTES = {
+    "nixl": "vllm:nixl_bytes_transferred_sum",
+    "twofold": "twofold_kv_transfer_bytes_sum",
+}
+_EXPIRED_LEASES = {
+    "nixl": "vllm:nixl_num_kv_expired_reqs_total",
+    "twofold": 'twofold_kv_leases_ended_total{cause="expired"}',
+}
+
 _SAMPLE = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)$")
 
 
@@ -29,6 +43,7 @@ class Cluster:
 
     url: str
     env: dict[str, str]
+    connector: str
     _addresses: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def twofold(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -73,6 +88,14 @@ class Cluster:
                     samples[f"{name}{{{label}}}"] = samples.get(f"{name}{{{label}}}", 0.0) + value
         return samples
 
+    def received_bytes(self) -> float:
+        """Return the bytes of blocks that the decode worker has fetched."""
+        return self.metrics(self.address("decode")).get(_RECEIVED_BYTES[self.connector], 0.0)
+
+    def expired_leases(self) -> float:
+        """Return how many requests' blocks the prefill worker has kept until nobody wanted them."""
+        return self.metrics(self.address("prefill"))[_EXPIRED_LEASES[self.connector]]
+
     def until(self, condition: Callable[[], bool], *, seconds: float, what: str) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
@@ -115,15 +138,27 @@ class Cluster:
         return httpx.post(f"{self.url}/v1/completions", json=body, timeout=60)
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what is about moving blocks for each connector, and the rest for the default."""
+    if "cluster" in metafunc.fixturenames:
+        each = metafunc.definition.path.stem in _FOR_EACH_CONNECTOR
+        connectors = CONNECTORS if each else CONNECTORS[:1]
+        metafunc.parametrize("cluster", connectors, indirect=True, scope="session")
+
+
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Cluster]:
     """Start one prefill and one decode worker with the command that a user types."""
+    connector: str = request.param
     port = _free_port()
     state = tmp_path_factory.mktemp("state")
     env = os.environ | {"TWOFOLD_STATE_DIR": str(state)}
-    cluster = Cluster(f"http://127.0.0.1:{port}", env)
+    cluster = Cluster(f"http://127.0.0.1:{port}", env, connector)
     shared_memory = _shared_memory()
-    started = cluster.twofold("up", "--detach", "--port", str(port), check=False)
+    arguments = ("--detach", "--port", str(port), "--connector", connector)
+    started = cluster.twofold("up", *arguments, check=False)
     assert started.returncode == 0, started.stdout + started.stderr
     processes = _descendants(int(cluster.status()["supervisor"]["pid"]))
     yield cluster

@@ -154,14 +154,14 @@ def received(cluster: Cluster) -> Reception:
     return Reception(
         computed_tokens=tokens("local_compute"),
         transferred_tokens=tokens("external_kv_transfer"),
-        transferred_bytes=samples.get("vllm:nixl_bytes_transferred_sum", 0.0),
+        transferred_bytes=cluster.received_bytes(),
     )
 
 
 def reception_since(cluster: Cluster, before: Reception, length: int) -> Reception:
     """Return what came in since *before*, as soon as the engine has counted a whole prompt.
 
-    NIXL's bytes are counted with a later step than the tokens; they are waited for, and what is
+    Bytes are counted with a later step than the tokens; they are waited for, and what is
     missing then is the test's to see.
     """
     since = before

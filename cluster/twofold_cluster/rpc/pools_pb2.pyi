@@ -86,6 +86,8 @@ class EngineSpec(_message.Message):
     ENGINE_ARGS_FIELD_NUMBER: _builtins.int
     MAX_UNPREFILLED_FIELD_NUMBER: _builtins.int
     KV_EVENTS_FIELD_NUMBER: _builtins.int
+    CONNECTOR_FIELD_NUMBER: _builtins.int
+    TRANSPORT_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """a directory or a hub's name, as vLLM takes it"""
     served_name: _builtins.str
@@ -99,6 +101,10 @@ class EngineSpec(_message.Message):
     """a prefill worker refuses beyond this; 0: default"""
     kv_events: _builtins.bool
     """publish what the cache holds, prompts included"""
+    connector: _builtins.str
+    """what moves cache blocks: nixl or twofold; empty: default"""
+    transport: _builtins.str
+    """what twofold moves them over: nixl or tcp; empty: default"""
     @_builtins.property
     def engine_args(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """vLLM's own command line arguments"""
@@ -115,10 +121,12 @@ class EngineSpec(_message.Message):
         engine_args: _abc.Iterable[_builtins.str] | None = ...,
         max_unprefilled: _builtins.int = ...,
         kv_events: _builtins.bool = ...,
+        connector: _builtins.str = ...,
+        transport: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpus", b"cpus", "engine_args", b"engine_args", "gpus", b"gpus", "kv_cache_gib", b"kv_cache_gib", "kv_events", b"kv_events", "max_unprefilled", b"max_unprefilled", "model", b"model", "served_name", b"served_name", "tensor_parallel", b"tensor_parallel"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connector", b"connector", "cpus", b"cpus", "engine_args", b"engine_args", "gpus", b"gpus", "kv_cache_gib", b"kv_cache_gib", "kv_events", b"kv_events", "max_unprefilled", b"max_unprefilled", "model", b"model", "served_name", b"served_name", "tensor_parallel", b"tensor_parallel", "transport", b"transport"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

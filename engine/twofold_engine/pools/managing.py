@@ -356,5 +356,7 @@ class PoolManager:
             max_unprefilled=engine.max_unprefilled,
             engine_args=engine.engine_args,
             kv_events=engine.kv_events,
+            connector=engine.connector,
+            transport=engine.transport,
             standby=member.pool.standby,
         )

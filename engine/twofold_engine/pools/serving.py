@@ -83,20 +83,22 @@ def _pool(pool: pb.Pool) -> Pool:
     if pool.role not in _ROLES:
         raise InvalidPoolError("a pool has no role")
     engine = pool.engine
-    # proto3 cannot tell 0 from absent; 0 of these makes no engine, so it stands for the default.
-    numbers = {
+    # proto3 cannot tell 0 or "" from absent; neither is of use here, so they stand for a default.
+    given = {
         "tensor_parallel": engine.tensor_parallel,
         "cpus": engine.cpus,
         "gpus": engine.gpus,
         "kv_cache_gib": engine.kv_cache_gib,
         "max_unprefilled": engine.max_unprefilled,
+        "connector": engine.connector,
+        "transport": engine.transport,
     }
     spec = EngineSpec(
         model=engine.model,
         served_name=engine.served_name or engine.model,
         engine_args=tuple(engine.engine_args),
         kv_events=engine.kv_events,
-        **{name: number for name, number in numbers.items() if number},  # type: ignore[arg-type]
+        **{name: value for name, value in given.items() if value},  # type: ignore[arg-type]
     )
     return Pool(
         _ROLES[pool.role],

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from twofold_cluster.identity import Role
 from twofold_engine.errors import InvalidPoolError
+from twofold_engine.settings import CONNECTORS, TRANSPORTS
 
 MAX_REPLICAS = 10_000
 MAX_ADAPTERS = 1000
@@ -23,6 +24,8 @@ class EngineSpec:
     max_unprefilled: int = 64
     engine_args: tuple[str, ...] = ()
     kv_events: bool = False
+    connector: str = "nixl"
+    transport: str = "nixl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +67,14 @@ def validate(pools: Sequence[Pool], before: Sequence[Pool]) -> None:
     """Check that *pools* can be wanted after *before*.
 
     Raises:
-        InvalidPoolError: two pools of one role and revision, no model, a number out of range,
-            another build in a pool that has one, or another model in its revision: that is a new
-            revision.
+        InvalidPoolError: two pools of one role and revision, no model, a number out of range, an
+            unknown connector, another build in a pool that has one, or another model or connector
+            in its revision: that is a new revision.
     """
     seen: set[tuple[Role, str]] = set()
     builds = {(pool.role, pool.revision): pool.build for pool in before}
     models = {pool.revision: _model(pool) for pool in before}
+    movers = {pool.revision: _mover(pool) for pool in before}
     for pool in pools:
         name = f"pool {pool.role}/{pool.revision}"
         if (pool.role, pool.revision) in seen:
@@ -83,6 +87,10 @@ def validate(pools: Sequence[Pool], before: Sequence[Pool]) -> None:
             raise InvalidPoolError(f"{name}: {pool.replicas} replicas are not 0 to {MAX_REPLICAS}")
         if models.setdefault(pool.revision, _model(pool)) != _model(pool):
             raise InvalidPoolError(f"{name} has another model than its revision; use a new one")
+        if movers.setdefault(pool.revision, _mover(pool)) != _mover(pool):
+            raise InvalidPoolError(
+                f"{name} moves blocks otherwise than its revision; use a new one"
+            )
         if builds.setdefault((pool.role, pool.revision), pool.build) != pool.build:
             raise InvalidPoolError(
                 f"{name} changes the engine or the resources of its revision; use a new one"
@@ -111,6 +119,11 @@ def _model(pool: Pool) -> tuple[str, str]:
     return pool.engine.model, pool.engine.served_name
 
 
+def _mover(pool: Pool) -> tuple[str, str]:
+    """Prefill and decode workers of a revision must move blocks alike."""
+    return pool.engine.connector, pool.engine.transport
+
+
 def _validate_engine(name: str, engine: EngineSpec) -> None:
     bounds = {
         "tensor_parallel": (1, 1024),
@@ -124,6 +137,9 @@ def _validate_engine(name: str, engine: EngineSpec) -> None:
         # Written so that a NaN is refused too.
         if not low <= value <= high:
             raise InvalidPoolError(f"{name}: {field} is {value}, not {low:g} to {high:g}")
+    for field, known in (("connector", CONNECTORS), ("transport", TRANSPORTS)):
+        if (given := getattr(engine, field)) not in known:
+            raise InvalidPoolError(f"{name}: {field} is {given}, not {' or '.join(known)}")
 
 
 def _validate_resources(name: str, pool: Pool) -> None:

@@ -84,6 +84,8 @@ def engine_of(service: LLMService, role: Role) -> WantedEngine:
         gpus=float(pool.gpus(spec.engine)),
         engine_args=_sim_arguments(spec) if sim else _vllm_arguments(spec),
         kv_events=spec.observability.kv_events,
+        connector=spec.transfer.connector,
+        transport=spec.transfer.transport,
     )
 
 

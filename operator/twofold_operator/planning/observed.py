@@ -65,6 +65,8 @@ class WantedEngine:
     """Of a CPU engine; 0: the engine's default."""
     engine_args: tuple[str, ...] = ()
     kv_events: bool = False
+    connector: str = "nixl"
+    transport: str = "nixl"
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,8 @@ def _pool(pool: WantedPool) -> pb.Pool:
             kv_cache_gib=engine.kv_cache_gib,
             engine_args=engine.engine_args,
             kv_events=engine.kv_events,
+            connector=engine.connector,
+            transport=engine.transport,
         ),
         standby=pool.standby,
         resources=dict(pool.resources),

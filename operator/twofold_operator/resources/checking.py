@@ -26,7 +26,7 @@ MAX_NAME_LENGTH = 40
 NAME_PATTERN = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
 """A Service has the name, and a Service's begins with a letter and has no dot."""
 
-CONNECTORS = ("nixl",)
+CONNECTORS = ("nixl", "twofold")
 """Those that this version has code for."""
 
 _IMAGE = re.compile(

@@ -60,7 +60,11 @@ class Transfer(Part, frozen=True, kw_only=True):
     """How cache blocks move from the prefill to the decode worker."""
 
     connector: Literal["nixl", "twofold", "mooncake", "lmcache"] = "nixl"
-    """This version has nixl."""
+    """nixl: vLLM's NixlConnector; twofold: ours, for models with dense attention. This version has
+    these two."""
+    transport: Literal["nixl", "tcp"] = "nixl"
+    """What the connector twofold moves blocks over: nixl takes RDMA, NVLink, shared memory or
+    TCP, as it finds; tcp is for nodes without NIXL, and without GPUs."""
     rdma: bool = False
     """Gives each worker its pool's rdmaResource and the right to pin memory."""
 

@@ -14,6 +14,8 @@ SETTINGS = Settings(
     prefill=2,
     decode=3,
     kv_cache_gib=0.5,
+    connector="twofold",
+    transport="tcp",
     engine_args=("--seed=1",),
 )
 
@@ -28,6 +30,7 @@ def test_each_role_gets_a_pool_with_the_same_engine() -> None:
     assert prefill.engine.gpus == 0
     assert prefill.engine.kv_cache_gib == 0.5
     assert list(prefill.engine.engine_args) == ["--seed=1"]
+    assert (prefill.engine.connector, prefill.engine.transport) == ("twofold", "tcp")
 
 
 def test_the_cores_are_shared_out_and_no_engine_goes_without() -> None:

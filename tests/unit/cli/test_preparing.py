@@ -27,6 +27,8 @@ MODEL = Model("/m", "m", 0, engine_args=("--max-model-len", "2048"))
         (Arguments(port=0), "--port"),
         (Arguments(port=70000), "--port"),
         (Arguments(engine="tgi"), "--engine"),
+        (Arguments(connector="mooncake"), "--connector must be nixl or twofold"),
+        (Arguments(transport="smoke"), "--transport must be nixl or tcp"),
         (Arguments(profile="llama2-70b-h100-tp8"), "--profile"),
         (Arguments(host="0.0.0.0"), "--router-arg=--keys-file"),
         (Arguments(kv_cache_gib=0.0), "--kv-cache-gib"),

@@ -53,10 +53,11 @@ def test_no_cluster_has_an_exit_code_of_its_own() -> None:
 
 
 def test_machines_get_the_endpoint_and_each_workers_load() -> None:
-    told = json.loads(as_json(Status(STATE, LOADS)))
+    told = json.loads(as_json(Status(STATE, LOADS, {"d-0": "127.0.0.1:5601"})))
 
     assert told["endpoint"] == "http://127.0.0.1:8000"
     assert told["workers"][0]["load"]["running_count"] == 2
+    assert told["workers"][0]["kv_transfer"] == "127.0.0.1:5601"
     assert json.loads(as_json(Status(STATE, {})))["workers"][0]["load"] is None
 
 

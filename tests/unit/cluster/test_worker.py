@@ -33,6 +33,7 @@ workers = st.builds(
     max_model_tokens=counts,
     kv_events=names,
     kv_events_replay=names,
+    kv_transfer=names,
     topology=st.builds(Topology, node=names, zone=names),
     state=st.sampled_from(WorkerState),
     load=loads,
@@ -75,7 +76,7 @@ def test_the_fields_of_a_newer_load_are_ignored(worker: Worker, unknown: dict[st
 @given(worker=workers)
 def test_what_a_worker_leaves_out_is_an_idle_ready_one(worker: Worker) -> None:
     sparse = msgspec.json.decode(msgspec.json.encode(worker))
-    for name in ("topology", "state", "load", "kv_events", "kv_events_replay"):
+    for name in (*("topology", "state", "load"), *("kv_events", "kv_events_replay", "kv_transfer")):
         del sparse[name]
 
     received = decode(msgspec.json.encode(sparse))
@@ -88,3 +89,4 @@ def test_what_a_worker_leaves_out_is_an_idle_ready_one(worker: Worker) -> None:
     )
     assert not received.kv_events
     assert not received.kv_events_replay
+    assert not received.kv_transfer

@@ -70,7 +70,9 @@ def test_titles_tell_panels_apart(dashboard: Dashboard) -> None:
 def test_queries_select_what_the_variables_name(dashboard: Dashboard) -> None:
     for panel in dashboard.panels():
         for query in panel.queries:
-            series = re.findall(r"(?:twofold_router_|vllm:)\w+(\{[^}]*\})?", query.expression)
+            one = r'(?<!["|])(?:twofold_router_|twofold_kv_|vllm:)\w+(\{[^}]*\})?'
+            several = r"(\{__name__[^}]*\})"
+            series = [*re.findall(one, query.expression), *re.findall(several, query.expression)]
             for matchers in series:
                 assert 'service=~"$service"' in matchers, query.expression
 

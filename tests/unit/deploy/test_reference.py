@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from deploy.dashboards.reference import (
+    connector_metrics,
     engine_metrics,
     named,
     operator_metrics,
@@ -14,7 +15,12 @@ from deploy.dashboards.reference import (
 from deploy.dashboards.writing import DASHBOARDS
 
 NAMED = named(DASHBOARDS)
-DESCRIBED = [*router_metrics_described(), *operator_metrics(), *engine_metrics()]
+DESCRIBED = [
+    *router_metrics_described(),
+    *operator_metrics(),
+    *engine_metrics(),
+    *connector_metrics(),
+]
 VLLM = importlib.util.find_spec("vllm")
 SOURCES = ("v1/metrics/loggers.py", "distributed/kv_transfer/kv_connector/v1/nixl/stats.py")
 
@@ -24,10 +30,10 @@ def test_a_metric_that_is_named_is_one_that_is_emitted(name: str) -> None:
     assert name in {each.name for each in DESCRIBED}
 
 
-def test_queries_name_metrics_of_all_three() -> None:
+def test_queries_name_metrics_of_all() -> None:
     beginnings = {re.split("[_:]", name)[1] for name in NAMED if name.startswith("twofold_")}
 
-    assert beginnings == {"router", "operator"}
+    assert beginnings == {"router", "operator", "kv"}
     assert sum(name.startswith("vllm:") for name in NAMED) > 10
 
 

@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import pytest
 
@@ -6,9 +7,10 @@ from twofold_cluster.identity import Role, WorkerId
 from twofold_engine.environment import engine_environment
 from twofold_engine.settings import WorkerSettings
 from twofold_engine.vllm_arguments import vllm_arguments
+from twofold_kvtransfer import ConnectorSettings
 
 
-def some_settings(*, kv_events: bool) -> WorkerSettings:
+def some_settings(*, kv_events: bool = False, connector: str = "nixl") -> WorkerSettings:
     return WorkerSettings(
         service="s",
         worker_id=WorkerId("w"),
@@ -17,7 +19,16 @@ def some_settings(*, kv_events: bool) -> WorkerSettings:
         served_name="org/m",
         host="127.0.0.7",
         kv_events=kv_events,
+        connector=connector,
+        transport="tcp",
+        lease_seconds=12,
     )
+
+
+def transfer_config(settings: WorkerSettings) -> dict[str, Any]:
+    arguments = vllm_arguments(settings)
+    config: dict[str, Any] = json.loads(arguments[arguments.index("--kv-transfer-config") + 1])
+    return config
 
 
 def test_an_engine_that_is_to_publish_its_events_has_a_topic_and_a_replay_of_its_own() -> None:
@@ -45,3 +56,27 @@ def test_an_engine_publishes_no_events_unless_it_is_told_to(
 
     assert "--kv-events-config" not in vllm_arguments(settings)
     assert "VLLM_HOST_IP" not in engine_environment(settings)
+
+
+def test_an_engine_moves_its_blocks_with_vllms_connector_unless_it_is_told_otherwise() -> None:
+    config = transfer_config(some_settings())
+
+    assert config["kv_connector"] == "NixlConnector"
+    assert config["kv_connector_extra_config"] == {"kv_lease_duration": 12}
+
+
+def test_our_connector_is_told_where_to_listen_and_what_to_move_blocks_over() -> None:
+    settings = some_settings(connector="twofold")
+
+    config = transfer_config(settings)
+
+    assert config["kv_connector"] == "TwofoldConnector"
+    assert config["engine_id"] == f"w:{settings.incarnation}"
+    own = ConnectorSettings.from_config(config["kv_connector_extra_config"])
+    assert (own.host, own.transport, own.lease_seconds) == ("127.0.0.7", "tcp", 12)
+    assert own.service_port == own.port + settings.tensor_parallel
+
+
+def test_an_unknown_connector_is_named() -> None:
+    with pytest.raises(ValueError, match="connector must be nixl or twofold, not smoke"):
+        some_settings(connector="smoke")

@@ -10,7 +10,7 @@ ENGINE = EngineSpec(model="m", served_name="m")
 POOL = Pool(Role.PREFILL, "1", 2, ENGINE)
 
 
-def with_engine(**fields: float) -> Pool:
+def with_engine(**fields: float | str) -> Pool:
     engine = dataclasses.replace(ENGINE, **fields)  # type: ignore[arg-type]
     return dataclasses.replace(POOL, revision="3", engine=engine)
 
@@ -46,6 +46,8 @@ def test_pools_of_two_roles_and_two_revisions_can_be_wanted() -> None:
         ([with_engine(kv_cache_gib=-1.0)], "kv_cache_gib is -1.0"),
         ([with_engine(kv_cache_gib=float("nan"))], "kv_cache_gib is nan"),
         ([with_engine(max_unprefilled=0)], "max_unprefilled is 0"),
+        ([with_engine(connector="smoke")], "connector is smoke, not nixl or twofold"),
+        ([with_engine(transport="smoke")], "transport is smoke, not nixl or tcp"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(pools: list[Pool], words: str) -> None:
@@ -59,6 +61,13 @@ def test_the_roles_of_a_revision_may_have_engines_of_their_own_but_one_model() -
 
     validate([POOL, dataclasses.replace(POOL, role=Role.DECODE, engine=wider)], before=[POOL])
     with pytest.raises(InvalidPoolError, match="another model than its revision"):
+        validate([POOL, dataclasses.replace(POOL, role=Role.DECODE, engine=other)], before=[])
+
+
+def test_the_roles_of_a_revision_move_blocks_alike() -> None:
+    other = dataclasses.replace(ENGINE, connector="twofold")
+
+    with pytest.raises(InvalidPoolError, match="moves blocks otherwise than its revision"):
         validate([POOL, dataclasses.replace(POOL, role=Role.DECODE, engine=other)], before=[])
 
 

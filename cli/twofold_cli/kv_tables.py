@@ -1,0 +1,104 @@
+"""What engines say of peers and leases, for people."""
+
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from twofold_cli.kv import Answer, state_name
+from twofold_cli.showing import age, say
+from twofold_cluster.rpc import kvtransfer_pb2 as pb
+
+Row = tuple[str, ...]
+
+PEER_COLUMNS = (*("worker", "", "peer", "for", "over", "read", "speed", "ok+bad", "leases"),)
+LEASE_COLUMNS = ("worker", "request", "state", "left", "age", "readers")
+
+
+def show_peers(answers: list[Answer], console: Console) -> None:
+    _show(answers, PEER_COLUMNS, _peer_rows, "no worker reads from another", console)
+
+
+def show_leases(answers: list[Answer], console: Console) -> None:
+    _show(answers, LEASE_COLUMNS, _lease_rows, "no blocks are kept for anybody", console)
+    for answer in answers:
+        if isinstance(answer.reply, pb.LeasesReply):
+            total = answer.reply.promised_count + answer.reply.held_count
+            more = total - len(answer.reply.leases)
+            if more > 0:
+                say(console, f"{_name(answer.worker_id, answer.rank)}: {more} leases more")
+
+
+def _show(
+    answers: list[Answer],
+    columns: Row,
+    rows: Callable[[Answer], Iterator[Row]],
+    nothing: str,
+    console: Console,
+) -> None:
+    found = [row for answer in answers for row in rows(answer)]
+    if found:
+        table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
+        for name in columns:
+            # A request's name is to be copied: it is folded where the others are cut.
+            table.add_column(name, no_wrap=name != "request", overflow="fold")
+        for row in found:
+            table.add_row(*map(Text, row))  # as texts: a name is not rich's markup
+        console.print(table)
+    elif any(answer.reply is not None for answer in answers):
+        say(console, nothing)
+    for answer in answers:
+        if answer.problem:
+            say(console, f"{_name(answer.worker_id, answer.rank)}: {answer.problem}")
+
+
+def _peer_rows(answer: Answer) -> Iterator[Row]:
+    reply = answer.reply
+    if not isinstance(reply, pb.PeersReply):
+        return
+    name = _name(answer.worker_id, answer.rank)
+    for link in reply.links:
+        yield (
+            name,
+            "reads",
+            link.worker,
+            age(link.open_seconds),
+            reply.transport,
+            size(link.read_bytes),
+            f"{size(link.bytes_per_second)}/s" if link.HasField("bytes_per_second") else "",
+            f"{link.transfers_done}+{link.transfers_failed}",
+            str(link.lease_count),
+        )
+    for reader in reply.readers:
+        peer = _name(reader.worker, reader.rank)
+        row = (name, "lends", peer, age(reader.connected_seconds), reply.transport)
+        yield row + ("",) * (len(PEER_COLUMNS) - len(row))
+
+
+def _lease_rows(answer: Answer) -> Iterator[Row]:
+    reply = answer.reply
+    if not isinstance(reply, pb.LeasesReply):
+        return
+    for lease in reply.leases:
+        yield (
+            _name(answer.worker_id, answer.rank),
+            lease.request_id,
+            state_name(lease.state),
+            age(lease.left_seconds) if lease.HasField("left_seconds") else "",
+            age(lease.age_seconds) if lease.HasField("age_seconds") else "",
+            ", ".join(_name(reader.worker, reader.rank) for reader in lease.readers),
+        )
+
+
+def _name(worker: str, rank: int) -> str:
+    return f"{worker} rank {rank}" if rank else worker
+
+
+def size(size_bytes: float) -> str:
+    """Return *size_bytes* with three digits, in units of a thousand."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size_bytes < 999.5:
+            return f"{size_bytes:.3g} {unit}"
+        size_bytes /= 1000
+    return f"{size_bytes:.4g} TB"
