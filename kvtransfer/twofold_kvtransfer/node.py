@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sys
 import threading
 import time
 from collections import deque
@@ -34,6 +35,10 @@ RENEWALS_PER_LEASE = 6
 
 EXPIRY_SECONDS = 0.25
 """How often leases are looked through for those that nobody claimed."""
+
+SWITCH_SECONDS = 0.0005
+"""How long the engine's thread may hold Python's lock while this one wants it. Python's own 5 ms
+are as long as a transfer, which takes some turns of this thread."""
 
 T = TypeVar("T")
 
@@ -73,6 +78,7 @@ class Node:
         self._settings = settings
         self._received: deque[Reception] = deque()
         self._ended: deque[Ended] = deque()
+        self._news = threading.Event()
         self._leases = LeaseTable(settings.lease_seconds)
         self._thread = threading.Thread(target=self._run, name="kv-transfer", daemon=True)
         self._started: Future[_Running] = Future()
@@ -84,6 +90,7 @@ class Node:
         Raises:
             NodeError: the side channel's port is taken.
         """
+        sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_SECONDS))
         self._thread.start()
         try:
             self._started.result(timeout=START_TIMEOUT_SECONDS)
@@ -100,6 +107,12 @@ class Node:
         """
         self._check()
         self._call(lambda running: self._do(work, running))
+
+    def wait_for_news(self, seconds: float) -> bool:
+        """Return when there is something new to take, and whether there is after *seconds*."""
+        is_there = self._news.wait(seconds)
+        self._news.clear()
+        return is_there
 
     def take_received(self) -> list[Reception]:
         """Return what has been fetched, or could not be, since the last call.
@@ -172,7 +185,7 @@ class Node:
             keeper,
             tasks,
             limit_seconds=self._settings.read_limit_seconds,
-            received=self._received.append,
+            received=self._receive,
         )
         running = _Running(receiver)
         async with AsyncExitStack() as inspected:
@@ -210,8 +223,14 @@ class Node:
             if (reason := self._transport.ended_for) is not None:
                 raise NodeError(f"the transport has ended: {reason}")
 
+    def _receive(self, reception: Reception) -> None:
+        self._received.append(reception)
+        self._news.set()
+
     def _collect(self) -> None:
-        self._ended.extend(self._leases.collect(time.monotonic()))
+        if ended := self._leases.collect(time.monotonic()):
+            self._ended.extend(ended)
+            self._news.set()
 
     def _inspection(self, links: Links, keeper: Keeper, desk: Desk) -> Inspection:
         worker, incarnation = split_engine_id(self._rank.engine_id)

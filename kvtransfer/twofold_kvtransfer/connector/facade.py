@@ -17,6 +17,7 @@ from vllm.distributed.kv_transfer.kv_connector.v1.metrics import (
     PromMetric,
     PromMetricT,
 )
+from vllm.forward_context import ForwardContext
 from vllm.platforms import current_platform
 from vllm.v1.core.kv_cache_manager import KVCacheBlocks
 from vllm.v1.core.sched.output import SchedulerOutput
@@ -60,6 +61,8 @@ class TwofoldConnector(KVConnectorBase_V1):  # type: ignore[misc]  # vLLM is unt
         settings = ConnectorSettings.from_config(transfer.kv_connector_extra_config)
         self._scheduler: SchedulerSide | None = None
         self._worker: WorkerSide | None = None
+        self._idle = False
+        """No model runs in this step."""
         if role is KVConnectorRole.SCHEDULER:
             tensor_parallel = vllm_config.parallel_config.tensor_parallel_size
             self._scheduler = SchedulerSide(transfer.engine_id, settings, tensor_parallel)
@@ -106,7 +109,8 @@ class TwofoldConnector(KVConnectorBase_V1):  # type: ignore[misc]  # vLLM is unt
         if current_platform.is_cpu():
             self._carry_out(connector_metadata)
 
-    def start_load_kv(self, forward_context: object, **kwargs: Any) -> None:
+    def start_load_kv(self, forward_context: ForwardContext, **kwargs: Any) -> None:
+        self._idle = forward_context.attn_metadata is None
         if not current_platform.is_cpu():
             self._carry_out(self._get_connector_metadata())
 
@@ -122,7 +126,7 @@ class TwofoldConnector(KVConnectorBase_V1):  # type: ignore[misc]  # vLLM is unt
         """Nothing to wait for."""
 
     def get_transfer_results(self, finished_req_ids: set[str]) -> KVConnectorTransferResults:
-        return self._moving.take_results()
+        return self._moving.take_results(idle=self._idle)
 
     def get_block_ids_with_load_errors(self) -> set[int]:
         return self._moving.take_failed_blocks()

@@ -22,6 +22,9 @@ from twofold_kvtransfer.receiving import Failure, Receiver, Reception
 from twofold_kvtransfer.settings import ConnectorSettings
 from twofold_kvtransfer.transports import Transport
 
+IDLE_SECONDS = 0.002
+"""By as much a new request may be late for the engine's next step."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -76,9 +79,15 @@ class WorkerSide:
 
         self._node.order(work)
 
-    def take_results(self) -> KVConnectorTransferResults:
-        """Return the requests whose blocks were fetched, and those whose blocks are free."""
+    def take_results(self, *, idle: bool) -> KVConnectorTransferResults:
+        """Return the requests whose blocks were fetched, and those whose blocks are free.
+
+        An *idle* engine, which has run no model in this step, waits a little for them: it would
+        come again at once, and take a core from what it waits for.
+        """
         assert self._node is not None
+        if idle and not self._sourceless:
+            self._node.wait_for_news(IDLE_SECONDS)
         ended = self._node.take_ended()
         received = self._sourceless + self._node.take_received()
         self._sourceless = []

@@ -103,6 +103,18 @@ def test_blocks_move_between_two_nodes_and_their_lease_ends(make: Make) -> None:
         assert there.ended() == Ended("r", Cause.READ)
 
 
+def test_who_waits_for_news_is_woken_by_blocks_and_by_leases_that_end(make: Make) -> None:
+    with engine(make, "p:1", blocks=host_blocks(3, 8, 64, seed=1)) as there, engine(make) as here:
+        source = there.grant("r")
+        assert not here.node.wait_for_news(0.0)
+        here.fetch(source)
+
+        assert here.node.wait_for_news(WAIT_SECONDS)
+        assert [reception.failure for reception in here.node.take_received()] == [None]
+        assert there.node.wait_for_news(WAIT_SECONDS)
+        assert there.node.take_ended() == [Ended("r", Cause.READ)]
+
+
 def test_two_nodes_fetch_from_each_other(make: Make) -> None:
     with (
         engine(make, "p:1", blocks=host_blocks(3, 8, 64, seed=1)) as one,
