@@ -18,6 +18,8 @@ START_TIME_SLACK_SECONDS = 2.0
 
 POLL_SECONDS = 0.05
 
+_NOTHING_YET = b"\0"
+
 
 class ProcessId(msgspec.Struct, frozen=True):
     """One process for all time: a number alone is used again."""
@@ -70,10 +72,17 @@ def descendants(pid: int) -> list[ProcessId]:
 def marked(name: str, value: str) -> list[ProcessId]:
     """Return the living processes that began with *name* = *value* in their environment.
 
-    It finds what nobody has counted yet. What rewrites its own title may be missed.
+    It finds what nobody has counted yet. What rewrites its own title may be missed. What has just
+    begun shows no environment for a moment (execve(2)), so the empty ones are looked at twice.
     """
     mark = f"\0{name}={value}\0".encode()
-    return [found for pid in psutil.pids() if mark in _environ(pid) and (found := identify(pid))]
+    environs = {pid: _environ(pid) for pid in psutil.pids()}
+    if begins := [pid for pid, environ in environs.items() if environ == _NOTHING_YET]:
+        time.sleep(POLL_SECONDS)
+        environs |= {pid: _environ(pid) for pid in begins}
+    return [
+        found for pid, environ in environs.items() if mark in environ and (found := identify(pid))
+    ]
 
 
 def group_members(leader_pid: int) -> set[ProcessId]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from twofold_cli import processes
 from twofold_cli.commands import tied_to_this_process
 from twofold_cli.processes import (
     ProcessId,
@@ -25,7 +26,18 @@ from twofold_cli.shared_memory import mapped_files, remove_unmapped
 @pytest.fixture
 def sleeper() -> Iterator[ProcessId]:
     environment = os.environ | {"TWOFOLD_TEST": "sleeper"}
-    with subprocess.Popen(["sleep", "60"], process_group=0, env=environment) as popen:
+    with subprocess.Popen(
+        ["cat"],
+        process_group=0,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        bufsize=0,
+    ) as popen:
+        assert popen.stdin is not None
+        assert popen.stdout is not None
+        popen.stdin.write(b".")
+        assert popen.stdout.read(1) == b"."  # execve(2) is over, and /proc shows its environment
         found = identify(popen.pid)
         assert found is not None
         yield found
@@ -58,6 +70,21 @@ def test_descendants_and_marked_ones_are_found(sleeper: ProcessId) -> None:
     assert sleeper in descendants(os.getpid())
     assert marked("TWOFOLD_TEST", "sleeper") == [sleeper]
     assert marked("TWOFOLD_TEST", "sleep") == []
+
+
+def test_one_that_has_just_begun_is_looked_at_again(
+    sleeper: ProcessId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = processes._environ
+    asked: list[int] = []
+
+    def nothing_at_first(pid: int) -> bytes:
+        asked.append(pid)
+        return b"\0" if pid == sleeper.pid and asked.count(pid) == 1 else read(pid)
+
+    monkeypatch.setattr(processes, "_environ", nothing_at_first)
+
+    assert marked("TWOFOLD_TEST", "sleeper") == [sleeper]
 
 
 def test_a_child_whose_parent_has_died_already_does_not_start() -> None:
