@@ -7,10 +7,7 @@ with an idle decode worker and with one that generates for others meanwhile.
 """
 
 import argparse
-import os
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 import uuid
@@ -24,9 +21,11 @@ import httpx
 import msgspec
 
 from benchmarks.figures import ratios, spread
+from benchmarks.local_cluster import running_cluster
 from benchmarks.machine import describe_machine
-from benchmarks.processes import free_ports
 from benchmarks.report import Goal, publish, say, table
+from twofold_cluster.apis import Api
+from twofold_cluster.legs import decode_leg, prefill_leg, transfer_params
 
 MODEL = "smollm2"
 PROMPT_TOKENS = (64, 256, 512, 1024, 1900)
@@ -36,7 +35,6 @@ OTHER_STREAMS = 4
 KV_CACHE_GIB = 0.3
 """Of each engine: enough for what is sent, so that six engines fit in 16 GiB."""
 
-START_SECONDS = 300.0
 REQUEST_SECONDS = 120.0
 
 SYSTEMS = {
@@ -46,14 +44,7 @@ SYSTEMS = {
 }
 REFERENCE = "NixlConnector"
 
-ASK_FOR_BLOCKS = {
-    "do_remote_decode": True,
-    "do_remote_prefill": False,
-    "remote_engine_id": None,
-    "remote_block_ids": None,
-    "remote_host": None,
-    "remote_port": None,
-}
+JSON = {"content-type": "application/json"}
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -104,7 +95,7 @@ def measure(pairs: dict[str, Pair], tokens: int, others: int, rounds: int) -> li
 
 
 def first_token_seconds(pair: Pair, tokens: int) -> float:
-    """Send both legs of a prompt that is cached nowhere, and return the time between them."""
+    """Send both legs of a prompt that is cached nowhere; time the second to its first token."""
     prompt = [100 + (7919 * i + 104_729 * tokens) % 40_000 for i in range(tokens)]
     body = {
         "model": MODEL,
@@ -113,17 +104,15 @@ def first_token_seconds(pair: Pair, tokens: int) -> float:
         "cache_salt": uuid.uuid4().hex,
         "ignore_eos": True,
     }
-    leg_1 = body | {"max_tokens": 1, "kv_transfer_params": ASK_FOR_BLOCKS}
-    with httpx.Client(timeout=REQUEST_SECONDS) as client:
+    with httpx.Client(timeout=REQUEST_SECONDS, headers=JSON) as client:
         client.get(f"{pair.decode}/health")  # connected already when it counts
-        answer = client.post(f"{pair.prefill}/v1/completions", json=leg_1).raise_for_status()
-        leg_2 = body | {
-            "max_tokens": 2,
-            "stream": True,
-            "kv_transfer_params": answer.json()["kv_transfer_params"],
-        }
+        leg_1 = prefill_leg(Api.COMPLETIONS, _fields(body))
+        answer = client.post(f"{pair.prefill}/v1/completions", content=leg_1).raise_for_status()
+        leg_2 = decode_leg(
+            _fields(body | {"max_tokens": 2, "stream": True}), transfer_params(answer.content)
+        )
         began = time.perf_counter()
-        with client.stream("POST", f"{pair.decode}/v1/completions", json=leg_2) as stream:
+        with client.stream("POST", f"{pair.decode}/v1/completions", content=leg_2) as stream:
             stream.raise_for_status()
             lines = stream.iter_lines()
             first = next(line for line in lines if line)
@@ -168,30 +157,9 @@ def generating_for_others(pair: Pair, count: int) -> Iterator[None]:
 @contextmanager
 def running(arguments: Sequence[str]) -> Iterator[Pair]:
     """Run a cluster of two engines."""
-    with tempfile.TemporaryDirectory() as folder:
-        env = os.environ | {"TWOFOLD_STATE_DIR": folder}
-
-        def twofold(*words: str) -> str:
-            command = [sys.executable, "-m", "twofold_cli", *words]
-            return subprocess.run(
-                command,
-                env=env,
-                check=True,
-                text=True,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                timeout=START_SECONDS,
-            ).stdout
-
-        (port,) = free_ports(1)
-        cache = ("--kv-cache-gib", str(KV_CACHE_GIB))
-        twofold("up", "--detach", "--port", str(port), *cache, *arguments)
-        try:
-            workers = msgspec.json.decode(twofold("status", "--json"))["workers"]
-            addresses = {worker["role"]: worker["address"] for worker in workers}
-            yield Pair(addresses["prefill"], addresses["decode"])
-        finally:
-            twofold("down")
+    with running_cluster("--kv-cache-gib", str(KV_CACHE_GIB), *arguments) as status:
+        addresses = {worker["role"]: worker["address"] for worker in status["workers"]}
+        yield Pair(addresses["prefill"], addresses["decode"])
 
 
 def seconds_of(samples: Sequence[Sample], system: str, tokens: int, others: int) -> list[float]:
@@ -235,6 +203,10 @@ def goals(samples: Sequence[Sample], systems: Sequence[str]) -> list[Goal]:
             name = f"{system}, {others} other streams: time against {REFERENCE}"
             found.append(Goal(name, spread(every).median, 1.0))
     return found
+
+
+def _fields(body: dict[str, Any]) -> dict[str, msgspec.Raw]:
+    return {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in body.items()}
 
 
 def _parser() -> argparse.ArgumentParser:

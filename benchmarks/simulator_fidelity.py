@@ -10,12 +10,9 @@ Others must leave the machine alone meanwhile; how much they did not is in the r
 
 import argparse
 import asyncio
-import json
 import math
 import os
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,8 +25,9 @@ import msgspec
 import psutil
 
 from benchmarks.figures import quantile
+from benchmarks.local_cluster import running_cluster
 from benchmarks.machine import describe_machine
-from benchmarks.processes import busy_seconds, cpu_seconds_of, free_ports
+from benchmarks.processes import busy_seconds, cpu_seconds_of
 from benchmarks.report import Goal, publish, say, table
 from twofold_router.http import ClientLimits, open_client
 from twofold_sim.calibrating import (
@@ -53,7 +51,6 @@ OUTPUT_TOKENS = (8, 64)
 LOAD = 0.5
 """Of the requests a second that the engine can take."""
 
-START_SECONDS = 300.0
 ERROR_GOAL = 0.15
 SHARES = (0.5, 0.9)
 
@@ -132,28 +129,11 @@ async def _measure(cluster: Cluster, parsed: argparse.Namespace) -> dict[str, An
 
 @contextmanager
 def cluster_running(*, pair: bool) -> Iterator[Cluster]:
-    """Run a cluster with the command that a user types."""
-    with tempfile.TemporaryDirectory() as folder:
-        env = os.environ | {"TWOFOLD_STATE_DIR": folder}
-
-        def twofold(*arguments: str) -> str:
-            command = [sys.executable, "-m", "twofold_cli", *arguments]
-            done = subprocess.run(
-                command, env=env, capture_output=True, text=True, timeout=START_SECONDS
-            )
-            if done.returncode != 0 and arguments[0] == "up":
-                raise SystemExit(done.stdout + done.stderr)
-            return done.stdout
-
-        port = str(free_ports(1)[0])
-        try:
-            twofold("up", "--detach", "--port", port, "--prefill", "1" if pair else "0")
-            status = json.loads(twofold("status", "--json"))
-            workers = sorted(status["workers"], key=lambda each: each["role"], reverse=True)
-            addresses = [worker["address"] for worker in workers]
-            yield Cluster(addresses, status["supervisor"]["pid"])
-        finally:
-            twofold("down")
+    """Run one engine, or a prefill and a decode engine."""
+    with running_cluster("--prefill", "1" if pair else "0") as status:
+        workers = sorted(status["workers"], key=lambda each: each["role"], reverse=True)
+        addresses = [worker["address"] for worker in workers]
+        yield Cluster(addresses, status["supervisor"]["pid"])
 
 
 def workload(

@@ -2,7 +2,8 @@
 
 import os
 import sys
-from typing import Annotated
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -13,7 +14,10 @@ from rich.text import Text
 from twofold_cli import bench, directories, doctor, plan
 from twofold_cli.errors import CliError
 from twofold_cli.preparing import Arguments, prepare
-from twofold_cli.state import StateDirectory
+from twofold_cli.state import StateDirectory, running_cluster
+
+if TYPE_CHECKING:
+    from twofold_cli.kv import Answer, Question
 
 app = typer.Typer(
     help="Serve a language model with prefill and decode apart, on this machine.",
@@ -111,12 +115,7 @@ def peers(
     from twofold_cli import kv as asking
     from twofold_cli import kv_tables
 
-    answers = asking.ask_cluster(_directory(), asking.ask_peers)
-    if as_json:
-        print(asking.as_json(answers))
-    else:
-        kv_tables.show_peers(answers, Console())
-    raise typer.Exit(asking.exit_code(answers))
+    _show_answers(asking.ask_peers, kv_tables.show_peers, as_json=as_json)
 
 
 @kv.command()
@@ -127,12 +126,7 @@ def leases(
     from twofold_cli import kv as asking
     from twofold_cli import kv_tables
 
-    answers = asking.ask_cluster(_directory(), asking.ask_leases)
-    if as_json:
-        print(asking.as_json(answers))
-    else:
-        kv_tables.show_leases(answers, Console())
-    raise typer.Exit(asking.exit_code(answers))
+    _show_answers(asking.ask_leases, kv_tables.show_leases, as_json=as_json)
 
 
 @app.command()
@@ -152,7 +146,7 @@ def chat(
     from twofold_cli import chat as asking
 
     console = Console()
-    cluster = asking.running_cluster(_directory())
+    cluster = running_cluster(_directory())
     if prompt is None and sys.stdin.isatty():
         asking.converse(cluster, max_tokens=max_tokens, console=console)
     else:
@@ -174,6 +168,19 @@ def diagnose(
     else:
         _show_findings(findings)
     raise typer.Exit(doctor.exit_code(findings))
+
+
+def _show_answers(
+    question: "Question", show: Callable[["list[Answer]", Console], None], *, as_json: bool
+) -> None:
+    from twofold_cli import kv as asking
+
+    answers = asking.ask_cluster(_directory(), question)
+    if as_json:
+        print(asking.as_json(answers))
+    else:
+        show(answers, Console())
+    raise typer.Exit(asking.exit_code(answers))
 
 
 def _show_findings(findings: list[doctor.Finding]) -> None:

@@ -8,9 +8,9 @@ import aiohttp
 import msgspec
 from rich.console import Console
 
-from twofold_cli.errors import CliError, NotRunningError
+from twofold_cli.errors import CliError
 from twofold_cli.showing import say
-from twofold_cli.state import ClusterState, StateDirectory
+from twofold_cli.state import ClusterState
 
 DEFAULT_PROMPT = "What is the capital of France?"
 ANSWER_LIMIT_SECONDS = 600.0
@@ -44,18 +44,6 @@ class RefusedError(CliError):
 class Answer:
     text: str
     headers: Mapping[str, str]
-
-
-def running_cluster(directory: StateDirectory) -> ClusterState:
-    """Return the cluster to talk to.
-
-    Raises:
-        NotRunningError: there is none.
-    """
-    state = directory.read() if directory.is_locked() else None
-    if state is None:
-        raise NotRunningError("no cluster is running; start one with: twofold up")
-    return state
 
 
 def chat(state: ClusterState, prompt: str, *, max_tokens: int, console: Console) -> None:

@@ -35,7 +35,8 @@ _PHASES: Mapping[int, Phase] = {
     pools_pb2.PHASE_DEAD: Phase.DEAD,
 }
 
-_OPTIONS = (("grpc.enable_http_proxy", 0),)  # a proxy's loopback is not ours
+LOOPBACK_OPTIONS = (("grpc.enable_http_proxy", 0),)
+"""A proxy's loopback is not ours."""
 
 _log = logging.getLogger(__name__)
 
@@ -104,7 +105,9 @@ class PoolsFollower:
         while True:
             life = self._life()
             try:
-                async with grpc.aio.insecure_channel(self._address, options=_OPTIONS) as channel:
+                async with grpc.aio.insecure_channel(
+                    self._address, options=LOOPBACK_OPTIONS
+                ) as channel:
                     stub = pools_pb2_grpc.PoolsStub(channel)
                     if applied_to != life:
                         await self._apply(stub)

@@ -9,16 +9,14 @@ import grpc
 import msgspec
 from google.protobuf.descriptor import FieldDescriptor
 
-from twofold_cli.chat import running_cluster
-from twofold_cli.state import ClusterState, StateDirectory
+from twofold_cli.following import LOOPBACK_OPTIONS
+from twofold_cli.state import ClusterState, StateDirectory, running_cluster
 from twofold_cli.status import EXIT_DEGRADED, EXIT_READY, read_announced
 from twofold_cluster.rpc import kvtransfer_pb2 as pb
 from twofold_cluster.rpc.kvtransfer_pb2_grpc import KvTransferStub
 from twofold_cluster.worker import Worker
 
 ANSWER_LIMIT_SECONDS = 3.0
-
-_OPTIONS = (("grpc.enable_http_proxy", 0),)  # a proxy's loopback is not ours
 
 Reply = pb.PeersReply | pb.LeasesReply
 Question = Callable[[Any], Awaitable[Reply]]
@@ -133,7 +131,7 @@ async def _ask_rank(worker: Worker, rank: int, question: Question) -> Answer:
     host, _, port = worker.kv_transfer.rpartition(":")
     address = f"{host}:{int(port) + rank}"
     try:
-        async with grpc.aio.insecure_channel(address, options=_OPTIONS) as channel:
+        async with grpc.aio.insecure_channel(address, options=LOOPBACK_OPTIONS) as channel:
             reply = await question(KvTransferStub(channel))
     except grpc.aio.AioRpcError as error:
         problem = f"no answer from {address}: {error.details() or error.code().name}"

@@ -12,7 +12,7 @@ from twofold_cluster.rpc import kvtransfer_pb2 as pb
 
 Row = tuple[str, ...]
 
-PEER_COLUMNS = (*("worker", "", "peer", "for", "over", "read", "speed", "ok+bad", "leases"),)
+PEER_COLUMNS = ("worker", "", "peer", "for", "over", "read", "speed", "ok+bad", "leases")
 LEASE_COLUMNS = ("worker", "request", "state", "left", "age", "readers")
 
 

@@ -15,7 +15,7 @@ from twofold_cli.memory import GIB, check_memory, needed_gib
 from twofold_cli.models import smollm2
 from twofold_cli.models.resolving import Model, resolve
 from twofold_cli.settings import Settings
-from twofold_engine.settings import CONNECTORS, TRANSPORTS
+from twofold_engine.settings import MOVERS
 from twofold_router.access import is_loopback
 from twofold_sim.profiles import ProfileError, load_profile
 
@@ -123,7 +123,7 @@ def check_arguments(arguments: Arguments) -> None:
     """
     if arguments.engine not in ENGINES:
         raise BadArgumentError(f"--engine must be {' or '.join(ENGINES)}, not {arguments.engine}")
-    for name, known in (("connector", CONNECTORS), ("transport", TRANSPORTS)):
+    for name, known in MOVERS.items():
         if (given := getattr(arguments, name)) not in known:
             raise BadArgumentError(f"--{name} must be {' or '.join(known)}, not {given}")
     if arguments.profile is not None and arguments.engine != "sim":

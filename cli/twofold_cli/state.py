@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from twofold_cli.errors import CannotStartError
+from twofold_cli.errors import CannotStartError, NotRunningError
 from twofold_cli.processes import ProcessId
 from twofold_cluster.identity import Role
 
@@ -129,6 +129,10 @@ class StateDirectory:
         except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
             return None
 
+    def running(self) -> ClusterState | None:
+        """Return the state of the cluster that runs here, None if none does."""
+        return self.read() if self.is_locked() else None
+
     def write(self, state: ClusterState) -> None:
         """Replace the state; a reader sees the one before or this one, never a half."""
         beside = self._file.with_suffix(".new")
@@ -181,3 +185,15 @@ def _try_lock(descriptor: int) -> bool:
 def _already_running(state: ClusterState | None) -> str:
     where = f" at {state.endpoint}, serving {state.served_name}" if state is not None else ""
     return f"a cluster is already running{where}; stop it with: twofold down"
+
+
+def running_cluster(directory: StateDirectory) -> ClusterState:
+    """Return the cluster to talk to.
+
+    Raises:
+        NotRunningError: there is none.
+    """
+    state = directory.running()
+    if state is None:
+        raise NotRunningError("no cluster is running; start one with: twofold up")
+    return state

@@ -48,7 +48,7 @@ class Status:
 
 
 def read_status(directory: StateDirectory) -> Status:
-    state = directory.read() if directory.is_locked() else None
+    state = directory.running()
     if state is None:
         return Status(None, {})
     workers = asyncio.run(read_announced(state)) or {}

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from deploy.dashboards.promql import either
+
 RUNBOOKS = "docs/runbooks.md"
 """Below the root of the repository, whose address differs by who hosts it."""
 
@@ -87,14 +89,14 @@ _SLO_ALERTS = Group(
 _REQUESTS = f"sum {_BY} (rate(twofold_router_requests_total[10m]))"
 _FALLBACKS = f'sum {_BY} (rate(twofold_router_requests_total{{mode="fallback"}}[10m]))'
 # What NixlConnector and our own call the same; an engine has one of the two.
-_FAILED_TRANSFERS = (
-    f"sum {_BY} (rate("
-    '{__name__=~"vllm:nixl_num_failed_transfers_total|twofold_kv_transfer_failures_total"}[10m]))'
+_FAILURES = either(
+    "vllm:nixl_num_failed_transfers_total", "twofold_kv_transfer_failures_total", matchers=""
 )
-_TRANSFERS = (
-    f"sum {_BY} (rate("
-    '{__name__=~"vllm:nixl_xfer_time_seconds_count|twofold_kv_transfer_seconds_count"}[10m]))'
+_DONE = either(
+    "vllm:nixl_xfer_time_seconds_count", "twofold_kv_transfer_seconds_count", matchers=""
 )
+_FAILED_TRANSFERS = f"sum {_BY} (rate({_FAILURES}[10m]))"
+_TRANSFERS = f"sum {_BY} (rate({_DONE}[10m]))"
 _EXPIRED = (
     f"sum {_BY} (increase(vllm:nixl_num_kv_expired_reqs_total[10m])) or "
     f'sum {_BY} (increase(twofold_kv_leases_ended_total{{cause="expired"}}[10m]))'

@@ -17,9 +17,10 @@ def chosen(metric: str, *matchers: str) -> str:
     return f"{metric}{{{','.join((CHOSEN, *matchers))}}}"
 
 
-def either(*metrics: str) -> str:
-    """Select what the variables name of *metrics* that mean the same: each engine has one."""
-    return f'{{__name__=~"{"|".join(metrics)}",{CHOSEN}}}'
+def either(*metrics: str, matchers: str = CHOSEN) -> str:
+    """Select of *metrics*, which mean the same: each engine has one."""
+    names = f'__name__=~"{"|".join(metrics)}"'
+    return f"{{{names},{matchers}}}" if matchers else f"{{{names}}}"
 
 
 def part_of(histogram: str, part: str) -> str:

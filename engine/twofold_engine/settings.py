@@ -4,15 +4,18 @@ import argparse
 import dataclasses
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
 from twofold_cluster.identity import Incarnation, Role, WorkerId, new_incarnation
 from twofold_kvtransfer.settings import ConnectorName, TransportName
 
-CONNECTORS = get_args(ConnectorName)
-TRANSPORTS = get_args(TransportName)
+MOVERS: Mapping[str, tuple[str, ...]] = {
+    "connector": get_args(ConnectorName),
+    "transport": get_args(TransportName),
+}
+"""What can be said of how blocks move."""
 
 REDIS_ENV = "TWOFOLD_REDIS_URL"
 
@@ -74,7 +77,7 @@ class WorkerSettings:
         for name in ("tensor_parallel", "threads", "max_unprefilled", "max_in_flight"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name, known in (("connector", CONNECTORS), ("transport", TRANSPORTS)):
+        for name, known in MOVERS.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be {' or '.join(known)}, not {getattr(self, name)}")
         if self.lease_seconds < 6:
@@ -137,8 +140,10 @@ def _parser(module: str, role: Role) -> argparse.ArgumentParser:
     parser.add_argument("--kv-cache-gib", type=float, help="KV cache of a CPU engine")
     parser.add_argument("--max-unprefilled", type=int, help="a prefill worker refuses beyond this")
     parser.add_argument("--max-in-flight", type=int, help="a decode worker refuses beyond this")
-    parser.add_argument("--connector", choices=CONNECTORS, help="what moves cache blocks")
-    parser.add_argument("--transport", choices=TRANSPORTS, help="what --connector twofold uses")
+    parser.add_argument("--connector", choices=MOVERS["connector"], help="what moves cache blocks")
+    parser.add_argument(
+        "--transport", choices=MOVERS["transport"], help="what --connector twofold uses"
+    )
     parser.add_argument("--lease-seconds", type=int, help="how long unfetched blocks are kept")
     parser.add_argument("--kv-events", action="store_true", help="publish what the cache holds")
     parser.add_argument("--node", help="default: the host's name")

@@ -73,6 +73,7 @@ class Node:
     ) -> None:
         """The node closes *transport* when it ends."""
         self._rank = rank
+        self._engine = split_engine_id(rank.engine_id)
         self._blocks = blocks
         self._transport = transport
         self._settings = settings
@@ -233,12 +234,11 @@ class Node:
             self._news.set()
 
     def _inspection(self, links: Links, keeper: Keeper, desk: Desk) -> Inspection:
-        worker, incarnation = split_engine_id(self._rank.engine_id)
-        identity = Identity(worker, incarnation, self._rank.rank, self._transport.name)
+        identity = Identity(*self._engine, self._rank.rank, self._transport.name)
         return Inspection(identity, links, keeper, desk, self._leases, released=self._collect)
 
     def _host(self) -> Host:
-        worker, incarnation = split_engine_id(self._rank.engine_id)
+        worker, incarnation = self._engine
         welcome = Welcome(
             worker=worker,
             incarnation=incarnation,
@@ -254,12 +254,11 @@ class Node:
         )
 
     def _hello(self) -> Hello:
-        worker, incarnation = split_engine_id(self._rank.engine_id)
         return Hello(
             compatibility=self._rank.compatibility,
             transport=self._transport.name,
             tensor_parallel=self._rank.tensor_parallel,
-            reader=Reader(worker, incarnation, self._rank.rank),
+            reader=Reader(*self._engine, self._rank.rank),
         )
 
 

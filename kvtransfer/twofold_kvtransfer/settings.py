@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from twofold_cluster.errors import TwofoldError
 
@@ -52,7 +52,7 @@ class ConnectorSettings:
     """How long the blocks of one request may move. 10 GB over 10 Gbit/s take 8 s."""
 
     def __post_init__(self) -> None:
-        if self.transport not in ("nixl", "tcp"):
+        if self.transport not in get_args(TransportName):
             raise InvalidTransferSettingsError(f"transport must be nixl or tcp: {self.transport}")
         for name in ("lease_seconds", "read_limit_seconds"):
             if not getattr(self, name) > 0:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from twofold_cluster.identity import Role
 from twofold_engine.errors import InvalidPoolError
-from twofold_engine.settings import CONNECTORS, TRANSPORTS
+from twofold_engine.settings import MOVERS
 
 MAX_REPLICAS = 10_000
 MAX_ADAPTERS = 1000
@@ -137,7 +137,7 @@ def _validate_engine(name: str, engine: EngineSpec) -> None:
         # Written so that a NaN is refused too.
         if not low <= value <= high:
             raise InvalidPoolError(f"{name}: {field} is {value}, not {low:g} to {high:g}")
-    for field, known in (("connector", CONNECTORS), ("transport", TRANSPORTS)):
+    for field, known in MOVERS.items():
         if (given := getattr(engine, field)) not in known:
             raise InvalidPoolError(f"{name}: {field} is {given}, not {' or '.join(known)}")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Self, TypeVar
 
 from twofold_cluster.errors import TwofoldError
-from twofold_kvtransfer.side_channel.frames import notice_vanished_host, read_frame
+from twofold_kvtransfer.side_channel.frames import notice_end, read_frame
 from twofold_kvtransfer.side_channel.messages import (
     MAX_LEASES_PER_MESSAGE,
     Answer,
@@ -83,7 +83,7 @@ class Channel:
         except (OSError, ValueError, OverflowError) as error:
             reason = "no answer" if isinstance(error, TimeoutError) else str(error)
             raise ChannelError(f"no connection to {name}: {reason}") from error
-        notice_vanished_host(writer)
+        notice_end(writer)
         return cls(reader, writer, name, patience.answer_seconds)
 
     async def __aenter__(self) -> Self:

@@ -1,14 +1,12 @@
 """Frames on a stream, and a stream whose end is noticed."""
 
 import asyncio
-import socket
 
 from twofold_kvtransfer.side_channel.messages import MAX_FRAME_BYTES, ProtocolError
+from twofold_kvtransfer.vanishing import notice_vanished_host
 
 VANISHED_SECONDS = 15
 """How long a peer's host may be silent until it counts as gone. Half of a lease."""
-
-_PROBE_SECONDS = 3
 
 
 async def read_frame(
@@ -33,14 +31,6 @@ async def read_frame(
         raise ProtocolError("the connection ended inside a frame") from error
 
 
-def notice_vanished_host(writer: asyncio.StreamWriter) -> None:
-    """Have the kernel end the connection when the peer's host has gone without a word (tcp(7)).
-
-    A process that dies closes its connections, a host that loses its power does not.
-    """
-    sock = writer.get_extra_info("socket")
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _PROBE_SECONDS)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _PROBE_SECONDS)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, VANISHED_SECONDS // _PROBE_SECONDS - 1)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, VANISHED_SECONDS * 1000)
+def notice_end(writer: asyncio.StreamWriter) -> None:
+    """Have the kernel end the connection when the peer's host has gone without a word."""
+    notice_vanished_host(writer.get_extra_info("socket"), VANISHED_SECONDS)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from twofold_kvtransfer.leases import LeaseTable, Reader, UnknownLeaseError
-from twofold_kvtransfer.side_channel.frames import notice_vanished_host, read_frame
+from twofold_kvtransfer.side_channel.frames import notice_end, read_frame
 from twofold_kvtransfer.side_channel.messages import (
     MAX_FRAME_BYTES,
     MAX_HELLO_BYTES,
@@ -81,8 +81,8 @@ class ReaderSnapshot:
 class Desk:
     """Answers the readers of one engine process; a context, whose end ends all connections.
 
-    ``_open`` has each connection, and who it is of once that is known: of a worker the latest
-    incarnation only; ``_greeted`` since when that is.
+    ``_open`` has each connection, with who it is of and since when once that is known: of a worker
+    the latest incarnation only.
     """
 
     def __init__(
@@ -102,8 +102,7 @@ class Desk:
         self._hello_seconds = hello_seconds
         self._max_connections = max_connections
         self._clock = clock
-        self._open: dict[asyncio.StreamWriter, Reader | None] = {}
-        self._greeted: dict[asyncio.StreamWriter, float] = {}
+        self._open: dict[asyncio.StreamWriter, tuple[Reader, float] | None] = {}
         self._all_ended = asyncio.Event()
         self._all_ended.set()
 
@@ -123,9 +122,8 @@ class Desk:
         """Return who reads from here now."""
         now = self._clock()
         return tuple(
-            ReaderSnapshot(reader, now - self._greeted[writer])
-            for writer, reader in self._open.items()
-            if reader is not None
+            ReaderSnapshot(reader, now - since)
+            for reader, since in filter(None, self._open.values())
         )
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -136,13 +134,12 @@ class Desk:
             if len(self._open) > self._max_connections:
                 _log.warning("a reader too many: %d are connected", self._max_connections)
                 return
-            notice_vanished_host(writer)
+            notice_end(writer)
             await self._converse(reader, writer)
         except (ProtocolError, OSError) as error:
             _log.warning("connection of a reader ended: %s", error or type(error).__name__)
         finally:
             del self._open[writer]
-            self._greeted.pop(writer, None)
             if not self._open:
                 self._all_ended.set()
             writer.close()
@@ -161,22 +158,24 @@ class Desk:
             await _say(writer, Refused(reason))
             return
         self._fence(asker)
-        self._open[writer] = asker
-        self._greeted[writer] = self._clock()
+        self._open[writer] = asker, self._clock()
         await _say(writer, self._host.welcome)
         while (question := await _question(reader, MAX_FRAME_BYTES)) is not None:
             await _say(writer, self._answer(question, asker))
 
     def _why_late(self, asker: Reader) -> str | None:
-        for known in self._open.values():
-            if known and known.worker == asker.worker and known.incarnation > asker.incarnation:
+        for known, _ in filter(None, self._open.values()):
+            if known.worker == asker.worker and known.incarnation > asker.incarnation:
                 return f"incarnation {asker.incarnation} was followed by {known.incarnation}"
         return None
 
     def _fence(self, asker: Reader) -> None:
         """End what earlier incarnations of *asker* hold, and their connections."""
-        for writer, known in self._open.items():
-            if known and known.worker == asker.worker and known.incarnation < asker.incarnation:
+        for writer, greeted in self._open.items():
+            if greeted is None:
+                continue
+            known, _ = greeted
+            if known.worker == asker.worker and known.incarnation < asker.incarnation:
                 writer.transport.abort()
         self._leases.fence(asker.worker, asker.incarnation)
         self._returned()

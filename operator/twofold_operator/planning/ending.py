@@ -9,7 +9,6 @@ from twofold_operator.planning import names
 from twofold_operator.planning.actions import (
     Action,
     ApplyObject,
-    DeleteObject,
     LookAgain,
     RemoveFinalizer,
     TellPools,
@@ -18,9 +17,10 @@ from twofold_operator.planning.addresses import address_of
 from twofold_operator.planning.children.redis_secret import redis_secret
 from twofold_operator.planning.comparing import is_applied, signed
 from twofold_operator.planning.conditions import Verdict, seconds
+from twofold_operator.planning.making import deleted
 from twofold_operator.planning.memory import Memory, spec_of
-from twofold_operator.planning.observed import Manifest, Observed, Reference, Told
-from twofold_operator.planning.recalling import homes_of
+from twofold_operator.planning.observed import Manifest, Observed, Told
+from twofold_operator.planning.recalling import homes_of, revision_on
 from twofold_operator.planning.reporting import bare_report
 from twofold_operator.planning.settings import PlanSettings
 from twofold_operator.resources import InvalidSpecError, LLMService, ObjectMeta
@@ -48,10 +48,8 @@ def _end(home: Manifest, observed: Observed, memory: Memory, *, is_overdue: bool
     metadata = home["metadata"]
     if metadata.get("deletionTimestamp"):
         return []
-    delete = DeleteObject(
-        Reference(home["apiVersion"], home["kind"], metadata["name"]), metadata["uid"]
-    )
-    revision = (metadata.get("labels") or {}).get(names.REVISION_LABEL, "")
+    delete = deleted(home)
+    revision = revision_on(home)
     service = observed.service["metadata"]["name"]
     address = address_of(metadata["namespace"], names.pools_name(service, revision))
     manager = observed.managers.get(address)

@@ -24,7 +24,7 @@ def recalled(memory: Memory, observed: Observed) -> Memory:
 
 
 def recorded(home: dict[str, Any], remembered: Remembered) -> dict[str, Any]:
-    """Return the manifest *home* with what is remembered of its revision, but for times."""
+    """Return the manifest *home* with what is remembered of its revision, but times and counts."""
     kept = msgspec.structs.replace(
         remembered, lacks_since=None, most_ready=0, is_made=False, leaves_since=None
     )
@@ -36,10 +36,10 @@ def recorded(home: dict[str, Any], remembered: Remembered) -> dict[str, Any]:
 
 def homes_of(observed: Observed) -> list[Manifest]:
     """Return what runs a pool manager: RayClusters, and on an existing Ray its Deployments."""
-    return [child for _, child in sorted(observed.children.items()) if is_home(child)]
+    return [child for _, child in sorted(observed.children.items()) if _is_home(child)]
 
 
-def is_home(child: Manifest) -> bool:
+def _is_home(child: Manifest) -> bool:
     if child["kind"] == ray_cluster.KIND:
         return True
     labels = child["metadata"].get("labels") or {}

@@ -4,9 +4,8 @@ from hypothesis import strategies as st
 
 from twofold_cluster.identity import Incarnation, Role, WorkerId
 from twofold_engine.settings import (
-    CONNECTORS,
+    MOVERS,
     REDIS_ENV,
-    TRANSPORTS,
     WorkerSettings,
     from_argv,
     to_argv,
@@ -27,8 +26,8 @@ words = st.text("abcdefghijklmnopqrstuvwxyz0123456789/.:_", min_size=1)
         tensor_parallel=st.integers(1, 8),
         kv_cache_gib=st.floats(0.25, 512),
         kv_events=st.booleans(),
-        connector=st.sampled_from(CONNECTORS),
-        transport=st.sampled_from(TRANSPORTS),
+        connector=st.sampled_from(MOVERS["connector"]),
+        transport=st.sampled_from(MOVERS["transport"]),
         standby=st.booleans(),
         events_fd=st.none() | st.integers(3, 99),
         node=words,

@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 from twofold_kvtransfer.transports.tcp.failing import Failure, TransferError
+from twofold_kvtransfer.vanishing import notice_vanished_host
 
 Address = tuple[socket.AddressFamily, Any]
 """Of a peer, resolved: the family and what the socket calls take."""
@@ -26,7 +27,7 @@ class Connection:
         self._closing = threading.Lock()
         sock.setblocking(True)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        _notice_vanished_hosts(sock, idle_seconds)
+        notice_vanished_host(sock, idle_seconds)
         self.limit_waits(idle_seconds)
 
     def limit_waits(self, seconds: float) -> None:
@@ -134,19 +135,6 @@ def resolve(host: str, port: int) -> Address:
     """
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     return family, address
-
-
-def _notice_vanished_hosts(sock: socket.socket, idle_seconds: float) -> None:
-    """Fail the connection when the peer's host has not answered for about *idle_seconds*.
-
-    Probes when nothing is under way, and a limit on what is sent and not acknowledged (tcp(7)).
-    """
-    tcp = socket.IPPROTO_TCP
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    sock.setsockopt(tcp, socket.TCP_KEEPIDLE, max(1, int(idle_seconds / 2)))
-    sock.setsockopt(tcp, socket.TCP_KEEPINTVL, max(1, int(idle_seconds / 6)))
-    sock.setsockopt(tcp, socket.TCP_KEEPCNT, 3)
-    sock.setsockopt(tcp, socket.TCP_USER_TIMEOUT, int(idle_seconds * 1000))
 
 
 def _after(buffers: list[memoryview], count: int) -> list[memoryview]:

@@ -5,9 +5,8 @@ says, :meth:`World.live` lets everything else go one step further.
 """
 
 import copy
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from twofold_cluster.identity import Role
@@ -29,105 +28,16 @@ from twofold_operator.planning.following import secret_of
 from twofold_operator.planning.observed import (
     Observed,
     Phase,
-    SeenAdapter,
-    SeenManager,
     SeenWorker,
-    Told,
-    WantedPool,
 )
 from twofold_operator.planning.planning import plan
-from twofold_operator.planning.routers_double import is_router, live_routers
+from twofold_operator.planning.recalling import revision_on
 from twofold_operator.planning.settings import PlanSettings
+from twofold_operator.planning.testing.managers import ManagerDouble
+from twofold_operator.planning.testing.routers import is_router, live_routers
 from twofold_operator.resources import API_VERSION
 
 UID = "11111111-2222-3333-4444-555555555555"
-
-_NEXT = {Phase.PENDING: Phase.STARTING, Phase.STARTING: Phase.READY}
-
-
-@dataclass(slots=True)
-class ManagerDouble:
-    """A pool manager that does what it is told one step at a time, as the real one does."""
-
-    prefix: str
-    told: Told | None = None
-    workers: list[SeenWorker] = field(default_factory=list)
-    is_broken: bool = False
-    """No engine gets ready."""
-    is_forgotten: bool = False
-    """The operator has restarted, and does not know what it told this manager."""
-    _count: int = 0
-
-    def tell(self, told: Told) -> None:
-        self.told, self.is_forgotten = told, False
-
-    def seen(self) -> SeenManager:
-        told = None if self.is_forgotten else self.told
-        return SeenManager(workers=tuple(self.workers), told=told)
-
-    def live(self, free_node: Callable[[Role], str | None]) -> None:
-        """Go one step further. Workers start on a *free_node* of their role."""
-        pools = () if self.told is None else self.told.pools
-        self.workers = [w for w in self.workers if w.phase is not Phase.DRAINING]
-        self._advance(free_node)
-        for pool in pools:
-            members = [w for w in self.workers if self._is_in(w, pool)]
-            for _ in range(pool.replicas - len(members)):
-                worker_id = f"{self.prefix}-{pool.role}-{self._count}"
-                self._count += 1
-                fresh = SeenWorker(worker_id, pool.role, pool.revision, Phase.PENDING)
-                self.workers.append(replace(fresh, standby=pool.standby))
-            for worker in members[pool.replicas :]:
-                self._end(worker)
-            for worker in members[: pool.replicas]:
-                if worker.standby is not pool.standby:
-                    self._replace(worker, standby=pool.standby)
-        for worker in list(self.workers):
-            if not any(self._is_in(worker, pool) for pool in pools):
-                self._end(worker)
-        self._load_adapters()
-
-    def _advance(self, free_node: Callable[[Role], str | None]) -> None:
-        for worker in list(self.workers):
-            if not worker.node:
-                node = free_node(worker.role)
-                if node is None:
-                    continue
-                worker = self._replace(worker, node=node)
-            following = _NEXT.get(worker.phase)
-            if following is not None and not (self.is_broken and following is Phase.READY):
-                self._replace(worker, phase=following)
-
-    def _end(self, worker: SeenWorker) -> None:
-        if worker.phase is Phase.READY:
-            others = [w for w in self.workers if w is not worker]
-            prefills = any(w.role is Role.PREFILL and w.phase is not Phase.DEAD for w in others)
-            readers = any(w.role is Role.DECODE and w.phase is Phase.READY for w in others)
-            if worker.role is Role.DECODE and prefills and not readers:
-                self._replace(worker, standby=True)
-            else:
-                self._replace(worker, phase=Phase.DRAINING)
-        elif worker.phase is not Phase.DRAINING:
-            self.workers.remove(worker)
-
-    def _load_adapters(self) -> None:
-        adapters = () if self.told is None else self.told.adapters
-        loaded = tuple(
-            SeenAdapter(a.name, a.source, "missing" not in a.source, "") for a in adapters
-        )
-        for worker in list(self.workers):
-            if worker.phase is Phase.READY and worker.adapters != loaded:
-                self._replace(worker, adapters=loaded)
-
-    def _replace(self, worker: SeenWorker, **changes: Any) -> SeenWorker:
-        changed = replace(worker, **changes)
-        self.workers[self.workers.index(worker)] = changed
-        return changed
-
-    @staticmethod
-    def _is_in(worker: SeenWorker, pool: WantedPool) -> bool:
-        told = (pool.role, pool.revision)
-        return (worker.role, worker.revision) == told and worker.phase is not Phase.DRAINING
 
 
 class World:
@@ -249,7 +159,7 @@ class World:
         for address, home in homes.items():
             prefix = home["metadata"]["name"].removesuffix("-pools")
             manager = self.managers.setdefault(address, ManagerDouble(prefix))
-            manager.is_broken = self._revision(home) in self.broken
+            manager.is_broken = revision_on(home) in self.broken
             manager.live(lambda role, home=home: self._free_node(home, role))  # type: ignore[misc]
 
     def settle(self, rounds: int = 80) -> int:
@@ -260,7 +170,7 @@ class World:
             before = self.snapshot()
             self.live()
             done = all(isinstance(action, LookAgain) for action in actions)
-            if done and before == self.snapshot() and not self._ending_routers():
+            if done and before == self.snapshot() and not self._has_ending_routers():
                 return count
         raise AssertionError(f"not settled after {rounds} rounds: {self.plan()}")
 
@@ -320,7 +230,7 @@ class World:
         child = self.objects.pop(key, None)
         if child is not None and child["kind"] == "RayCluster":
             for other, pod in list(self.objects.items()):
-                if pod["kind"] == "Pod" and self._revision(pod) == self._revision(child):
+                if pod["kind"] == "Pod" and revision_on(pod) == revision_on(child):
                     del self.objects[other]
 
     def _apply(self, manifest: dict[str, Any]) -> None:
@@ -355,20 +265,15 @@ class World:
         return [
             child
             for child in self.objects.values()
-            if self._revision(child) and child["kind"] in ("RayCluster", "Deployment")
+            if revision_on(child) and child["kind"] in ("RayCluster", "Deployment")
         ]
 
     def _address(self, home: dict[str, Any]) -> str:
-        return address_of("models", names.pools_name(self.name, self._revision(home)))
+        return address_of("models", names.pools_name(self.name, revision_on(home)))
 
-    @staticmethod
-    def _revision(child: dict[str, Any]) -> str:
-        labels = child["metadata"].get("labels") or {}
-        return str(labels.get(names.REVISION_LABEL, ""))
-
-    def _ending_routers(self) -> list[str]:
+    def _has_ending_routers(self) -> bool:
         pods = (child["metadata"] for child in self.objects.values() if child["kind"] == "Pod")
-        return [pod["name"] for pod in pods if pod.get("ends_at", math.inf) < math.inf]
+        return any("ends_at" in pod for pod in pods)
 
     def _live_pods(self, cluster: dict[str, Any]) -> None:
         """Have as many pods as each group wants; those to delete go first, then whichever."""
@@ -408,7 +313,7 @@ class World:
     def _free_node(self, home: dict[str, Any], role: Role) -> str | None:
         if home["kind"] == "Deployment":
             return "elsewhere"
-        labels = names.labels(self.name, role, self._revision(home))
+        labels = names.labels(self.name, role, revision_on(home))
         busy = {worker.node for worker in self.workers}
         free = (p["metadata"]["name"] for p in self._pods_with(labels))
         return next((name for name in free if name not in busy), None)
