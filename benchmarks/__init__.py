@@ -7,8 +7,8 @@ Run from the repository root, in the environment that ``scripts/install dev`` ma
     .venv/bin/python -m benchmarks.soak --json soak.json
 
 ``--quick`` makes each short enough for a look, and too short for a figure to publish. A goal that
-is missed ends the command with exit code 1. All of them stand on the same parts: mock engines that
-cost little (``mock_engine``), a load generator in a process of its own (``load``,
+is missed ends the command with exit code 1. Those of the router stand on the same parts: mock
+engines that cost little (``mock_engine``), a load generator in a process of its own (``load``,
 ``load_generator``), the routers to compare (``systems``), and what is measured of a process from
 outside (``processes``). Nothing is measured by the thing that is measured.
 """

