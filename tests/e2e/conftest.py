@@ -77,16 +77,8 @@ class Cluster:
         self._addresses.clear()
 
     def metrics(self, address: str | None = None) -> dict[str, float]:
-        """Return the samples of the router, or of the worker at *address*, summed over labels
-        other than those in the key: ``name`` and ``name{label="value"}``."""
-        samples: dict[str, float] = {}
-        for line in httpx.get(f"{address or self.url}/metrics", timeout=10).text.splitlines():
-            if found := _SAMPLE.match(line):
-                name, labels, value = found.group(1), found.group(2) or "", float(found.group(3))
-                samples[name] = samples.get(name, 0.0) + value
-                for label in filter(None, labels.split(",")):
-                    samples[f"{name}{{{label}}}"] = samples.get(f"{name}{{{label}}}", 0.0) + value
-        return samples
+        """Return the samples of the router, or of the worker at *address*; see ``samples_of``."""
+        return samples_of(address or self.url)
 
     def received_bytes(self) -> float:
         """Return the bytes of blocks that the decode worker has fetched."""
@@ -138,6 +130,19 @@ class Cluster:
         return httpx.post(f"{self.url}/v1/completions", json=body, timeout=60)
 
 
+def samples_of(address: str) -> dict[str, float]:
+    """Return what *address* measures of itself, summed over labels other than those in the key:
+    ``name`` and ``name{label="value"}``."""
+    samples: dict[str, float] = {}
+    for line in httpx.get(f"{address}/metrics", timeout=10).text.splitlines():
+        if found := _SAMPLE.match(line):
+            name, labels, value = found.group(1), found.group(2) or "", float(found.group(3))
+            samples[name] = samples.get(name, 0.0) + value
+            for label in filter(None, labels.split(",")):
+                samples[f"{name}{{{label}}}"] = samples.get(f"{name}{{{label}}}", 0.0) + value
+    return samples
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what is about moving blocks for each connector, and the rest for the default."""
     if "cluster" in metafunc.fixturenames:
@@ -157,7 +162,7 @@ def cluster(
     env = os.environ | {"TWOFOLD_STATE_DIR": str(state)}
     cluster = Cluster(f"http://127.0.0.1:{port}", env, connector)
     shared_memory = _shared_memory()
-    arguments = ("--detach", "--port", str(port), "--connector", connector)
+    arguments = ("--detach", "--port", str(port), "--connector", connector, "--kv-events")
     started = cluster.twofold("up", *arguments, check=False)
     assert started.returncode == 0, started.stdout + started.stderr
     processes = _descendants(int(cluster.status()["supervisor"]["pid"]))
