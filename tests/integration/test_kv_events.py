@@ -15,11 +15,12 @@ import pytest
 
 from twofold_cluster.identity import Incarnation, Role, WorkerId
 from twofold_cluster.kv_events import AllBlocksCleared, BlockRemoved, BlockStored, KvEvent
+from twofold_cluster.kv_events.following import follower, replaying
+from twofold_cluster.kv_events.following.testing import Publisher, publisher
 from twofold_cluster.worker import Engine, Worker
 from twofold_engine.kv_events import kv_events_config
 from twofold_engine.settings import WorkerSettings
-from twofold_router.kv_events import Followers, following, replaying
-from twofold_router.kv_events.testing import Publisher, publisher
+from twofold_router.kv_events import Followers
 from twofold_router.placement.accounts import Life
 from twofold_router.placement.interface import BlocksChange
 
@@ -330,7 +331,7 @@ async def test_a_publisher_that_is_not_there_is_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(replaying, "SILENCE_SECONDS", 0.1)
-    monkeypatch.setattr(following, "MAX_RECONNECT_MILLISECONDS", 200)
+    monkeypatch.setattr(follower, "MAX_RECONNECT_MILLISECONDS", 200)
     mirror = Mirror()
     async with publisher() as before:
         endpoint = before.endpoint

@@ -8,9 +8,9 @@ import zmq
 import zmq.asyncio
 
 from twofold_cluster.identity import WorkerId
+from twofold_cluster.kv_events.following import Follower, Source, source_of
 from twofold_cluster.worker import Worker
-from twofold_router.kv_events.following import Follower, OnChange, OnHappening, Source
-from twofold_router.placement.accounts import life_of
+from twofold_router.kv_events.telling import OnChange, OnHappening, Telling
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class Followers:
         for worker in gone:
             self._want(worker.worker_id, None)
         for worker in changed:
-            self._want(worker.worker_id, _source_of(worker))
+            self._want(worker.worker_id, source_of(worker))
 
     async def run(self) -> None:
         """Follow the workers until cancelled."""
@@ -66,7 +66,9 @@ class Followers:
         if (task := self._tasks.pop(worker_id, None)) is not None:
             task.cancel()
         if source is not None:
-            follower = Follower(context, source, self._on_change, self._on_happening)
+            life = (source.worker_id, source.incarnation)
+            telling = Telling(life, self._on_change, self._on_happening)
+            follower = Follower(context, source, telling.hear, telling.replay)
             self._tasks[worker_id] = tasks.create_task(_run(follower, source))
 
 
@@ -74,11 +76,5 @@ async def _run(follower: Follower, source: Source) -> None:
     try:
         await follower.run()
     except zmq.ZMQError as error:
-        extra = {"worker": source.life[0], "error": str(error)}
+        extra = {"worker": source.worker_id, "error": str(error)}
         _log.warning("cannot follow the KV events of a worker", extra=extra)
-
-
-def _source_of(worker: Worker) -> Source | None:
-    if not worker.kv_events:
-        return None
-    return Source(life_of(worker), worker.kv_events, worker.kv_events_replay)

@@ -1,4 +1,4 @@
-from twofold_router.kv_events.progress import Progress, Verdict
+from twofold_cluster.kv_events.following.progress import Progress, Verdict
 
 
 def after(*batches: tuple[int, float]) -> Progress:

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator
 import zmq
 import zmq.asyncio
 
-from twofold_router.kv_events.sockets import bound_memory
+from twofold_cluster.kv_events.following.sockets import bound_memory
 
 SILENCE_SECONDS = 1.0
 """vLLM looks for such a request ten times a second."""

@@ -4,18 +4,16 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
 
 import zmq
 import zmq.asyncio
 
-from twofold_cluster.kv_events import EventBatch, InvalidKvEventsError, decode_batch
-from twofold_router.kv_events.progress import Progress, Verdict
-from twofold_router.kv_events.replaying import replayed
-from twofold_router.kv_events.sockets import bound_memory
-from twofold_router.placement.accounts import Life
-from twofold_router.placement.interface import BlocksChange
+from twofold_cluster.kv_events.decoding import EventBatch, InvalidKvEventsError, decode_batch
+from twofold_cluster.kv_events.following.progress import Progress, Verdict
+from twofold_cluster.kv_events.following.replaying import replayed
+from twofold_cluster.kv_events.following.sockets import bound_memory
+from twofold_cluster.kv_events.following.source import Source
+from twofold_cluster.kv_events.happenings import Batch, Happening, Lost, Restarted
 
 REPLAY_SECONDS = 5.0
 """For all of a replay. Ten thousand batches, as many as vLLM keeps, come within a second."""
@@ -25,45 +23,30 @@ MAX_BUFFERED_MESSAGES = 1000
 
 MAX_RECONNECT_MILLISECONDS = 2000
 
-OnChange = Callable[[Life, BlocksChange], None]
+Hear = Callable[[Happening], None]
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where one incarnation of a worker publishes, and where it replays, if anywhere."""
-
-    life: Life
-    endpoint: str
-    replay_endpoint: str
-
-
-Happening = Literal["batch", "replay", "loss", "restart"]
-"""A batch was taken in; a replay was asked for; a gap that no replay has filled, or a message that
-could not be read; an engine that began anew."""
-
-OnHappening = Callable[[Happening], None]
-
-
 class Follower:
-    """Tells *on_change* of all batches of *source*, each once and in order. Used once.
+    """Tells *hear* of all batches of *source*, each once and in order. Used once.
 
-    After ``"lost"`` and ``"restarted"`` it goes on with what comes next.
+    Where some are missing, it tells so and goes on with what comes next. *on_replay* is called
+    whenever the publisher is asked for what it still has.
     """
 
     def __init__(
         self,
         context: zmq.asyncio.Context,
         source: Source,
-        on_change: OnChange,
-        on_happening: OnHappening,
+        hear: Hear,
+        on_replay: Callable[[], None] = lambda: None,
         replay_seconds: float = REPLAY_SECONDS,
     ) -> None:
         self._context = context
         self._source = source
-        self._on_change = on_change
-        self._note = on_happening
+        self._hear = hear
+        self._on_replay = on_replay
         self._replay_seconds = replay_seconds
         self._progress = Progress()
 
@@ -85,7 +68,7 @@ class Follower:
 
     async def _receive(self, frames: list[bytes]) -> None:
         if len(frames) != 3 or len(frames[1]) != 8:
-            self._lose("a message that is none of a publisher's")
+            self._lose(None, "a message that is none of a publisher's")
             return
         _, number, payload = frames
         await self._follow(int.from_bytes(number, "big"), payload)
@@ -105,7 +88,7 @@ class Follower:
         """Take in what the publisher has beyond our progress, as far as it comes in time."""
         if not self._source.replay_endpoint:
             return
-        self._note("replay")
+        self._on_replay()
         is_whole = False
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._replay_seconds):
@@ -153,27 +136,24 @@ class Follower:
             return decode_batch(payload)
         except InvalidKvEventsError as error:
             if number >= self._progress.next_number:
-                self._lose(str(error))
+                self._lose(number, str(error))
                 self._progress.skip(number)
             return None
 
     def _take(self, number: int, batch: EventBatch) -> None:
         """Take in batch *number*. If it is not the next one, those before it are lost."""
         if number != self._progress.next_number:
-            self._lose(f"batches {self._progress.next_number} to {number - 1} are gone")
+            what = f"batches {self._progress.next_number} to {number - 1} are gone"
+            self._lose(number - 1, what)
         self._progress.take(number, batch.at)
-        self._note("batch")
-        if batch.events:
-            self._on_change(self._source.life, batch.events)
+        self._hear(Batch(number, batch))
 
-    def _lose(self, what: str) -> None:
-        self._note("loss")
-        extra = {"worker": self._source.life[0], "error": what}
+    def _lose(self, number: int | None, what: str) -> None:
+        extra = {"worker": self._source.worker_id, "error": what}
         _log.warning("KV events were lost", extra=extra)
-        self._on_change(self._source.life, "lost")
+        self._hear(Lost(number))
 
     def _restart(self) -> None:
-        self._note("restart")
         self._progress.restart()
-        _log.info("an engine has begun anew", extra={"worker": self._source.life[0]})
-        self._on_change(self._source.life, "restarted")
+        _log.info("an engine has begun anew", extra={"worker": self._source.worker_id})
+        self._hear(Restarted.RESTARTED)
