@@ -1,11 +1,12 @@
 """What engines say of peers and leases, for people."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from twofold_cli.finding import Found
 from twofold_cli.kv import Answer, state_name
 from twofold_cli.showing import age, say
 from twofold_cluster.rpc import kvtransfer_pb2 as pb
@@ -14,6 +15,7 @@ Row = tuple[str, ...]
 
 PEER_COLUMNS = ("worker", "", "peer", "for", "over", "read", "speed", "ok+bad", "leases")
 LEASE_COLUMNS = ("worker", "request", "state", "left", "age", "readers")
+SHARE_COLUMNS = ("worker", "role", "tokens", "share", "tier")
 
 
 def show_peers(answers: list[Answer], console: Console) -> None:
@@ -30,6 +32,28 @@ def show_leases(answers: list[Answer], console: Console) -> None:
                 say(console, f"{_name(answer.worker_id, answer.rank)}: {more} leases more")
 
 
+def show_found(found: Found, console: Console) -> None:
+    rows = [
+        (
+            share.worker,
+            share.role,
+            f"{share.token_count} of {found.token_count}",
+            f"{100 * share.token_count // found.token_count} %",
+            share.tier,
+        )
+        for share in found.shares
+    ]
+    if rows:
+        console.print(_table(SHARE_COLUMNS, rows))
+    else:
+        start = f"the first {found.block_tokens} of the prompt's {found.token_count} tokens"
+        say(console, f"no worker is known to hold {start}")
+    for worker in dict.fromkeys(share.worker for share in found.shares if share.degraded):
+        say(console, f"{worker}: it may hold more")
+    for worker in found.silent:
+        say(console, f"{worker}: it tells nobody of its blocks")
+
+
 def _show(
     answers: list[Answer],
     columns: Row,
@@ -39,18 +63,22 @@ def _show(
 ) -> None:
     found = [row for answer in answers for row in rows(answer)]
     if found:
-        table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
-        for name in columns:
-            # A request's name is to be copied: it is folded where the others are cut.
-            table.add_column(name, no_wrap=name != "request", overflow="fold")
-        for row in found:
-            table.add_row(*map(Text, row))  # as texts: a name is not rich's markup
-        console.print(table)
+        console.print(_table(columns, found))
     elif any(answer.reply is not None for answer in answers):
         say(console, nothing)
     for answer in answers:
         if answer.problem:
             say(console, f"{_name(answer.worker_id, answer.rank)}: {answer.problem}")
+
+
+def _table(columns: Row, rows: Iterable[Row]) -> Table:
+    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
+    for name in columns:
+        # A request's name is to be copied: it is folded where the others are cut.
+        table.add_column(name, no_wrap=name != "request", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))  # as texts: a name is not rich's markup
+    return table
 
 
 def _peer_rows(answer: Answer) -> Iterator[Row]:

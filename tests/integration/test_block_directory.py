@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,17 +11,15 @@ import pytest
 from redis.asyncio import Redis
 
 from twofold_cluster.identity import Incarnation, WorkerId
-from twofold_cluster.kv_events import BlockStored, EventBatch, KvEvent
+from twofold_cluster.kv_events import Batch, BlockStored, EventBatch, Happening, KvEvent
 from twofold_cluster.membership import FencedError, connect
 from twofold_cluster.membership.entries import REDIS_IS_AWAY, awaited
 from twofold_kvtransfer.directory import (
     Answer,
-    Batch,
     Directory,
     DirectorySettings,
     DirectoryUpdate,
     Feeder,
-    Happening,
     Holding,
     Position,
     Rebuild,
@@ -423,9 +421,9 @@ class Events:
     def say(self, happening: Happening) -> None:
         self._queue.put_nowait(happening)
 
-    async def follow(self) -> AsyncIterator[Happening]:
+    async def follow(self, hear: Callable[[Happening], None]) -> None:
         while True:
-            yield await self._queue.get()
+            hear(await self._queue.get())
 
 
 def a_batch(number: int, *names: bytes) -> Batch:

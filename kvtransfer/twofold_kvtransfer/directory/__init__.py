@@ -15,7 +15,7 @@ from twofold_kvtransfer.directory.feed import Feed
 from twofold_kvtransfer.directory.feeder import Feeder
 from twofold_kvtransfer.directory.holdings import Holding
 from twofold_kvtransfer.directory.settings import DirectorySettings, InvalidDirectorySettingsError
-from twofold_kvtransfer.directory.source import Batch, EventSource, Happening, Lost, Restarted
+from twofold_kvtransfer.directory.source import EventSource
 from twofold_kvtransfer.directory.updates import (
     DEFAULT_TIER,
     Answer,
@@ -28,19 +28,15 @@ from twofold_kvtransfer.directory.updates import (
 __all__ = [
     "DEFAULT_TIER",
     "Answer",
-    "Batch",
     "Directory",
     "DirectorySettings",
     "DirectoryUpdate",
     "EventSource",
     "Feed",
     "Feeder",
-    "Happening",
     "Holding",
     "InvalidDirectorySettingsError",
-    "Lost",
     "Position",
     "Rebuild",
-    "Restarted",
     "Verdict",
 ]

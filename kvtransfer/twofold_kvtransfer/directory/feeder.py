@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable
 
 from twofold_cluster.identity import Incarnation, WorkerId
+from twofold_cluster.kv_events import Batch, Happening, Lost, Restarted
 from twofold_cluster.membership import FencedError
 from twofold_cluster.membership.entries import REDIS_IS_AWAY
 from twofold_kvtransfer.directory.directory import Directory
 from twofold_kvtransfer.directory.feed import Feed
-from twofold_kvtransfer.directory.source import Batch, EventSource, Happening, Lost, Restarted
+from twofold_kvtransfer.directory.source import EventSource
 from twofold_kvtransfer.directory.updates import Answer, Tier, Verdict
 
 GATHER_SECONDS = 0.05
@@ -22,8 +23,9 @@ RETRY_SECONDS = 1.0
 RENEWALS_PER_TTL = 3
 
 REBUILD_PAUSE_SECONDS = 0.02
-"""Between the parts of a rebuild, each some 2 ms of Redis' only thread: even with all rebuilds that
-may be at once, others have most of it."""
+"""Between the parts of a rebuild, each some 2.5 ms of Redis' only thread
+(``MAX_BLOCKS_PER_UPDATE``): even with all rebuilds that may be at once, others have more than half
+of it."""
 
 REPAIR_GAP_SECONDS = 30.0
 """A degraded entry is rebuilt at most this often: there may be no room for it."""
@@ -78,7 +80,8 @@ class Feeder:
         """
         await self._try()  # before the first event, to see where another feeder has come
         async with asyncio.TaskGroup() as group:
-            others = [group.create_task(self._follow()), group.create_task(self._sweep())]
+            following = self._source.follow(self.hear)
+            others = [group.create_task(following), group.create_task(self._sweep())]
             await self._tell()
             for task in others:
                 task.cancel()
@@ -89,15 +92,13 @@ class Feeder:
         match happening:
             case Batch(number, batch):
                 self._feed.take(number, batch)
-            case Lost(number):
+            case Lost(None):
+                return
+            case Lost(int(number)):
                 self._feed.lose(number)
             case Restarted.RESTARTED:
                 self._feed.restart()
         self._changed.set()
-
-    async def _follow(self) -> None:
-        async for happening in self._source.follow():
-            self.hear(happening)
 
     async def _tell(self) -> None:
         """Tell the directory what changes, and renew; return when fenced."""

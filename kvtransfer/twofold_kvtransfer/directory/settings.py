@@ -16,7 +16,7 @@ class DirectorySettings:
 
     max_holdings: int = 20_000_000
     """One block in one tier of one worker is a holding. What is beyond is not taken in, and the
-    worker's entry is degraded. 20 million take about 500 MB of Redis (docs/performance.md)."""
+    worker's entry is degraded. 20 million take about 230 MB of Redis (docs/performance.md)."""
     max_blocks_per_worker: int = 1_000_000
     """In each tier, unless the worker's own capacity is smaller. Beyond, the same happens."""
     ttl_seconds: float = 30.0
@@ -29,7 +29,7 @@ class DirectorySettings:
     """At once. When Redis comes back empty, a thousand feeders want to fill it, and the membership
     stands in the same Redis."""
     shards_per_sweep: int = 32
-    """Of 65,536. Some 2 ms of Redis' only thread, with ten million blocks."""
+    """Of 65,536, in one step of Redis' only thread; others have their turn between the steps."""
 
     def __post_init__(self) -> None:
         for field in fields(self):

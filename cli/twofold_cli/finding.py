@@ -1,0 +1,145 @@
+"""Find the workers of the running cluster that hold the beginning of a prompt in their caches."""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import aiohttp
+import msgspec
+from redis.exceptions import RedisError
+
+from twofold_cli.errors import CliError
+from twofold_cli.state import ClusterState, StateDirectory, running_cluster
+from twofold_cli.status import EXIT_DEGRADED, EXIT_READY, read_announced
+from twofold_cluster.identity import Role, WorkerId
+from twofold_cluster.membership import connect
+from twofold_cluster.worker import Worker
+from twofold_engine.chains import Chain
+from twofold_engine.paths import PREFIX
+from twofold_kvtransfer.directory import Directory, Holding
+
+NAMING_LIMIT_SECONDS = 10.0
+"""For a long prompt, in a process that serves others meanwhile."""
+
+
+class CannotFindError(CliError):
+    """Nobody names the prompt's blocks, or says who holds them."""
+
+
+class Share(msgspec.Struct, frozen=True):
+    """How much of the prompt one worker holds in one tier, from its first token on."""
+
+    worker: WorkerId
+    role: Role
+    tier: str
+    token_count: int
+    degraded: bool
+    """It may hold more."""
+
+
+class Found(msgspec.Struct, frozen=True):
+    """Who holds how much of a prompt, the most first."""
+
+    token_count: int
+    """Of the prompt. What the last tokens leave of a block is never held."""
+    block_tokens: int
+    shares: tuple[Share, ...]
+    silent: tuple[WorkerId, ...]
+    """Workers that may hold anything."""
+
+
+def prompt_body(prompt: str, *, model: str | None, is_chat: bool) -> dict[str, Any]:
+    """Return what a client would send, as far as it decides how the blocks are named.
+
+    *is_chat*: as the first message of a conversation, and not as it stands.
+    """
+    asked = {"messages": [{"role": "user", "content": prompt}]} if is_chat else {"prompt": prompt}
+    return asked if model is None else asked | {"model": model}
+
+
+def find_in_cluster(directory: StateDirectory, body: Mapping[str, Any]) -> Found:
+    """Find who holds the prompt of *body*.
+
+    Raises:
+        NotRunningError: there is no cluster.
+        CannotFindError: it cannot be known.
+    """
+    return asyncio.run(_find(running_cluster(directory), body))
+
+
+def found(chain: Chain, holdings: Sequence[Holding], announced: Mapping[str, Worker]) -> Found:
+    """Say what *holdings* are of the prompt. Of a worker that is not *announced* in the same
+    incarnation there are none: nobody can fetch them."""
+    return Found(
+        chain.token_count,
+        chain.block_tokens,
+        tuple(
+            Share(
+                holding.worker_id,
+                announced[holding.worker_id].role,
+                holding.tier,
+                holding.block_count * chain.block_tokens,
+                holding.degraded,
+            )
+            for holding in holdings
+            if _lives(holding, announced.get(holding.worker_id))
+        ),
+        tuple(sorted(worker.worker_id for worker in announced.values() if not worker.kv_events)),
+    )
+
+
+def exit_code(what: Found) -> int:
+    return EXIT_DEGRADED if what.silent else EXIT_READY
+
+
+def as_json(what: Found) -> str:
+    return msgspec.json.encode(what).decode()
+
+
+async def _find(state: ClusterState, body: Mapping[str, Any]) -> Found:
+    announced = await read_announced(state)
+    if announced is None:
+        raise CannotFindError("Redis does not say which workers there are")
+    if announced and not any(worker.kv_events for worker in announced.values()):
+        raise CannotFindError("no worker tells of its blocks; start the cluster with --kv-events")
+    chain = await _chain_of(body, announced.values())
+    try:
+        async with connect(state.redis_url) as redis:
+            blocks = [bytes.fromhex(name) for name in chain.blocks]
+            holdings = await Directory(redis, state.service).find(blocks)
+    except (RedisError, OSError, TimeoutError) as error:
+        raise CannotFindError(f"the directory does not answer: {error!r}") from error
+    return found(chain, holdings, announced)
+
+
+async def _chain_of(body: Mapping[str, Any], workers: Iterable[Worker]) -> Chain:
+    """Return the blocks of the prompt of *body*, as the first of *workers* that can names them.
+
+    Raises:
+        CannotFindError: none can.
+    """
+    problem = "no worker is ready"
+    async with aiohttp.ClientSession() as session:
+        for worker in workers:
+            try:
+                async with asyncio.timeout(NAMING_LIMIT_SECONDS):
+                    return await _ask(session, worker, body)
+            except (CannotFindError, aiohttp.ClientError, TimeoutError) as error:
+                why = str(error) or "no answer in time"
+                problem = f"{worker.worker_id} does not name the prompt's blocks: {why}"
+    raise CannotFindError(problem)
+
+
+async def _ask(session: aiohttp.ClientSession, worker: Worker, body: Mapping[str, Any]) -> Chain:
+    async with session.post(f"{worker.address}{PREFIX}/chain", json=body) as response:
+        answer = await response.read()
+    if response.status != 200:
+        raise CannotFindError(f"{response.status}: {answer.decode(errors='replace')[:500]}")
+    try:
+        return msgspec.json.decode(answer, type=Chain)
+    except msgspec.DecodeError as error:
+        raise CannotFindError(str(error)) from error
+
+
+def _lives(holding: Holding, worker: Worker | None) -> bool:
+    return worker is not None and worker.incarnation == holding.incarnation
