@@ -97,6 +97,7 @@ _DONE = either(
 )
 _FAILED_TRANSFERS = f"sum {_BY} (rate({_FAILURES}[10m]))"
 _TRANSFERS = f"sum {_BY} (rate({_DONE}[10m]))"
+_DAMAGED = 'increase(twofold_kv_transfer_failures_total{reason="integrity"}[1h])'
 _EXPIRED = (
     f"sum {_BY} (increase(vllm:nixl_num_kv_expired_reqs_total[10m])) or "
     f'sum {_BY} (increase(twofold_kv_leases_ended_total{{cause="expired"}}[10m]))'
@@ -121,6 +122,14 @@ _SERVING = Group(
             "warning",
             f"{{{{ $value | humanizePercentage }}}} of the KV transfers of {_SERVICE} fail",
             "Their prompts are computed twice.",
+        ),
+        Alert(
+            "TwofoldBlocksDamaged",
+            f"sum {_BY} ({_DAMAGED}) > 0",
+            "0m",
+            "warning",
+            f"KV blocks of {_SERVICE} arrived otherwise than they were sent",
+            "Answers are right, since the prompts are computed again; some memory or wire is not.",
         ),
         Alert(
             "TwofoldLeasesExpire",

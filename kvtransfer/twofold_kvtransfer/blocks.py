@@ -53,6 +53,11 @@ class BlockMap(msgspec.Struct, frozen=True, kw_only=True):
         """Over all regions."""
         return self.block_bytes * self.region_count
 
+    @property
+    def region_bytes(self) -> int:
+        """From the first byte of a region's first block to the last of its last."""
+        return (self.block_count - 1) * self.stride_bytes + self.block_bytes
+
     def part(self, index: int, count: int) -> "BlockMap":
         """Return the *index*-th of *count* equal parts of each block: that of some of its heads.
 
@@ -76,6 +81,19 @@ class BlockMap(msgspec.Struct, frozen=True, kw_only=True):
         """
         if blocks and not (min(blocks) >= 0 and max(blocks) < self.block_count):
             raise InvalidBlocksError(f"blocks {min(blocks)} to {max(blocks)} of {self.block_count}")
+
+
+def check_alike(local: BlockMap, remote: BlockMap) -> None:
+    """Raises:
+    InvalidBlocksError: a block here has not the regions and bytes of a block there.
+    """
+    here = (local.region_count, local.block_bytes)
+    there = (remote.region_count, remote.block_bytes)
+    if here != there:
+        raise InvalidBlocksError(
+            f"blocks of {here[1]} bytes in {here[0]} regions here,"
+            f" of {there[1]} bytes in {there[0]} regions there"
+        )
 
 
 def addresses_of(blocks: BlockMap, ids: BlockIds) -> Addresses:

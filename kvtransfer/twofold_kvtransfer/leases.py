@@ -11,6 +11,7 @@ Time is an argument, in seconds of any clock that does not go back.
 
 import enum
 import itertools
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -128,13 +129,18 @@ class _Lease:
 class LeaseTable:
     """All leases of one engine process.
 
+    A lease is renewed for a limited time after it was granted, so that a reader that is stuck, and
+    renews without end, does not keep blocks for ever.
+
     A request is promised, held or unknown. What :meth:`collect` names has been forgotten, and is
     named once: at the latest its time after the last claim, and not before the time that any reader
     was told, unless that reader has given it back or was fenced.
     """
 
-    def __init__(self, lease_seconds: float) -> None:
+    def __init__(self, lease_seconds: float, keep_limit_seconds: float = math.inf) -> None:
+        """*keep_limit_seconds* after it was granted a lease is renewed no more."""
         self._lease_seconds = lease_seconds
+        self._keep_limit_seconds = keep_limit_seconds
         self._leases: dict[str, _Lease] = {}
         self._ended: Counter[Cause] = Counter()
 
@@ -165,13 +171,15 @@ class LeaseTable:
         """Renew the lease for *reader*, and return the seconds that it holds from *now* on.
 
         Raises:
-            UnknownLeaseError: it has ended, was released, or this reader has given it back.
+            UnknownLeaseError: it has ended, was released or kept for as long as any may be, or
+                this reader has given it back.
         """
         lease = self._leases.get(request_id)
         if (
             lease is None
             or lease.over(now) is not None
             or lease.ending is Cause.RELEASED
+            or (lease.granted and now >= lease.granted_at + self._keep_limit_seconds)
             or reader.rank in lease.returned.get(reader.engine, ())
         ):
             raise UnknownLeaseError(f"no lease for request {request_id}")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from twofold_cluster.errors import TwofoldError
-from twofold_kvtransfer.blocks import BlockMap, InvalidBlocksError, Move
+from twofold_kvtransfer.blocks import BlockIds, BlockMap, InvalidBlocksError, Move
 from twofold_kvtransfer.side_channel import Channel, ChannelError, Hello, Patience
 from twofold_kvtransfer.sources import Source, split_engine_id
 from twofold_kvtransfer.traffic import Traffic, TrafficSnapshot
@@ -53,6 +53,19 @@ class Link:
         """
         try:
             await self._channel.give_back([request_id])
+        except ChannelError as error:
+            raise LinkError(str(error)) from error
+
+    async def digest(self, request_id: str, blocks: BlockIds) -> list[int]:
+        """Ask what *blocks* of the peer hold; see :class:`Digester` for the answer.
+
+        How long it may take is for the caller to say.
+
+        Raises:
+            LinkError: the peer has gone, or makes no digests of these.
+        """
+        try:
+            return await self._channel.digest(request_id, blocks)
         except ChannelError as error:
             raise LinkError(str(error)) from error
 

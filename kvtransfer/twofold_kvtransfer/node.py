@@ -16,6 +16,7 @@ import grpc
 
 from twofold_cluster.errors import TwofoldError
 from twofold_kvtransfer.blocks import BlockMap
+from twofold_kvtransfer.digesting import Digester
 from twofold_kvtransfer.inspecting import Identity, Inspection
 from twofold_kvtransfer.keeping import Keeper
 from twofold_kvtransfer.leases import Ended, LeaseTable, Reader
@@ -80,7 +81,8 @@ class Node:
         self._received: deque[Reception] = deque()
         self._ended: deque[Ended] = deque()
         self._news = threading.Event()
-        self._leases = LeaseTable(settings.lease_seconds)
+        self._leases = LeaseTable(settings.lease_seconds, settings.keep_limit_seconds)
+        self._digester = Digester(blocks) if blocks.memory == "dram" else None
         self._thread = threading.Thread(target=self._run, name="kv-transfer", daemon=True)
         self._started: Future[_Running] = Future()
         self._serving = False
@@ -135,8 +137,10 @@ class Node:
             self._thread.join(STOP_TIMEOUT_SECONDS)
         if self._thread.is_alive():
             _log.error("the KV transfer thread does not end")
-        else:
-            self._transport.close()
+            return
+        if self._digester is not None:
+            self._digester.close()
+        self._transport.close()
 
     def _check(self) -> None:
         if not self._serving:
@@ -164,7 +168,9 @@ class Node:
                 _log.exception("the KV transfer thread ended")
 
     async def _serve(self) -> None:
-        async with Desk(self._host(), self._leases, returned=self._collect) as desk:
+        async with Desk(
+            self._host(), self._leases, returned=self._collect, digester=self._digester
+        ) as desk:
             server = await asyncio.start_server(desk.serve, self._settings.host, self._port)
             try:
                 async with server:
@@ -187,6 +193,7 @@ class Node:
             tasks,
             limit_seconds=self._settings.read_limit_seconds,
             received=self._receive,
+            digester=self._digester if self._verifies() else None,
         )
         running = _Running(receiver)
         async with AsyncExitStack() as inspected:
@@ -201,6 +208,9 @@ class Node:
         for task in endless:
             task.cancel()
         links.close()
+
+    def _verifies(self) -> bool:
+        return self._settings.verify and not self._transport.checks_integrity
 
     def _bind(self) -> "grpc.aio.Server | None":
         if self._settings.service_port is None:

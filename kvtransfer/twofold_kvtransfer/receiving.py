@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 from twofold_cluster.errors import TwofoldError
 from twofold_kvtransfer.blocks import InvalidBlocksError, Move
+from twofold_kvtransfer.digesting import Digester
 from twofold_kvtransfer.keeping import Keeper
 from twofold_kvtransfer.links import Link, LinkError, Links
 from twofold_kvtransfer.sources import Source
-from twofold_kvtransfer.transports import Transfer, TransferState
+from twofold_kvtransfer.transports import CHECKSUM, Transfer, TransferState
+from twofold_kvtransfer.verifying import Proof
 
 POLL_SECONDS = 0.0005
 """A short prompt's blocks move in about this time."""
@@ -33,7 +35,9 @@ class Failure(enum.StrEnum):
     LINK = "link"
     """The peer cannot be reached, is another incarnation, or has other blocks."""
     TRANSFER = "transfer"
-    """They did not arrive, or not as they were sent."""
+    """They did not arrive."""
+    INTEGRITY = "integrity"
+    """They arrived otherwise than they were sent."""
     LEASE = "lease"
     """They were no longer kept when they had arrived."""
     LATE = "late"
@@ -67,7 +71,7 @@ class Receiver:
     A request awaits its turn, and then is fetched or abandoned. Every fetch that is started ends in
     one :class:`Reception`; until then its local blocks may be written. A lease is given back when
     its blocks are here or nobody wants them; after a failure it is left to expire, since the
-    gateway may send the request elsewhere. A request has at most four tasks at a time, so the
+    gateway may send the request elsewhere. A request has at most five tasks at a time, so the
     engine's own bound on requests is the bound on tasks.
     """
 
@@ -79,13 +83,17 @@ class Receiver:
         *,
         limit_seconds: float,
         received: Callable[[Reception], None],
+        digester: Digester | None = None,
         letting_go_seconds: float = LETTING_GO_SECONDS,
     ) -> None:
+        """With *digester*, of the local blocks, what arrived is compared with what was sent;
+        without, the transport is trusted."""
         self._links = links
         self._keeper = keeper
         self._tasks = tasks
         self._limit_seconds = limit_seconds
         self._received = received
+        self._digester = digester
         self._letting_go_seconds = letting_go_seconds
 
     def await_turn(self, source: Source) -> None:
@@ -111,9 +119,10 @@ class Receiver:
     async def _fetch(self, request_id: str, source: Source, local: tuple[int, ...]) -> None:
         try:
             link = await self._links.to(source)
-            transfer = link.read(_move(source, local))
+            move = _move(source, local)
+            transfer = link.read(move)
             try:
-                await self._await(transfer, link, source)
+                await self._await(transfer, link, source, move)
             finally:
                 link.note(transfer)
         except FetchError as error:
@@ -127,28 +136,47 @@ class Receiver:
             self.abandon(source)
         self._received(reception)
 
-    async def _await(self, transfer: Transfer, link: Link, source: Source) -> None:
-        """Wait for *transfer* to end, and for the proof that its blocks were kept until then.
+    async def _await(self, transfer: Transfer, link: Link, source: Source, move: Move) -> None:
+        """Wait for *transfer* to end, and for the proofs that its blocks were kept until then and
+        are here as they are there.
 
-        The lease is claimed while the blocks move already: they count if it held until they were
-        here, by a clock that began before the claim was sent.
+        Both are asked for while the blocks move already: they count if the lease held until they
+        were here, by a clock that began before the claim was sent.
 
         Raises:
             FetchError: the blocks cannot be used.
+            LinkError: the peer does not say what it has sent.
         """
         claiming = self._tasks.create_task(self._claim(source))
+        proof = None if self._digester is None else Proof(link, source, move, self._tasks)
         try:
-            async with asyncio.timeout(self._limit_seconds):
+            async with asyncio.timeout(self._limit_seconds) as limit:
                 await _ended(transfer)
+            if transfer.poll() is TransferState.FAILED:
+                raise _error_of(transfer)
+            ended = self._keeper.now()
+            await claiming
+            self._check_held(source, ended)
+            if self._digester is not None and proof is not None:
+                async with asyncio.timeout_at(limit.when()):
+                    await self._verify(proof, self._digester, source)
         except TimeoutError as error:
             await self._stop(transfer, link)
             raise FetchError(Failure.LATE, f"not within {self._limit_seconds:g} s") from error
-        if transfer.poll() is TransferState.FAILED:
-            raise FetchError(Failure.TRANSFER, transfer.reason or "failed")
-        ended = self._keeper.now()
-        await claiming
-        if not self._keeper.held(source, ended):
+        finally:
+            if proof is not None:
+                proof.drop()
+
+    def _check_held(self, source: Source, until: float) -> None:
+        if not self._keeper.held(source, until):
             raise FetchError(Failure.LEASE, "the lease ended before the blocks were here")
+
+    async def _verify(self, proof: Proof, digester: Digester, source: Source) -> None:
+        damaged = await proof.damaged(digester)
+        if damaged:
+            # The peer may have digested what came after them.
+            self._check_held(source, self._keeper.now())
+            raise FetchError(Failure.INTEGRITY, f"not as they were sent: blocks {damaged}")
 
     def _failed(self, request_id: str, failure: Failure, error: TwofoldError) -> Reception:
         _log.warning("blocks of %s not fetched: %s: %s", request_id, failure, error)
@@ -156,6 +184,8 @@ class Receiver:
 
     async def _stop(self, transfer: Transfer, link: Link) -> None:
         """Return when local memory is written no more, however long that takes."""
+        if transfer.poll() is not TransferState.MOVING:
+            return
         transfer.cancel()
         try:
             async with asyncio.timeout(self._letting_go_seconds):
@@ -169,6 +199,12 @@ class Receiver:
 async def _ended(transfer: Transfer) -> None:
     while transfer.poll() is TransferState.MOVING:  # noqa: ASYNC110  transports have no events
         await asyncio.sleep(max(POLL_SECONDS, transfer.seconds * POLL_SHARE))
+
+
+def _error_of(transfer: Transfer) -> FetchError:
+    reason = transfer.reason or "failed"
+    failure = Failure.INTEGRITY if reason.startswith(CHECKSUM) else Failure.TRANSFER
+    return FetchError(failure, reason)
 
 
 def _move(source: Source, local: tuple[int, ...]) -> Move:

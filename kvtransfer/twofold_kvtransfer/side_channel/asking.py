@@ -1,24 +1,31 @@
 """The side of the channel that reads blocks."""
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self, TypeVar
 
 from twofold_cluster.errors import TwofoldError
+from twofold_kvtransfer.blocks import BlockIds
+from twofold_kvtransfer.digesting import portions
 from twofold_kvtransfer.side_channel.frames import notice_end, read_frame
 from twofold_kvtransfer.side_channel.messages import (
+    MAX_BLOCKS_PER_MESSAGE,
     MAX_LEASES_PER_MESSAGE,
     Answer,
     Claim,
     Claimed,
+    Digest,
+    Digested,
     Done,
     GiveBack,
     Hello,
     ProtocolError,
     Question,
     Refused,
+    Undigested,
     Welcome,
     decode_answer,
     frame,
@@ -44,8 +51,9 @@ class ChannelError(TwofoldError):
 class Channel:
     """A connection to the engine process that holds blocks.
 
-    Answers come in the order of the questions. It is lost once, for a reason that stays; what was
-    asked then fails at once, and what is asked later.
+    Answers come in the order of the questions, but those with digests: they are made in their own
+    time, so ``_digesting`` has who waits for each by its number. It is lost once, for a reason that
+    stays; what was asked then fails at once, and what is asked later.
     """
 
     def __init__(
@@ -60,6 +68,8 @@ class Channel:
         self._name = name
         self._answer_seconds = answer_seconds
         self._asked: deque[asyncio.Future[Answer]] = deque()
+        self._digesting: dict[int, asyncio.Future[Digested | Undigested]] = {}
+        self._numbers = itertools.count()
         self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._watching = asyncio.create_task(self._watch())
 
@@ -130,15 +140,41 @@ class Channel:
         for some in _portions(request_ids):
             self._expect(await self._ask(GiveBack(some)), Done)
 
+    async def digest(self, request_id: str, blocks: BlockIds) -> list[int]:
+        """Ask what *blocks* hold, and renew their lease; see :class:`Digester` for the answer.
+
+        It takes as long as the peer takes: how long that may be is for the caller to say.
+
+        Raises:
+            ChannelError: the peer has gone, or makes no digests of these.
+        """
+        answers = [
+            self._ask_digests(request_id, blocks[start : start + MAX_BLOCKS_PER_MESSAGE])
+            for start in range(0, len(blocks), MAX_BLOCKS_PER_MESSAGE)
+        ]
+        digests: list[int] = []
+        for answer in answers:
+            match await answer:
+                case Digested(_, some):
+                    digests += some
+                case Undigested(_, reason):
+                    raise ChannelError(f"{self._name} makes no digests: {reason}")
+        if len(digests) != sum(1 for _ in portions(blocks)):
+            self.close("it does not speak as it must")
+            raise ChannelError(f"{self._name} makes {len(digests)} digests of {len(blocks)} blocks")
+        return digests
+
     def close(self, reason: str) -> None:
         """Lose it for *reason*, unless it is lost already."""
         if self._lost.done():
             return
         self._lost.set_result(f"{self._name}: {reason}")
         for asked in self._asked:
-            if not asked.done():
-                asked.set_exception(ChannelError(self._lost.result()))
+            _fail(asked, self._lost.result())
+        for digesting in self._digesting.values():
+            _fail(digesting, self._lost.result())
         self._asked.clear()
+        self._digesting.clear()
         self._writer.transport.abort()
 
     async def _watch(self) -> None:
@@ -151,6 +187,16 @@ class Channel:
             reason = str(error)
         finally:
             self.close(reason)
+
+    def _ask_digests(
+        self, request_id: str, blocks: BlockIds
+    ) -> "asyncio.Future[Digested | Undigested]":
+        if self._lost.done():
+            raise ChannelError(self._lost.result())
+        number = next(self._numbers)
+        answer = self._digesting[number] = asyncio.get_running_loop().create_future()
+        self._writer.write(frame(Digest(number, request_id, list(blocks))))
+        return answer
 
     async def _ask(self, question: Question) -> Answer:
         if self._lost.done():
@@ -166,10 +212,17 @@ class Channel:
             raise ChannelError(f"{self._name} does not answer") from error
 
     def _take(self, answer: Answer) -> None:
+        if isinstance(answer, Digested | Undigested):
+            digesting = self._digesting.pop(answer.number, None)
+            if digesting is None:
+                raise ProtocolError("digests that nobody asked for")
+            if not digesting.done():  # nobody waits any more
+                digesting.set_result(answer)
+            return
         if not self._asked:
             raise ProtocolError("an answer that nobody asked for")
         asked = self._asked.popleft()
-        if not asked.done():  # nobody waits any more
+        if not asked.done():
             asked.set_result(answer)
 
     def _expect(self, answer: Answer, kind: type[A]) -> A:
@@ -177,6 +230,12 @@ class Channel:
             self.close("it does not speak as it must")
             raise ChannelError(f"{self._name} answers {type(answer).__name__}")
         return answer
+
+
+def _fail(asked: "asyncio.Future[A]", reason: str) -> None:
+    if not asked.done():
+        asked.set_exception(ChannelError(reason))
+        asked.exception()  # known to be seen, also if nobody waits any more
 
 
 def _portions(request_ids: Sequence[str]) -> list[list[str]]:

@@ -1,7 +1,9 @@
 """What two engine processes say to each other besides the blocks.
 
 A frame is four bytes of length, big-endian, then one message in MessagePack. The reader of blocks
-speaks first, and each of its messages has one answer, in order. The first is :class:`Hello`.
+speaks first, and each of its messages has one answer. The first is :class:`Hello`. Answers come in
+the order of the messages, but for those to :class:`Digest`, which carry its number and come when
+they are made.
 """
 
 import msgspec
@@ -10,7 +12,7 @@ from twofold_cluster.errors import TwofoldError
 from twofold_kvtransfer.blocks import BlockMap, InvalidBlocksError
 from twofold_kvtransfer.leases import Reader
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 MAX_FRAME_BYTES = 16 * 2**20
 """NIXL describes each region of memory in some 100 bytes; the rest is small."""
@@ -20,6 +22,10 @@ MAX_HELLO_BYTES = 64 * 2**10
 
 MAX_LEASES_PER_MESSAGE = 1024
 """With names as long as ``sources.MAX_NAME_LENGTH`` these fit into a frame."""
+
+
+MAX_BLOCKS_PER_MESSAGE = 1024
+"""Of those that digests are wanted of; a multiple of ``digesting.BLOCKS_PER_DIGEST``."""
 
 
 class ProtocolError(TwofoldError):
@@ -65,6 +71,32 @@ class Claimed(msgspec.Struct, frozen=True, tag="claimed"):
     seconds: list[float | None]
 
 
+class Digest(msgspec.Struct, frozen=True, tag="digest"):
+    """Digest what these blocks hold, at most ``MAX_BLOCKS_PER_MESSAGE``; and renew their lease.
+
+    Of each block what the reader's rank reads is meant, which its :class:`Hello` tells.
+    """
+
+    number: int
+    """The reader's, for the answer."""
+    request_id: str
+    blocks: list[int]
+
+
+class Digested(msgspec.Struct, frozen=True, tag="digested"):
+    """See ``digesting``: a digest for some blocks at a time, in order."""
+
+    number: int
+    digests: list[int]
+
+
+class Undigested(msgspec.Struct, frozen=True, tag="undigested"):
+    """Why there are no digests."""
+
+    number: int
+    reason: str
+
+
 class GiveBack(msgspec.Struct, frozen=True, tag="give-back"):
     """These blocks were read, or nobody wants them any more."""
 
@@ -75,8 +107,8 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
     """What was asked has been done."""
 
 
-Question = Hello | Claim | GiveBack
-Answer = Welcome | Refused | Claimed | Done
+Question = Hello | Claim | Digest | GiveBack
+Answer = Welcome | Refused | Claimed | Digested | Undigested | Done
 
 _encode = msgspec.msgpack.Encoder().encode
 _questions: msgspec.msgpack.Decoder[Question] = msgspec.msgpack.Decoder(Question)

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from twofold_kvtransfer.blocks import BlockIds
+from twofold_kvtransfer.digesting import Digester
 from twofold_kvtransfer.leases import Ended, LeaseTable, Reader
 from twofold_kvtransfer.side_channel import Desk, Hello, Host, Welcome
 from twofold_kvtransfer.side_channel.messages import Answer, Question, decode_answer, frame
@@ -63,6 +65,7 @@ class Holder:
     desk: Desk
     tensor_parallel: int
     clock: Clock
+    digester: Digester | None
     ended: list[Ended] = field(default_factory=list)
 
     def grant(self, request_id: str, blocks: tuple[int, ...] = (0, 1)) -> Source:
@@ -79,6 +82,25 @@ class Holder:
         self.ended += self.leases.collect(self.clock.now)
 
 
+def make_digester(blocks: HostBlocks) -> Digester:
+    return Digester(blocks.map)
+
+
+class PatientDigester(Digester):
+    """Hands out its digests only when it is let."""
+
+    def __init__(self, blocks: HostBlocks) -> None:
+        super().__init__(blocks.map)
+        self.made = asyncio.Event()
+        self.may_answer = asyncio.Event()
+
+    async def digest(self, ids: BlockIds, part: tuple[int, int] = (0, 1)) -> list[int]:
+        digests = await super().digest(ids, part)
+        self.made.set()
+        await self.may_answer.wait()
+        return digests
+
+
 @asynccontextmanager
 async def holding(
     network: MemoryNetwork,
@@ -92,8 +114,11 @@ async def holding(
     hello_seconds: float = 10.0,
     max_connections: int = 100,
     description: bytes | None = None,
+    digester: Callable[[HostBlocks], Digester] | None = make_digester,
+    max_digesting: int = 100,
 ) -> AsyncIterator[Holder]:
     blocks = host_blocks(3, 8, block_bytes, seed=rank + 1)
+    made = digester(blocks) if digester is not None else None
     transport = network.join(blocks)
     leases = LeaseTable(lease_seconds)
     worker, _, incarnation = engine_id.rpartition(":")
@@ -108,17 +133,21 @@ async def holding(
         Host(welcome, "c", "memory", tensor_parallel, rank),
         leases,
         returned=lambda: holder.collect(),
+        digester=made,
+        max_digesting=max_digesting,
         hello_seconds=hello_seconds,
         max_connections=max_connections,
         clock=clock,
     )
-    holder = Holder(engine_id, 0, blocks, transport, leases, desk, tensor_parallel, clock)
+    holder = Holder(engine_id, 0, blocks, transport, leases, desk, tensor_parallel, clock, made)
     try:
         async with desk, await asyncio.start_server(desk.serve, LOCALHOST, port) as server:
             holder.port = server.sockets[0].getsockname()[1]
             yield holder
     finally:
         transport.close()
+        if made is not None:
+            made.close()
 
 
 @asynccontextmanager

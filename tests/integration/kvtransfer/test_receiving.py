@@ -10,6 +10,7 @@ import pytest
 from tests.integration.kvtransfer.holders import (
     LOCALHOST,
     LONG,
+    PatientDigester,
     drop_connections,
     hello,
     holding,
@@ -17,11 +18,12 @@ from tests.integration.kvtransfer.holders import (
     until,
 )
 
+from twofold_kvtransfer.digesting import Digester
 from twofold_kvtransfer.keeping import Keeper
 from twofold_kvtransfer.leases import Cause, Ended
 from twofold_kvtransfer.links import Links
 from twofold_kvtransfer.receiving import Failure, Receiver, Reception
-from twofold_kvtransfer.side_channel import Patience
+from twofold_kvtransfer.side_channel import Hello, Patience
 from twofold_kvtransfer.sources import Source
 from twofold_kvtransfer.transports.testing import (
     Fault,
@@ -64,11 +66,17 @@ async def reading(
     limit_seconds: float = LONG,
     interval: float = LONG,
     patience: Patience | None = None,
+    says: Hello | None = None,
+    block_bytes: int = 64,
+    verifies: bool = False,
 ) -> AsyncIterator[Reading]:
-    blocks = host_blocks(3, 8, 64)
-    transport = network.join(blocks)
+    """With *verifies* over a transport that does not check what arrives."""
+    blocks = host_blocks(3, 8, block_bytes)
+    transport = network.join(blocks, checks_integrity=not verifies)
+    digester = Digester(blocks.map) if verifies else None
     async with asyncio.TaskGroup() as tasks:
-        links = Links(transport, hello(), tasks, patience=patience or Patience(LONG, LONG))
+        says = says or hello()
+        links = Links(transport, says, tasks, patience=patience or Patience(LONG, LONG))
         keeper = Keeper(links, tasks, interval=interval)
         receiver = Receiver(
             links,
@@ -76,6 +84,7 @@ async def reading(
             tasks,
             limit_seconds=limit_seconds,
             received=lambda reception: here.receptions.append(reception),
+            digester=digester,
         )
         here = Reading(blocks, transport, links, keeper, receiver)
         renewing = tasks.create_task(keeper.run())
@@ -85,6 +94,8 @@ async def reading(
             renewing.cancel()
             links.close()
     transport.close()
+    if digester is not None:
+        digester.close()
 
 
 @pytest.fixture
@@ -116,17 +127,116 @@ async def test_hundreds_of_requests_end_once_each(network: MemoryNetwork) -> Non
     assert {r.failure for r in here.receptions} == {None}
 
 
-@pytest.mark.parametrize("fault", [Fault.FAIL, Fault.FLIP, Fault.LOSE])
+@pytest.mark.parametrize(
+    ("fault", "failure"),
+    [
+        (Fault.FAIL, Failure.TRANSFER),
+        (Fault.FLIP, Failure.INTEGRITY),
+        (Fault.LOSE, Failure.TRANSFER),
+    ],
+)
 async def test_a_transfer_that_fails_leaves_its_lease_to_others(
-    network: MemoryNetwork, fault: Fault
+    network: MemoryNetwork, fault: Fault, failure: Failure
 ) -> None:
     async with holding(network) as holder, reading(network, interval=0.001) as here:
         here.transport.inject(fault)
 
-        assert await here.fetched(holder.grant("r")) is Failure.TRANSFER
+        assert await here.fetched(holder.grant("r")) is failure
         assert not here.blocks.memory.any()
         assert len(here.keeper) == 0
         assert holder.ended == []
+
+
+async def test_blocks_that_arrive_as_they_were_sent_are_used(network: MemoryNetwork) -> None:
+    async with holding(network) as holder, reading(network, verifies=True) as here:
+        assert await here.fetched(holder.grant("r", (0, 1, 2))) is None
+
+        np.testing.assert_array_equal(here.blocks.cells(LOCAL), holder.blocks.cells((1, 2)))
+        await until(lambda: holder.ended)
+        assert holder.ended == [Ended("r", Cause.READ)]
+
+
+async def test_a_bit_that_flips_on_the_way_is_found_and_the_lease_is_left_to_others(
+    network: MemoryNetwork,
+) -> None:
+    async with (
+        holding(network) as holder,
+        reading(network, interval=0.001, verifies=True) as here,
+    ):
+        here.transport.inject(Fault.FLIP)
+        source = holder.grant("r")
+
+        assert await here.fetched(source) is Failure.INTEGRITY
+        assert len(here.keeper) == 0
+        assert holder.ended == []
+        assert await here.fetched(source) is None
+
+
+async def test_a_bit_that_flips_after_the_holder_has_digested_it_is_found(
+    network: MemoryNetwork,
+) -> None:
+    async with (
+        holding(network, digester=PatientDigester) as holder,
+        reading(network, verifies=True) as here,
+    ):
+        assert isinstance(holder.digester, PatientDigester)
+        here.transport.polls_until_done = 1_000_000
+        here.fetch(holder.grant("r"))
+        await holder.digester.made.wait()
+        holder.blocks.memory[1, 0, 5] ^= 4
+        here.transport._pairs[0]._transfers[0]._polls_left = 1
+        holder.digester.may_answer.set()
+        await until(lambda: here.receptions)
+
+        assert here.receptions == [Reception("mine", Failure.INTEGRITY)]
+        assert holder.ended == []
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+async def test_a_rank_with_a_part_of_each_block_verifies_its_part(
+    network: MemoryNetwork, rank: int
+) -> None:
+    says = hello(rank=rank, tensor_parallel=2)
+    async with (
+        holding(network) as holder,
+        reading(network, says=says, block_bytes=32, verifies=True) as here,
+    ):
+        assert await here.fetched(holder.grant("r")) is None
+        here.transport.inject(Fault.FLIP)
+        assert await here.fetched(holder.grant("s")) is Failure.INTEGRITY
+
+        holder.blocks.memory[:, :, : 32 * rank] ^= 0xFF
+        holder.blocks.memory[:, :, 32 * (rank + 1) :] ^= 0xFF
+        assert await here.fetched(holder.grant("t")) is None
+
+
+async def test_a_holder_that_does_not_say_what_it_holds_is_not_trusted(
+    network: MemoryNetwork,
+) -> None:
+    async with (
+        holding(network, digester=None) as holder,
+        reading(network, verifies=True) as here,
+    ):
+        assert await here.fetched(holder.grant("r")) is Failure.LINK
+        assert holder.ended == []
+
+
+async def test_a_holder_that_says_too_late_what_it_holds_is_not_waited_for(
+    network: MemoryNetwork,
+) -> None:
+    async with (
+        holding(network, digester=PatientDigester) as holder,
+        reading(network, limit_seconds=0.05, verifies=True) as here,
+    ):
+        assert await here.fetched(holder.grant("r")) is Failure.LATE
+        assert holder.ended == []
+
+
+async def test_blocks_without_a_lease_are_refused_before_they_are_compared(
+    network: MemoryNetwork,
+) -> None:
+    async with holding(network) as holder, reading(network, verifies=True) as here:
+        assert await here.fetched(holder.source("never granted")) is Failure.LEASE
 
 
 async def test_what_was_not_fetched_in_time_is_not_written_afterwards(

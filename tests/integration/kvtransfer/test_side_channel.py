@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 
 import pytest
@@ -10,6 +10,7 @@ from tests.integration.kvtransfer.holders import (
     LOCALHOST,
     LONG,
     Holder,
+    PatientDigester,
     hello,
     holding,
     listening,
@@ -17,21 +18,25 @@ from tests.integration.kvtransfer.holders import (
     until,
 )
 
+from twofold_kvtransfer.digesting import BLOCKS_PER_DIGEST, Digester
 from twofold_kvtransfer.leases import Cause, Ended
 from twofold_kvtransfer.side_channel import Channel, ChannelError, Hello, Patience
 from twofold_kvtransfer.side_channel.frames import read_frame
 from twofold_kvtransfer.side_channel.messages import (
+    MAX_BLOCKS_PER_MESSAGE,
     MAX_HELLO_BYTES,
     MAX_LEASES_PER_MESSAGE,
     Claim,
     Claimed,
+    Digest,
+    Digested,
     Done,
     GiveBack,
     Refused,
     Welcome,
     frame,
 )
-from twofold_kvtransfer.transports.testing import MemoryNetwork
+from twofold_kvtransfer.transports.testing import HostBlocks, MemoryNetwork, host_blocks
 
 PATIENT = Patience(LONG, LONG)
 CUT = frame(hello())[:-1]
@@ -89,6 +94,169 @@ async def test_answers_find_those_who_asked(holder: Holder) -> None:
         answers = await asyncio.gather(*(channel.claim([f"r{n}"]) for n in range(50)))
 
     assert answers == [[LONG], [None]] * 25
+
+
+async def digests_of(blocks: HostBlocks, ids: Sequence[int]) -> list[int]:
+    digester = Digester(blocks.map)
+    try:
+        return await digester.digest(ids)
+    finally:
+        digester.close()
+
+
+@pytest.mark.parametrize("count", [0, 2, MAX_BLOCKS_PER_MESSAGE, MAX_BLOCKS_PER_MESSAGE + 1])
+async def test_a_holder_tells_what_its_blocks_hold(holder: Holder, count: int) -> None:
+    blocks = [number % 8 for number in range(count)]
+    holder.grant("r")
+    async with greeted(holder.port) as channel:
+        digests = await channel.digest("r", blocks)
+
+    assert len(digests) == -(-count // BLOCKS_PER_DIGEST)
+    assert digests == await digests_of(holder.blocks, blocks)
+
+
+@pytest.mark.parametrize("rank", range(4))
+async def test_a_rank_learns_what_it_reads_of_each_block(rank: int) -> None:
+    async with (
+        holding(MemoryNetwork(), rank=rank // 2, tensor_parallel=2) as holder,
+        greeted(holder.port, hello(rank=rank, tensor_parallel=4)) as channel,
+    ):
+        holder.grant("r")
+        half = host_blocks(3, 8, 32)
+        half.memory[:] = holder.blocks.memory[:, :, rank % 2 * 32 : (rank % 2 + 1) * 32]
+
+        assert await channel.digest("r", (5, 2)) == await digests_of(half, (5, 2))
+
+
+async def test_what_is_not_kept_for_a_reader_it_learns_nothing_of(holder: Holder) -> None:
+    holder.grant("r")
+    async with greeted(holder.port) as channel:
+        for name in ("never granted", "r"):
+            await channel.give_back(["r"])
+            with pytest.raises(ChannelError, match="not kept for this reader"):
+                await channel.digest(name, (0, 1))
+
+        assert await channel.claim(["unknown"]) == [None]
+
+
+async def test_what_is_being_digested_is_kept_for_a_lease_s_time(holder: Holder) -> None:
+    holder.grant("r")
+    async with greeted(holder.port) as channel:
+        holder.clock.now += 0.9 * LONG
+        await channel.digest("r", (0, 1))
+        holder.clock.now += 0.9 * LONG
+        holder.collect()
+
+        assert holder.ended == []
+
+
+async def test_blocks_that_are_not_there_are_not_digested(holder: Holder) -> None:
+    holder.grant("r")
+    async with greeted(holder.port) as channel:
+        with pytest.raises(ChannelError, match="makes no digests: blocks 1 to 8 of 8"):
+            await channel.digest("r", (1, 8))
+
+        assert await channel.claim(["r"]) == [LONG]
+
+
+async def test_blocks_that_are_not_in_host_memory_are_not_digested() -> None:
+    async with (
+        holding(MemoryNetwork(), digester=None) as holder,
+        greeted(holder.port) as channel,
+    ):
+        holder.grant("r")
+        with pytest.raises(ChannelError, match="not in host memory"):
+            await channel.digest("r", (0, 1))
+
+
+async def test_leases_do_not_wait_for_digests_and_digests_come_when_they_are_made() -> None:
+    async with holding(MemoryNetwork(), digester=PatientDigester) as holder:
+        assert isinstance(holder.digester, PatientDigester)
+        holder.grant("r")
+        async with greeted(holder.port) as channel:
+            digesting = asyncio.create_task(channel.digest("r", (0, 1)))
+            await holder.digester.made.wait()
+            assert await channel.claim(["r", "unknown"]) == [LONG, None]
+            holder.digester.may_answer.set()
+
+            assert await digesting == await digests_of(holder.blocks, (0, 1))
+
+
+async def test_more_digests_than_may_be_made_at_once_are_refused() -> None:
+    async with (
+        holding(MemoryNetwork(), digester=PatientDigester, max_digesting=2) as holder,
+        greeted(holder.port) as one,
+        greeted(holder.port, hello("other")) as other,
+    ):
+        assert isinstance(holder.digester, PatientDigester)
+        holder.grant("r")
+        first = [asyncio.create_task(each.digest("r", (0,))) for each in (one, other)]
+        await until(lambda: holder.desk._digesting_count == 2)
+        with pytest.raises(ChannelError, match="too many"):
+            await one.digest("r", (0,))
+        holder.digester.may_answer.set()
+        await asyncio.gather(*first)
+
+        assert await one.digest("r", (0,)) == await digests_of(holder.blocks, (0,))
+
+
+async def test_nothing_is_digested_for_a_reader_that_has_left() -> None:
+    async with holding(MemoryNetwork(), digester=PatientDigester) as holder:
+        holder.grant("r")
+        async with greeted(holder.port) as channel:
+            digesting = asyncio.create_task(channel.digest("r", (0, 1)))
+            await until(lambda: holder.desk._digesting_count)
+        with pytest.raises(ChannelError, match="closed"):
+            await digesting
+        with pytest.raises(ChannelError, match="closed"):
+            await channel.digest("r", (0, 1))
+
+        await until(lambda: holder.desk.connection_count == 0)
+        assert holder.desk._digesting_count == 0
+
+
+async def test_who_waits_for_digests_no_more_leaves_the_channel_to_others() -> None:
+    async with (
+        holding(MemoryNetwork(), digester=PatientDigester) as holder,
+        greeted(holder.port) as channel,
+    ):
+        assert isinstance(holder.digester, PatientDigester)
+        holder.grant("r")
+        gives_up = asyncio.create_task(channel.digest("r", (0, 1)))
+        waits = asyncio.create_task(channel.digest("r", (0, 1)))
+        await until(lambda: holder.desk._digesting_count == 2)
+        gives_up.cancel()
+        await asyncio.sleep(0)
+        holder.digester.may_answer.set()
+
+        assert await waits == await digests_of(holder.blocks, (0, 1))
+        assert await channel.claim(["r"]) == [LONG]
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        pytest.param(Digested(0, []), "makes 0 digests of 2 blocks", id="too few"),
+        pytest.param(Digested(0, [1, 2]), "makes 2 digests of 2 blocks", id="too many"),
+        pytest.param(Digested(1, [1]), "nobody asked for", id="of another number"),
+    ],
+)
+async def test_a_holder_that_makes_other_digests_than_were_asked_for_is_given_up(
+    answer: Digested, error: str
+) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_frame(reader)
+        writer.write(frame(answer))
+        await reader.read()
+
+    async with (
+        listening(talk) as port,
+        await Channel.connect(LOCALHOST, port, PATIENT) as channel,
+    ):
+        with pytest.raises(ChannelError, match=error):
+            await channel.digest("r", (0, 1))
+        with pytest.raises(ChannelError):
+            await channel.claim(["r"])
 
 
 async def test_who_gave_up_asking_leaves_the_answers_of_others_alone(holder: Holder) -> None:
@@ -218,6 +386,10 @@ async def test_an_answer_that_nobody_asked_for_ends_the_channel() -> None:
         pytest.param(
             frame(hello()) + frame(GiveBack(["r"] * (MAX_LEASES_PER_MESSAGE + 1))),
             id="too many leases",
+        ),
+        pytest.param(
+            frame(hello()) + frame(Digest(0, "r", [0] * (MAX_BLOCKS_PER_MESSAGE + 1))),
+            id="too many blocks",
         ),
         pytest.param(b"", id="nothing"),
     ],

@@ -1,11 +1,18 @@
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twofold_kvtransfer.blocks import BlockMap, InvalidBlocksError, Move, addresses_of
+from twofold_kvtransfer.blocks import (
+    BlockMap,
+    InvalidBlocksError,
+    Move,
+    addresses_of,
+    check_alike,
+)
 
 MAP = BlockMap(addresses=(1000, 9000), block_count=8, block_bytes=60, stride_bytes=100)
 
@@ -33,6 +40,22 @@ def test_a_map_without_blocks_or_with_blocks_that_overlap_is_refused(wrong: dict
 
 def test_a_block_has_its_bytes_in_every_region() -> None:
     assert (MAP.region_count, MAP.bytes_per_block) == (2, 120)
+
+
+def test_a_region_ends_with_its_last_block_and_not_with_the_gap_after_it() -> None:
+    assert MAP.region_bytes == 760
+
+
+@pytest.mark.parametrize("changes", [{"addresses": (1,)}, {"block_bytes": 59}], ids=str)
+def test_blocks_of_two_shapes_are_not_alike(changes: dict[str, object]) -> None:
+    with pytest.raises(InvalidBlocksError, match="blocks of 60 bytes in 2 regions here"):
+        check_alike(MAP, msgspec.structs.replace(MAP, **changes))
+
+
+def test_blocks_alike_may_differ_in_place_number_and_stride() -> None:
+    other = {"addresses": (1, 2), "block_count": 99, "stride_bytes": 61, "memory": "vram"}
+
+    check_alike(MAP, msgspec.structs.replace(MAP, **other))
 
 
 def test_addresses_are_by_region_then_block() -> None:

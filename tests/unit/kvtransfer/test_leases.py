@@ -20,6 +20,9 @@ from twofold_kvtransfer.leases import (
 )
 
 SECONDS = 30.0
+LIMIT = 100.0
+"""After which a lease is renewed no more, where that is the matter."""
+
 ALONE = Reader("decode-0", "1")
 OTHER = Reader("decode-1", "1")
 FIRST = Reader("decode-0", "1", rank=0, count=2)
@@ -289,6 +292,41 @@ def test_leases_are_counted_by_what_became_of_them(table: LeaseTable) -> None:
     assert counts.ended == {Cause.READ: 1, Cause.EXPIRED: 1}
 
 
+def test_a_lease_is_renewed_no_more_when_it_was_kept_for_as_long_as_any_may_be() -> None:
+    table = LeaseTable(SECONDS, LIMIT)
+    table.grant("r", now=10.0)
+    for now in (30.0, 50.0, 70.0, 90.0, 109.9):
+        assert table.claim("r", ALONE, now) == SECONDS
+    table.grant("r", now=105.0)
+
+    with pytest.raises(UnknownLeaseError):
+        table.claim("r", ALONE, now=110.0)
+    with pytest.raises(UnknownLeaseError):
+        table.claim("r", OTHER, now=110.0)
+    assert table.collect(139.8) == []
+    assert table.collect(139.9) == [Ended("r", Cause.EXPIRED)]
+
+
+def test_the_time_that_a_promise_waits_does_not_count_against_its_lease() -> None:
+    table = LeaseTable(SECONDS, LIMIT)
+    table.promise("r")
+    assert table.claim("r", ALONE, now=0.0) == SECONDS
+    assert table.claim("r", ALONE, now=LIMIT) == SECONDS
+    table.grant("r", now=120.0)
+
+    assert table.claim("r", ALONE, now=130.0) == SECONDS
+
+
+def test_what_was_kept_for_long_enough_can_be_given_back() -> None:
+    table = LeaseTable(SECONDS, LIMIT)
+    table.grant("r", now=0.0)
+    for now in (25.0, 50.0, 75.0, 99.0):
+        table.claim("r", ALONE, now)
+    table.give_back("r", ALONE)
+
+    assert table.collect(LIMIT) == [Ended("r", Cause.READ)]
+
+
 RANKS = {"a": 2, "b": 1}
 """Ranks that read from this process, by worker."""
 
@@ -322,7 +360,7 @@ class LeaseMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.table = LeaseTable(SECONDS)
+        self.table = LeaseTable(SECONDS, LIMIT)
         self.now = 0.0
         self.facts: dict[str, _Fact] = {}
         self.computing: list[str] = []
@@ -446,6 +484,7 @@ class LeaseMachine(RuleBasedStateMachine):
         for name, fact in self.facts.items():
             if fact.granted_at is not None and not fact.ended:
                 assert self.now < max(fact.granted_at, fact.claimed_at) + SECONDS, f"{name} lost"
+                assert self.now < fact.granted_at + LIMIT + SECONDS, f"{name} is kept for ever"
 
     @invariant()
     def counts_add_up(self) -> None:
@@ -481,17 +520,19 @@ class LeaseMachine(RuleBasedStateMachine):
         holds = self.believed.get(who, 0.0) > self.now
         known = fact.promised and not fact.ended
         late = fact.granted_at is not None and self.now >= fact.granted_at + SECONDS
-        fresh = known and not late and not fact.touched
+        kept = fact.granted_at is not None and self.now >= fact.granted_at + LIMIT
+        fresh = known and not late and not kept and not fact.touched
         given_back = who in self.arrived
         try:
             seconds = self.table.claim(message.name, message.reader, self.now)
         except UnknownLeaseError:
-            assert not holds or fact.released, "taken from a reader that holds it"
+            assert not holds or kept or fact.released, "taken from a reader that holds it"
             assert not fresh, "refused, though nobody has had it"
             return
         assert not given_back, "claimed by who has given it back"
         assert not fact.released, "claimed after it was released"
         assert not fact.ended, "claimed after its end"
+        assert not kept, "claimed though it was kept for long enough"
         if fact.granted_at is not None:
             assert self.now < max(fact.granted_at, fact.claimed_at) + SECONDS, "claimed too late"
         fact.claimed_at = self.now

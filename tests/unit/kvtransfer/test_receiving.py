@@ -5,12 +5,13 @@ from typing import cast
 
 import pytest
 
-from twofold_kvtransfer.blocks import Move
+from twofold_kvtransfer.blocks import BlockIds, Move
+from twofold_kvtransfer.digesting import Digester
 from twofold_kvtransfer.keeping import Keeper
 from twofold_kvtransfer.links import Link, LinkError, Links
 from twofold_kvtransfer.receiving import Failure, Receiver, Reception
 from twofold_kvtransfer.sources import Source
-from twofold_kvtransfer.transports import TransferState
+from twofold_kvtransfer.transports import TransferState, tcp
 
 SOURCE = Source("p:1", "r", "host", 5600, 1, (4, 5, 6))
 
@@ -39,6 +40,18 @@ class FakeTransfer:
         self.state, self.reason = TransferState.FAILED, reason
 
 
+class FakeDigester:
+    """Finds in local blocks what the test says."""
+
+    def __init__(self) -> None:
+        self.found = [7]
+        self.asked: list[BlockIds] = []
+
+    async def digest(self, ids: BlockIds) -> list[int]:
+        self.asked.append(ids)
+        return self.found
+
+
 class FakePeer:
     """The links, the one link, and the keeper of its leases."""
 
@@ -54,6 +67,10 @@ class FakePeer:
         self.may_claim = asyncio.Event()
         self.may_claim.set()
         self.refuses_claims = False
+        self.asked_digests: list[BlockIds] = []
+        self.may_digest = asyncio.Event()
+        self.may_digest.set()
+        self.refuses_digests = False
 
     async def to(self, source: Source) -> Link:
         return cast("Link", self)
@@ -61,6 +78,13 @@ class FakePeer:
     def read(self, move: Move) -> FakeTransfer:
         self.moves.append(move)
         return self.transfer
+
+    async def digest(self, request_id: str, blocks: BlockIds) -> list[int]:
+        self.asked_digests.append(blocks)
+        await self.may_digest.wait()
+        if self.refuses_digests:
+            raise LinkError("it makes none")
+        return [7]
 
     def note(self, transfer: FakeTransfer) -> None:
         self.noted.append(transfer.poll())
@@ -91,8 +115,9 @@ class FakePeer:
 
 
 class Rig:
-    def __init__(self, tasks: asyncio.TaskGroup, limit_seconds: float) -> None:
+    def __init__(self, tasks: asyncio.TaskGroup, limit_seconds: float, verifies: bool) -> None:
         self.peer = FakePeer()
+        self.digester = FakeDigester()
         self.receptions: list[Reception] = []
         self.receiver = Receiver(
             cast("Links", self.peer),
@@ -100,6 +125,7 @@ class Rig:
             tasks,
             limit_seconds=limit_seconds,
             received=self.receptions.append,
+            digester=cast("Digester", self.digester) if verifies else None,
             letting_go_seconds=0.0,
         )
 
@@ -110,9 +136,9 @@ class Rig:
 
 
 @asynccontextmanager
-async def rigged(limit_seconds: float = 1000.0) -> AsyncIterator[Rig]:
+async def rigged(limit_seconds: float = 1000.0, *, verifies: bool = False) -> AsyncIterator[Rig]:
     async with asyncio.TaskGroup() as tasks:
-        yield Rig(tasks, limit_seconds)
+        yield Rig(tasks, limit_seconds, verifies)
 
 
 async def turns(count: int = 20) -> None:
@@ -135,11 +161,125 @@ async def test_the_last_blocks_are_fetched_and_the_lease_is_given_back() -> None
 async def test_a_failed_fetch_leaves_the_lease_to_expire() -> None:
     async with rigged() as rig:
         await rig.fetch()
-        rig.peer.transfer.fail("checksum")
+        rig.peer.transfer.fail("peer-lost: a checksum is not the matter")
 
     assert rig.peer.noted == [TransferState.FAILED]
     assert rig.receptions == [Reception("mine", Failure.TRANSFER)]
     assert (rig.peer.users, rig.peer.given_back) == (0, 0)
+
+
+@pytest.mark.parametrize("reason", [f"{tcp.Failure.CHECKSUM}: of a run", "checksum"])
+async def test_damage_that_the_transport_finds_is_told_from_a_loss(reason: str) -> None:
+    async with rigged() as rig:
+        await rig.fetch()
+        rig.peer.transfer.fail(reason)
+
+    assert rig.receptions == [Reception("mine", Failure.INTEGRITY)]
+    assert (rig.peer.users, rig.peer.given_back) == (0, 0)
+
+
+async def test_a_transport_that_is_trusted_is_not_asked_for_proof() -> None:
+    async with rigged() as rig:
+        await rig.fetch()
+        rig.peer.transfer.state = TransferState.DONE
+
+    assert rig.peer.asked_digests == rig.digester.asked == []
+
+
+async def test_the_proof_is_asked_for_while_blocks_move_and_is_of_what_arrived() -> None:
+    async with rigged(verifies=True) as rig:
+        await rig.fetch()
+        assert rig.peer.asked_digests == [(5, 6)]
+        assert rig.digester.asked == []
+        rig.peer.transfer.state = TransferState.DONE
+
+    assert rig.digester.asked == [(1, 2)]
+    assert rig.receptions == [Reception("mine", None, 100, 0.0)]
+    assert (rig.peer.users, rig.peer.given_back) == (0, 1)
+
+
+async def test_blocks_wait_for_their_proof() -> None:
+    async with rigged(verifies=True) as rig:
+        rig.peer.may_digest.clear()
+        await rig.fetch()
+        rig.peer.transfer.state = TransferState.DONE
+        while not rig.digester.asked:
+            await asyncio.sleep(0.001)
+        await turns()
+        assert rig.receptions == []
+        rig.peer.may_digest.set()
+
+    assert rig.receptions == [Reception("mine", None, 100, 0.0)]
+
+
+async def test_damaged_blocks_are_not_used_and_their_lease_is_left_to_expire(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with rigged(verifies=True) as rig:
+        rig.digester.found = [8]
+        await rig.fetch()
+        rig.peer.transfer.state = TransferState.DONE
+
+    assert rig.receptions == [Reception("mine", Failure.INTEGRITY)]
+    assert (rig.peer.users, rig.peer.given_back) == (0, 0)
+    assert "not as they were sent: blocks [1, 2]" in caplog.text
+
+
+async def test_what_the_holder_digested_after_the_lease_is_no_sign_of_damage() -> None:
+    async with rigged(verifies=True) as rig:
+        rig.digester.found = [8]
+        rig.peer.may_digest.clear()
+        await rig.fetch()
+        rig.peer.transfer.state = TransferState.DONE
+        while not rig.digester.asked:
+            await asyncio.sleep(0.001)
+        rig.peer.now_ = 100.0
+        rig.peer.may_digest.set()
+
+    assert rig.receptions == [Reception("mine", Failure.LEASE)]
+
+
+async def test_a_proof_that_comes_after_the_lease_is_still_one() -> None:
+    async with rigged(verifies=True) as rig:
+        rig.peer.may_digest.clear()
+        await rig.fetch()
+        rig.peer.transfer.state = TransferState.DONE
+        while not rig.digester.asked:
+            await asyncio.sleep(0.001)
+        rig.peer.now_ = 100.0
+        rig.peer.may_digest.set()
+
+    assert rig.receptions == [Reception("mine", None, 100, 0.0)]
+
+
+async def test_blocks_that_the_holder_does_not_vouch_for_are_not_used() -> None:
+    async with rigged(verifies=True) as rig:
+        rig.peer.refuses_digests = True
+        await rig.fetch()
+        rig.peer.transfer.state = TransferState.DONE
+
+    assert rig.receptions == [Reception("mine", Failure.LINK)]
+    assert (rig.peer.users, rig.peer.given_back) == (0, 0)
+
+
+async def test_a_proof_that_does_not_come_in_time_is_waited_for_no_more() -> None:
+    async with rigged(limit_seconds=0.0, verifies=True) as rig:
+        rig.peer.may_digest.clear()
+        rig.peer.transfer.state = TransferState.DONE
+        await rig.fetch()
+
+    assert rig.receptions == [Reception("mine", Failure.LATE)]
+    assert not rig.peer.transfer.was_cancelled
+    assert (rig.peer.users, rig.peer.given_back) == (0, 0)
+
+
+async def test_a_fetch_that_failed_waits_for_no_proof() -> None:
+    async with rigged(verifies=True) as rig:
+        rig.peer.may_digest.clear()
+        await rig.fetch()
+        rig.peer.transfer.fail("peer-lost")
+
+    assert rig.receptions == [Reception("mine", Failure.TRANSFER)]
 
 
 @pytest.mark.parametrize(("arrived_at", "failure"), [(99.9, None), (100.0, Failure.LEASE)])

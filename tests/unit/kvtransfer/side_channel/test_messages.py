@@ -6,20 +6,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twofold_kvtransfer.blocks import BlockMap
+from twofold_kvtransfer.digesting import BLOCKS_PER_DIGEST
 from twofold_kvtransfer.leases import Reader
 from twofold_kvtransfer.side_channel.frames import read_frame
 from twofold_kvtransfer.side_channel.messages import (
+    MAX_BLOCKS_PER_MESSAGE,
     MAX_FRAME_BYTES,
     MAX_LEASES_PER_MESSAGE,
     Answer,
     Claim,
     Claimed,
+    Digest,
+    Digested,
     Done,
     GiveBack,
     Hello,
     ProtocolError,
     Question,
     Refused,
+    Undigested,
     Welcome,
     decode_answer,
     decode_question,
@@ -32,6 +37,7 @@ HELLO = Hello(compatibility="c", transport="tcp", tensor_parallel=2, reader=Read
 WELCOME = Welcome(worker="p", incarnation="1", blocks=BLOCKS, description=b"\0there")
 
 names = st.lists(st.text(max_size=20), max_size=5)
+numbers = st.lists(st.integers(0, 2**64 - 1), max_size=5)
 seconds = st.lists(st.none() | st.floats(allow_nan=False), max_size=5)
 
 
@@ -43,12 +49,23 @@ def stream(data: bytes) -> asyncio.StreamReader:
     return reader
 
 
-@given(st.builds(Claim, names) | st.builds(GiveBack, names) | st.just(HELLO))
+@given(
+    st.builds(Claim, names)
+    | st.builds(GiveBack, names)
+    | st.builds(Digest, st.integers(0, 2**63), st.text(max_size=20), numbers)
+    | st.just(HELLO)
+)
 def test_a_question_arrives_as_it_was_asked(question: Question) -> None:
     assert decode_question(frame(question)[4:]) == question
 
 
-@given(st.builds(Claimed, seconds) | st.builds(Refused, st.text()) | st.sampled_from([Done()]))
+@given(
+    st.builds(Claimed, seconds)
+    | st.builds(Refused, st.text())
+    | st.builds(Digested, st.integers(0, 2**63), numbers)
+    | st.builds(Undigested, st.integers(0, 2**63), st.text())
+    | st.sampled_from([Done()])
+)
 def test_an_answer_arrives_as_it_was_given(answer: Answer) -> None:
     assert decode_answer(frame(answer)[4:]) == answer
 
@@ -102,6 +119,10 @@ def test_as_many_leases_as_may_be_named_fit_into_a_frame(character: str) -> None
     name = character * MAX_NAME_LENGTH
 
     assert len(frame(Claim([name] * MAX_LEASES_PER_MESSAGE))) < MAX_FRAME_BYTES
+
+
+def test_blocks_in_several_messages_have_the_digests_that_they_have_in_one() -> None:
+    assert MAX_BLOCKS_PER_MESSAGE % BLOCKS_PER_DIGEST == 0
 
 
 async def test_frames_are_read_one_by_one_until_the_end() -> None:
