@@ -16,6 +16,8 @@ BARE = "bare NIXL"
 VLLM = "NIXL as vLLM calls it"
 OURS = "nixl"
 TCP = "tcp"
+GLOO = "gloo"
+"""The two-sided transport, as it runs where there is no second GPU for NCCL."""
 
 LIMIT_SECONDS = 60.0
 
@@ -144,11 +146,19 @@ class OurSide:
         self._transport.close()
 
 
+def _over_gloo(blocks: BlockMap) -> Side:
+    from twofold_kvtransfer.communicators.gloo import GlooLibrary
+    from twofold_kvtransfer.transports.two_sided import TwoSidedTransport
+
+    return OurSide(TwoSidedTransport(blocks, GlooLibrary("127.0.0.1")))
+
+
 CONTENDERS: dict[str, Callable[[BlockMap], Side]] = {
     BARE: BareSide,
     VLLM: VllmSide,
     OURS: lambda blocks: OurSide(NixlTransport(blocks)),
     TCP: lambda blocks: OurSide(TcpTransport(blocks)),
+    GLOO: _over_gloo,
 }
 
 

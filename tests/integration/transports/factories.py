@@ -9,9 +9,11 @@ from typing import cast
 import msgspec
 from tests.integration.transports.wires import Wire
 
+from twofold_kvtransfer.codecs import KvShape, Packing, Quality
+from twofold_kvtransfer.codecs.cell_coding import CellCoder
 from twofold_kvtransfer.transports import Transport
 from twofold_kvtransfer.transports.nixl import NixlTransport
-from twofold_kvtransfer.transports.tcp import TcpTransport
+from twofold_kvtransfer.transports.tcp import Compression, TcpTransport
 from twofold_kvtransfer.transports.tcp.description import (
     decode_description,
     encode_description,
@@ -67,6 +69,45 @@ def rewired(description: bytes) -> Iterator[tuple[Wire, bytes]]:
         yield wire, encode_description(through)
 
 
+def _with_lossless(blocks: HostBlocks) -> TcpTransport:
+    """Make a transport that codes what it reads, at first, if its blocks can be of a cache."""
+    heads, rest = divmod(blocks.map.block_bytes, 2 * 8 * 8 * 2)
+    if rest or blocks.map.stride_bytes % 2:
+        return TcpTransport(blocks.map)
+    shape = KvShape(
+        regions=blocks.map.region_count,
+        heads=heads,
+        block_tokens=8,
+        head_dim=8,
+        dtype="bfloat16",
+        packing=Packing.CPU,
+    )
+    compression = Compression(
+        coder=CellCoder(blocks.map, shape),
+        quality=Quality.EXACT,
+        link_bytes_per_second=1e3,
+        least_bytes=1,
+    )
+    return TcpTransport(blocks.map, compression=compression)
+
+
+def _over_gloo(blocks: HostBlocks) -> Transport:
+    # PyTorch takes seconds to import, and the peers of other kinds do without.
+    from tests.integration.transports.gloo_ends import SteeredGloo
+
+    from twofold_kvtransfer.transports.two_sided import TwoSidedTransport
+
+    return TwoSidedTransport(blocks.map, SteeredGloo())
+
+
+@contextlib.contextmanager
+def _flip_what_comes_over_gloo(transport: Transport, description: bytes) -> Iterator[bytes]:
+    from tests.integration.transports.gloo_ends import SteeredGloo
+
+    SteeredGloo.of(transport).flips_left = 1
+    yield description
+
+
 FACTORIES: dict[str, Kind] = {
     "memory": Kind(
         new_make=lambda: MemoryNetwork().join,
@@ -77,6 +118,12 @@ FACTORIES: dict[str, Kind] = {
         new_make=lambda: lambda blocks: TcpTransport(blocks.map),
         flipping=_flip_on_the_wire,
     ),
+    "gloo": Kind(
+        new_make=lambda: _over_gloo,
+        example_count=10,
+        flipping=_flip_what_comes_over_gloo,
+    ),
+    "tcp-lossless": Kind(new_make=lambda: _with_lossless, flipping=_flip_on_the_wire),
     "nixl": Kind(
         new_make=lambda: lambda blocks: NixlTransport(blocks.map),
         is_one_sided=True,
