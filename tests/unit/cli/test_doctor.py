@@ -2,8 +2,19 @@ from dataclasses import replace
 
 import pytest
 
-from twofold_cli.doctor import Level, Machine, examine, exit_code
+from twofold_cli.doctor import Finding, FoundWay, Level, Machine, Ways, examine, exit_code
 from twofold_cli.memory import GIB
+
+WAYS = Ways(
+    within=FoundWay("UCX takes cma/memory (shared memory)", is_fast=True),
+    outwards=FoundWay("UCX takes tcp/eth0 (TCP)"),
+)
+RDMA = replace(
+    WAYS,
+    outwards=FoundWay("UCX takes rc_mlx5/mlx5_0:1 (RDMA)", is_fast=True),
+    rdma_ports=("mlx5_0:1",),
+)
+NO_WAY = FoundWay("UCX finds no way: no usable transports/devices", works=False)
 
 FINE = Machine(
     python=(3, 11, 7),
@@ -19,11 +30,17 @@ FINE = Machine(
     port_is_free=True,
     is_running=False,
     has_stale_state=False,
+    ways=WAYS,
 )
 
 
 def without(name: str) -> dict[str, str]:
     return {key: value for key, value in FINE.distributions.items() if key != name}
+
+
+def kv_transfer(ways: Ways | None) -> list[Finding]:
+    found = examine(replace(FINE, ways=ways))
+    return [each for each in found if each.subject.startswith("kv transfer")]
 
 
 def test_a_machine_with_everything_is_fine() -> None:
@@ -81,6 +98,14 @@ def test_what_is_missing_is_named_with_its_remedy(
         (replace(FINE, port_is_free=False), "port 8000"),
         (replace(FINE, has_stale_state=True), "cluster"),
         (replace(FINE, available_bytes=5 * GIB), "memory"),
+        (replace(FINE, ways=None), "kv transfer"),
+        (replace(FINE, ways=replace(WAYS, within=FoundWay("UCX takes tcp/lo"))), "kv transfer"),
+        (replace(FINE, ways=replace(WAYS, within=NO_WAY)), "kv transfer"),
+        (replace(FINE, ways=replace(WAYS, outwards=NO_WAY)), "kv transfer, network"),
+        (
+            replace(FINE, ways=replace(WAYS, rdma_ports=("mlx5_0:1",))),
+            "kv transfer, network",
+        ),
     ],
 )
 def test_what_only_hinders_is_a_warning(machine: Machine, subject: str) -> None:
@@ -103,3 +128,36 @@ def test_the_port_of_our_own_cluster_is_no_trouble() -> None:
 
     assert exit_code(findings) == 0
     assert {finding.level for finding in findings} == {Level.FINE}
+
+
+def test_the_ways_of_blocks_are_named_within_and_out_of_the_machine() -> None:
+    within, outwards = kv_transfer(RDMA)
+
+    assert within.detail == "UCX takes cma/memory (shared memory)"
+    assert outwards.detail == "UCX takes rc_mlx5/mlx5_0:1 (RDMA)"
+
+
+def test_tcp_is_fine_where_there_is_nothing_faster_and_it_says_so() -> None:
+    _, outwards = kv_transfer(WAYS)
+
+    assert outwards.level is Level.FINE
+    assert "no InfiniBand or RoCE port is active" in outwards.detail
+
+
+def test_a_port_that_is_not_taken_is_named_with_what_it_needs() -> None:
+    _, outwards = kv_transfer(replace(WAYS, rdma_ports=("mlx5_0:1",)))
+
+    assert outwards.detail == "UCX takes tcp/eth0 (TCP), though mlx5_0:1 is active"
+    assert "/dev/infiniband" in outwards.remedy
+
+
+def test_what_the_user_has_set_of_ucx_is_the_first_suspect() -> None:
+    slow = replace(WAYS, within=FoundWay("UCX takes tcp/lo"), ucx_settings={"UCX_TLS": "tcp"})
+
+    assert kv_transfer(slow)[0].remedy.startswith("look at UCX_TLS=tcp")
+
+
+def test_without_nixl_no_way_is_tried() -> None:
+    (found,) = kv_transfer(None)
+
+    assert found.detail == "not tried: nixl is not installed"

@@ -1,15 +1,14 @@
 """NIXL's agent, as far as the transport uses it, and how one is made."""
 
-import contextlib
 import importlib
 import importlib.metadata
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from twofold_cluster.errors import TwofoldError
-from twofold_kvtransfer.transports.nixl.settings import NixlSettings
+from twofold_kvtransfer.transports.nixl.settings import UCX_VARIABLES, NixlSettings
 from twofold_kvtransfer.vllm_plugin import pace_nixl
 
 NIXL_ERRORS = (
@@ -45,11 +44,9 @@ class Agent(Protocol):
     """What the transport calls of ``nixl._api.nixl_agent`` (1.5.1)."""
 
     def register_memory(self, reg_list: Any, mem_type: str) -> Any: ...
-    def deregister_memory(self, dereg_list: Any) -> None: ...
     def get_agent_metadata(self) -> bytes: ...
     def add_remote_agent(self, metadata: bytes) -> str: ...
     def remove_remote_agent(self, agent: str) -> None: ...
-    def make_connection(self, remote_agent: str) -> None: ...
     def prep_xfer_dlist(self, agent_name: str, xfer_list: Any, mem_type: str) -> Handle: ...
     def make_prepped_xfer(
         self, operation: str, local: Any, local_indices: Any, remote: Any, remote_indices: Any
@@ -79,12 +76,11 @@ def make_agent(name: str, settings: NixlSettings) -> tuple[Agent, Errors]:
     _log_like_the_others()
     config = api.nixl_agent_config(num_threads=settings.thread_count)
     try:
-        with _environment(settings.ucx_environment()):
-            return api.nixl_agent(name, config), errors
+        return api.nixl_agent(name, config), errors
     except errors as error:
-        raise NixlMissingError(
-            f"NIXL does not start with {settings.ucx_environment() or 'UCX as it is'}: {error}"
-        ) from error
+        told = [f"{name}={os.environ[name]}" for name in UCX_VARIABLES if name in os.environ]
+        with_what = " ".join(told) or "UCX as it is"
+        raise NixlMissingError(f"NIXL does not start with {with_what}: {error}") from error
 
 
 def nixl_version() -> str:
@@ -101,18 +97,3 @@ def _log_like_the_others() -> None:
     logger.handlers.clear()
     logger.propagate = True
     logger.setLevel(logging.WARNING)
-
-
-@contextlib.contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set *variables* while UCX starts, so that other users of it in the process keep theirs."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

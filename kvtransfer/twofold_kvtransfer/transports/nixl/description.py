@@ -2,7 +2,7 @@
 
 import msgspec
 
-from twofold_kvtransfer.blocks import BlockMap, InvalidBlocksError
+from twofold_kvtransfer.blocks import BlockMap, check_alike
 from twofold_kvtransfer.transports.nixl.agent import nixl_version
 from twofold_kvtransfer.transports.port import PeerError
 
@@ -49,11 +49,7 @@ def read_description(data: bytes, local: BlockMap, remote: BlockMap) -> Descript
     here = (FORMAT, nixl_version())
     if (peer.format, peer.nixl) != here:
         raise PeerError(f"the peer speaks {peer.format} of NIXL {peer.nixl}, here it is {here}")
-    if (local.region_count, local.block_bytes) != (remote.region_count, remote.block_bytes):
-        raise InvalidBlocksError(
-            f"blocks of {local.block_bytes} bytes in {local.region_count} regions here,"
-            f" of {remote.block_bytes} bytes in {remote.region_count} regions there"
-        )
+    check_alike(local, remote)
     if (
         peer.region_count != remote.region_count
         or peer.block_bytes < remote.block_bytes

@@ -13,7 +13,7 @@ def regions_to_register(blocks: BlockMap) -> list[tuple[int, int, int, str]]:
 
     Regions that overlap, because blocks of several lie between each other, are registered as one.
     """
-    length = blocks.stride_bytes * (blocks.block_count - 1) + blocks.block_bytes
+    length = blocks.region_bytes
     merged: list[tuple[int, int]] = []
     for start in sorted(blocks.addresses):
         if merged and start < merged[-1][1]:

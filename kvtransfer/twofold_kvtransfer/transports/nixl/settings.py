@@ -4,6 +4,11 @@ from dataclasses import dataclass
 
 from twofold_cluster.errors import TwofoldError
 
+UCX_VARIABLES = ("UCX_TLS", "UCX_NET_DEVICES")
+"""Of the environment, which UCX reads when an agent is made. ``UCX_TLS``: such as ``rc,cuda``
+(InfiniBand or RoCE, and what GPUs need), ``tcp`` or ``^tcp`` (all but it); with a GPU in the
+machine it must allow ``cuda``. ``UCX_NET_DEVICES``: such as ``mlx5_0:1,mlx5_1:1`` or ``eth0``."""
+
 
 class InvalidNixlSettingsError(TwofoldError):
     """A setting out of its range; the message names it."""
@@ -11,15 +16,9 @@ class InvalidNixlSettingsError(TwofoldError):
 
 @dataclass(frozen=True, slots=True)
 class NixlSettings:
-    """UCX reads its variables when an agent is made. What is None here is left to the environment
-    of the process (``UCX_TLS``, ``UCX_NET_DEVICES``), and there to UCX, which takes the fastest
-    transport that reaches the peer."""
+    """Which way blocks go is UCX's to say: the fastest that reaches the peer, among those that
+    ``UCX_VARIABLES`` in the environment leave it."""
 
-    ucx_transports: str | None = None
-    """``UCX_TLS``, such as ``rc,cuda`` (InfiniBand or RoCE, and what GPUs need), ``tcp`` or
-    ``^tcp`` (all but it). With a GPU in the machine it must allow ``cuda``."""
-    ucx_devices: str | None = None
-    """``UCX_NET_DEVICES``, such as ``mlx5_0:1,mlx5_1:1`` or ``eth0``."""
     thread_count: int = 0
     """Threads that NIXL parts a transfer of 1,024 pieces and more among. Each has its own UCX
     worker, spins while something moves, and takes doorbell pages of the adapter, of which others
@@ -46,8 +45,3 @@ class NixlSettings:
         for name in ("open_seconds", "transfer_seconds", "letting_go_seconds"):
             if not getattr(self, name) > 0:
                 raise InvalidNixlSettingsError(f"{name} is {getattr(self, name)}, not above 0")
-
-    def ucx_environment(self) -> dict[str, str]:
-        """Return the variables that UCX is to see."""
-        wanted = {"UCX_TLS": self.ucx_transports, "UCX_NET_DEVICES": self.ucx_devices}
-        return {name: value for name, value in wanted.items() if value is not None}
