@@ -131,6 +131,7 @@ def moving(cost: Cost, link: Link) -> Measured:
 
 
 def seconds_of(measured: Measured) -> float:
+    assert measured.move_seconds is not None
     return measured.encode_seconds + measured.move_seconds + measured.decode_seconds
 
 

@@ -59,8 +59,15 @@ def up(
         str, typer.Option(help="What moves cache blocks: nixl (vLLM's) or twofold (ours).")
     ] = _DEFAULTS.connector,
     transport: Annotated[
-        str, typer.Option(help="What --connector twofold moves them over: nixl or tcp.")
+        str, typer.Option(help="What --connector twofold moves them over: nixl, tcp or nccl.")
     ] = _DEFAULTS.transport,
+    compression: Annotated[
+        str,
+        typer.Option(
+            help="What --transport tcp may code them with where that is quicker:"
+            " off, lossless, int8, fp8 or int4."
+        ),
+    ] = _DEFAULTS.compression,
     engine_arg: Annotated[
         list[str] | None, typer.Option(help="An argument for the engine; repeat it for more.")
     ] = None,
@@ -84,6 +91,7 @@ def up(
         kv_events=kv_events,
         connector=connector,
         transport=transport,
+        compression=compression,
         engine_args=tuple(engine_arg or ()),
         router_args=tuple(router_arg or ()),
     )
@@ -127,6 +135,27 @@ def leases(
     from twofold_cli import kv_tables
 
     _show_answers(asking.ask_leases, kv_tables.show_leases, as_json=as_json)
+
+
+@kv.command()
+def find(
+    prompt: Annotated[str, typer.Argument(help="What a client asks.")],
+    chat: Annotated[
+        bool, typer.Option("--chat", help="As the first message of a conversation.")
+    ] = False,
+    model: Annotated[str | None, typer.Option(help="A LoRA adapter's name.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Show who holds a prompt's blocks. Exit code 0: all tell, 1: not all, 3: no cluster."""
+    from twofold_cli import finding, kv_tables
+
+    body = finding.prompt_body(prompt, model=model, is_chat=chat)
+    found = finding.find_in_cluster(_directory(), body)
+    if as_json:
+        print(finding.as_json(found))
+    else:
+        kv_tables.show_found(found, Console())
+    raise typer.Exit(finding.exit_code(found))
 
 
 @app.command()

@@ -55,6 +55,7 @@ def wanted_pools(settings: Settings) -> list[pools_pb2.Pool]:
         kv_events=settings.kv_events,
         connector=settings.connector,
         transport=settings.transport,
+        compression=settings.compression,
     )
     counts = [
         (pools_pb2.ROLE_PREFILL, settings.prefill),

@@ -15,7 +15,7 @@ from twofold_cli.memory import GIB, check_memory, needed_gib
 from twofold_cli.models import smollm2
 from twofold_cli.models.resolving import Model, resolve
 from twofold_cli.settings import Settings
-from twofold_engine.settings import MOVERS
+from twofold_engine.settings import MOVERS, compression_lack
 from twofold_router.access import is_loopback
 from twofold_sim.profiles import ProfileError, load_profile
 
@@ -43,6 +43,7 @@ class Arguments:
     kv_events: bool = False
     connector: str = "nixl"
     transport: str = "nixl"
+    compression: str = "off"
     engine_args: tuple[str, ...] = ()
     router_args: tuple[str, ...] = ()
 
@@ -84,6 +85,7 @@ def prepare(arguments: Arguments, cache: Path, console: Console) -> Settings:
         kv_events=arguments.kv_events,
         connector=arguments.connector,
         transport=arguments.transport,
+        compression=arguments.compression,
     )
 
 
@@ -126,6 +128,8 @@ def check_arguments(arguments: Arguments) -> None:
     for name, known in MOVERS.items():
         if (given := getattr(arguments, name)) not in known:
             raise BadArgumentError(f"--{name} must be {' or '.join(known)}, not {given}")
+    if lack := compression_lack(arguments.compression, arguments.connector, arguments.transport):
+        raise BadArgumentError(f"--compression: {lack}")
     if arguments.profile is not None and arguments.engine != "sim":
         raise BadArgumentError("--profile is for --engine sim: vLLM takes as long as it takes")
     if not 0 <= arguments.prefill <= MAX_WORKERS:

@@ -40,6 +40,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What moves cache blocks between vLLM engines."""
     transport: str = "nixl"
     """What the connector ``twofold`` moves them over."""
+    compression: str = "off"
+    """What the transport ``tcp`` may code them with."""
     engine_args: tuple[str, ...] = ()
     router_args: tuple[str, ...] = ()
     deaths_to_fail: int = 3

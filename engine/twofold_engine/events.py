@@ -22,6 +22,8 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     step: Step
     address: str | None = None
     role: Role | None = None
+    warning: str | None = None
+    """What is not as it was asked for, though the worker works."""
 
 
 class Reporter:

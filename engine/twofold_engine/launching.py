@@ -13,6 +13,7 @@ from twofold_cluster.membership import FencedError
 from twofold_engine.environment import engine_environment
 from twofold_engine.errors import EngineError
 from twofold_engine.events import Event, Reporter, Step
+from twofold_engine.network import network_warning
 from twofold_engine.settings import WorkerSettings, from_argv
 from twofold_kvtransfer.vllm_plugin import end_with_parent
 
@@ -37,7 +38,7 @@ def main(argv: Sequence[str], *, module: str, role: Role) -> int:
         end_with_parent(settings.parent_pid)
     os.environ |= engine_environment(settings)
     reporter = Reporter(settings.events_fd)
-    reporter.report(Event(Step.IMPORTING))
+    reporter.report(Event(Step.IMPORTING, warning=network_warning(settings, os.environ)))
     failures: list[BaseException] = []
     try:
         asyncio.run(_serve(settings, reporter))

@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 from argparse import Namespace
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any
 
 import uvicorn
@@ -30,11 +30,14 @@ from vllm.v1.metrics.loggers import StatLoggerBase
 from twofold_cluster.worker import Engine, Topology, Worker, WorkerState
 from twofold_engine.adapters import watch_adapters
 from twofold_engine.announcing import AnnouncedWorker
+from twofold_engine.chains import names_are_common
 from twofold_engine.control import control_routes
 from twofold_engine.events import Event, Reporter, Step
+from twofold_engine.feeding import feed_directory
 from twofold_engine.gate import Gate
 from twofold_engine.kv_events import reachable
 from twofold_engine.load import LoadMeter
+from twofold_engine.naming import Naming
 from twofold_engine.probing import generate_one_token
 from twofold_engine.settings import WorkerSettings
 from twofold_engine.vllm_arguments import vllm_arguments
@@ -61,9 +64,17 @@ async def serve(settings: WorkerSettings, reporter: Reporter) -> None:
     arguments = _parse(vllm_arguments(settings))
     reporter.report(Event(Step.STARTING))
     async with _engine(arguments, meter, announced.refresh) as engine:
-        app = build_app(arguments, await engine.get_supported_tasks(), engine.model_config)
-        await init_app_state(engine, app.state, arguments, await engine.get_supported_tasks())
-        app.include_router(control_routes(announced))
+        tasks = await engine.get_supported_tasks()
+        app = build_app(arguments, tasks, engine.model_config)
+        await init_app_state(engine, app.state, arguments, tasks)
+        # Others can make nothing of names that only this engine gives.
+        algorithm: str = engine.vllm_config.cache_config.prefix_caching_hash_algo
+        is_common = names_are_common(algorithm, os.environ)
+        if settings.kv_events and not is_common:
+            _log.warning("blocks are not listed: %s begins with a secret", algorithm)
+        name = Naming(engine, tasks, app.state).name if is_common else None
+        feed = functools.partial(feed_directory, settings.redis if is_common else None)
+        app.include_router(control_routes(announced, name))
         models = app.state.openai_serving_models
         watched = watch_adapters(app, lambda: announced.have_adapters(models.lora_requests))
         gate = Gate(watched, announced.admit, announced.refresh)
@@ -79,7 +90,7 @@ async def serve(settings: WorkerSettings, reporter: Reporter) -> None:
             app.state.server = server  # where vLLM's handler of a dead engine looks for it
             adapters = tuple(sorted(models.lora_requests))
             describe = functools.partial(_describe, settings, engine, adapters)
-            await _run(server, listener, announced, gate, settings, describe, reporter)
+            await _run(server, listener, announced, gate, settings, describe, feed, reporter)
 
 
 async def _run(
@@ -89,6 +100,7 @@ async def _run(
     gate: Gate,
     settings: WorkerSettings,
     describe: Callable[[str], Worker],
+    feed: Callable[[Worker], Coroutine[Any, Any, None]],
     reporter: Reporter,
 ) -> None:
     stopping = _stop_signal()
@@ -98,11 +110,16 @@ async def _run(
         serving = tasks.create_task(_serve_http(server, listener))
         reporter.report(Event(Step.PROBING))
         await generate_one_token(address, settings.served_name)
-        announcing = tasks.create_task(announced.run(describe(address), gate))
+        worker = describe(address)
+        known = [
+            tasks.create_task(announced.run(worker, gate)),
+            tasks.create_task(feed(worker)),
+        ]
         reporter.report(Event(Step.READY, address=address, role=settings.role))
         await stopping.wait()
-        announcing.cancel()
-        await asyncio.wait([announcing])
+        for task in known:
+            task.cancel()
+        await asyncio.wait(known)
         server.should_exit = True
         await asyncio.wait([serving])
         watching.cancel()

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import get_args
 
 from twofold_cluster.identity import Incarnation, Role, WorkerId, new_incarnation
-from twofold_kvtransfer.settings import ConnectorName, TransportName
+from twofold_kvtransfer.settings import CompressionName, ConnectorName, TransportName
 
 MOVERS: Mapping[str, tuple[str, ...]] = {
     "connector": get_args(ConnectorName),
     "transport": get_args(TransportName),
+    "compression": get_args(CompressionName),
 }
 """What can be said of how blocks move."""
 
@@ -57,8 +58,13 @@ class WorkerSettings:
     """What moves cache blocks: vLLM's NixlConnector (``nixl``), or ours (``twofold``)."""
     transport: str = "nixl"
     """What ``twofold`` moves them over: ``nixl`` or ``tcp``."""
+    compression: str = "off"
+    """What ``tcp`` may code blocks with where that is quicker: the roughest codec allowed."""
     lease_seconds: int = 30
     """How long a prefill worker keeps blocks that nobody fetches."""
+    rdma: bool = False
+    """Blocks are to cross the network by RDMA. Where they would not, the worker serves all the
+    same, and says so in its log and to its supervisor."""
     kv_events: bool = False
     """Publish what the cache holds, so that the routers need not guess it. Costs the engine an
     encoding of every token it stores, and shows these to all who reach its host."""
@@ -80,10 +86,22 @@ class WorkerSettings:
         for name, known in MOVERS.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be {' or '.join(known)}, not {getattr(self, name)}")
+        if lack := compression_lack(self.compression, self.connector, self.transport):
+            raise ValueError(lack)
         if self.lease_seconds < 6:
             raise ValueError("lease_seconds must be at least 6: a heartbeat is a sixth of it")
         if self.kv_cache_gib <= 0:
             raise ValueError(f"kv_cache_gib must be more than 0, not {self.kv_cache_gib}")
+
+
+def compression_lack(compression: str, connector: str, transport: str) -> str | None:
+    """Return why blocks would not be compressed though they should be; None: nothing is wrong."""
+    if compression == "off" or (connector, transport) == ("twofold", "tcp"):
+        return None
+    return (
+        f"compression {compression} needs connector twofold and transport tcp,"
+        f" not {connector} and {transport}"
+    )
 
 
 def to_argv(settings: WorkerSettings) -> list[str]:
@@ -144,7 +162,11 @@ def _parser(module: str, role: Role) -> argparse.ArgumentParser:
     parser.add_argument(
         "--transport", choices=MOVERS["transport"], help="what --connector twofold uses"
     )
+    parser.add_argument(
+        "--compression", choices=MOVERS["compression"], help="what --transport tcp may code with"
+    )
     parser.add_argument("--lease-seconds", type=int, help="how long unfetched blocks are kept")
+    parser.add_argument("--rdma", action="store_true", help="warn where blocks do not go by RDMA")
     parser.add_argument("--kv-events", action="store_true", help="publish what the cache holds")
     parser.add_argument("--node", help="default: the host's name")
     parser.add_argument("--zone")

@@ -53,14 +53,15 @@ _CAUSE = re.compile(r"(?:^|\s)(\w*(?:Error|Exception): .+)")
 
 @dataclass(frozen=True, slots=True)
 class ProcessState:
-    """``message`` is for a person: what the process does now, or why it ended. ``ended`` is True
-    once nothing of it is left."""
+    """``message`` is for a person: what the process does now, or why it ended; ``warning``: what is
+    not as it was asked for. ``ended`` is True once nothing of it is left."""
 
     message: str = "starting"
     step: Step | None = None
     address: str = ""
     role: Role | None = None
     pid: int = 0
+    warning: str = ""
     ended: bool = False
 
 
@@ -229,6 +230,7 @@ class WorkerProcess:
             step=event.step,
             address=event.address or self._state.address,
             role=event.role or self._state.role,
+            warning=event.warning or self._state.warning,
         )
 
     def _notice(self, line: str) -> None:

@@ -30,9 +30,13 @@ class FakeHandle:
     adapter_attempts: int = 0
     stopped: bool = False
 
-    def become_ready(self) -> None:
+    def become_ready(self, warning: str = "") -> None:
         self.process = ProcessState(
-            message="ready", step=Step.READY, address="http://127.0.0.1:1", pid=1
+            message="ready",
+            step=Step.READY,
+            address="http://127.0.0.1:1",
+            pid=1,
+            warning=warning,
         )
 
     def crash(self, message: str = "ended with signal 9") -> None:

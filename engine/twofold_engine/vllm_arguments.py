@@ -59,6 +59,7 @@ def _transfer(settings: WorkerSettings, *, cpu: bool) -> TransferSettings:
         port=port,
         service_port=port + settings.tensor_parallel,
         transport=settings.transport,  # type: ignore[arg-type]  # checked by WorkerSettings
+        compression=settings.compression,  # type: ignore[arg-type]  # checked by WorkerSettings
         lease_seconds=settings.lease_seconds,
     )
     return TransferSettings(engine_id=engine_id, connector="twofold", own=own)

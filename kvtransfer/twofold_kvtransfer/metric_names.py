@@ -30,4 +30,16 @@ LEASES = MetricName(
     "Leases on blocks of this worker that have ended, by cause.",
     "cause",
 )
-ALL = (SECONDS, BYTES, FAILURES, LEASES)
+TRANSFERS_BY_CODEC = MetricName(
+    "twofold_kv_transfers_by_codec_total",
+    "counter",
+    "Transfers over the tcp transport that have ended well, by what their blocks were coded with.",
+    "codec",
+)
+PAYLOAD_BYTES = MetricName(
+    "twofold_kv_transfer_payload_bytes_total",
+    "counter",
+    "Bytes that the tcp transport moved for them, by codec: of none, the blocks themselves.",
+    "codec",
+)
+ALL = (SECONDS, BYTES, FAILURES, LEASES, TRANSFERS_BY_CODEC, PAYLOAD_BYTES)

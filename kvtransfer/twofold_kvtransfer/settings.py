@@ -8,7 +8,9 @@ from typing import Any, Literal, get_args
 from twofold_cluster.errors import TwofoldError
 
 ConnectorName = Literal["nixl", "twofold"]
-TransportName = Literal["nixl", "tcp"]
+TransportName = Literal["nixl", "tcp", "nccl"]
+CompressionName = Literal["off", "lossless", "int8", "fp8", "int4"]
+"""The roughest codec that blocks may be moved with; ``off``: as they lie."""
 
 
 class InvalidTransferSettingsError(TwofoldError):
@@ -47,14 +49,40 @@ class ConnectorSettings:
     service_port: int | None = None
     """Where the first rank tells of its peers and leases; the others follow. None: they do not."""
     transport: TransportName = "nixl"
+    compression: CompressionName = "off"
+    """With the transport ``tcp``: what a slow link may be given, when that is quicker. All but
+    ``lossless`` change what is generated."""
+    link_bytes_per_second: float = 1.25e9
+    """What the link to a peer is taken for until blocks have come over it; 10 Gbit/s."""
     lease_seconds: float = 30.0
     read_limit_seconds: float = 30.0
     """How long the blocks of one request may move. 10 GB over 10 Gbit/s take 8 s."""
+    keep_limit_seconds: float = 600.0
+    """How long after its grant a lease may be renewed: a reader may wait for blocks of its own, but
+    one that is stuck shall not keep those of others for ever."""
+    verify: bool = True
+    """Compare what arrived with what was sent, where the transport does not and the blocks are in
+    host memory: a pass over the bytes on both sides."""
 
     def __post_init__(self) -> None:
         if self.transport not in get_args(TransportName):
-            raise InvalidTransferSettingsError(f"transport must be nixl or tcp: {self.transport}")
-        for name in ("lease_seconds", "read_limit_seconds"):
+            known = ", ".join(get_args(TransportName))
+            raise InvalidTransferSettingsError(f"transport is {self.transport}, none of {known}")
+        if self.compression not in get_args(CompressionName):
+            known = ", ".join(get_args(CompressionName))
+            raise InvalidTransferSettingsError(
+                f"compression is {self.compression}, none of {known}"
+            )
+        if self.compression != "off" and self.transport != "tcp":
+            raise InvalidTransferSettingsError(
+                f"compression {self.compression} needs transport tcp, not {self.transport}"
+            )
+        for name in (
+            "link_bytes_per_second",
+            "lease_seconds",
+            "read_limit_seconds",
+            "keep_limit_seconds",
+        ):
             if not getattr(self, name) > 0:
                 raise InvalidTransferSettingsError(f"{name} must be more than 0")
         if not self.host or not 0 < self.port < 2**16:

@@ -4,7 +4,7 @@ import statistics
 from collections import deque
 from dataclasses import dataclass
 
-from twofold_kvtransfer.transports import Transfer, TransferState
+from twofold_kvtransfer.transports import Transfer, TransferState, payload_bytes_of
 
 RECENT_COUNT = 32
 """Transfers that the measured bandwidth is of."""
@@ -19,7 +19,9 @@ class TrafficSnapshot:
     read_bytes: int
     read_seconds: float
     bytes_per_second: float | None
-    """None: nothing has moved yet."""
+    """Of blocks, whether coded or not. None: nothing has moved yet."""
+    payload_bytes: int = 0
+    """What was moved in place of ``read_bytes``; fewer if some were coded."""
 
 
 class Traffic:
@@ -30,6 +32,7 @@ class Traffic:
         self._failed_count = 0
         self._read_bytes = 0
         self._read_seconds = 0.0
+        self._payload_bytes = 0
         self._recent: deque[float] = deque(maxlen=RECENT_COUNT)
 
     def note(self, transfer: Transfer) -> None:
@@ -40,6 +43,7 @@ class Traffic:
         self._done_count += 1
         self._read_bytes += transfer.size_bytes
         self._read_seconds += transfer.seconds
+        self._payload_bytes += payload_bytes_of(transfer)
         if transfer.size_bytes and transfer.seconds > 0:
             self._recent.append(transfer.size_bytes / transfer.seconds)
 
@@ -51,4 +55,5 @@ class Traffic:
             self._read_bytes,
             self._read_seconds,
             statistics.median(self._recent) if self._recent else None,
+            self._payload_bytes,
         )

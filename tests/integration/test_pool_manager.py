@@ -215,6 +215,23 @@ async def test_what_is_applied_over_grpc_is_watched_until_it_is_ready(managed: M
     assert state.workers[0].incarnation == managed.launcher.handles[0].settings.incarnation
 
 
+async def test_a_worker_is_asked_for_rdma_and_its_warning_is_passed_on(managed: Managed) -> None:
+    request = a_request(1)
+    request.pools[0].engine.rdma = True
+    async with stub(managed) as pools:
+        await pools.Apply(request)
+        handle = await managed.handle(PREFILL_0)
+        handle.become_ready(warning="no port")
+
+        async with asyncio.timeout(10):
+            async for state in pools.Watch(pb.WatchRequest()):
+                if state.workers and state.workers[0].warning:
+                    break
+
+    assert handle.settings.rdma
+    assert state.workers[0].warning == "no port"
+
+
 @pytest.mark.parametrize(
     "bad", [a_request(1), a_request(9, replicas=10_001), a_request(9, model="another")]
 )

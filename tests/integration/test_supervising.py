@@ -50,7 +50,7 @@ async def test_the_way_to_readiness_can_be_read(
         tmp_path,
         monkeypatch,
         """
-reporter.report(Event(Step.STARTING))
+reporter.report(Event(Step.STARTING, warning="no RDMA"))
 time.sleep(0.2)
 print("Starting to load model x", flush=True)
 sys.stdin.read()
@@ -67,6 +67,7 @@ time.sleep(60)
     await until_step(process, Step.READY)
 
     assert process.state.address == "http://127.0.0.1:1"
+    assert process.state.warning == "no RDMA"
     assert "Starting to load model x" in (tmp_path / "w.log").read_text()
     await process.stop(limit_seconds=5)
     assert process.state.ended

@@ -88,6 +88,8 @@ class EngineSpec(_message.Message):
     KV_EVENTS_FIELD_NUMBER: _builtins.int
     CONNECTOR_FIELD_NUMBER: _builtins.int
     TRANSPORT_FIELD_NUMBER: _builtins.int
+    RDMA_FIELD_NUMBER: _builtins.int
+    COMPRESSION_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """a directory or a hub's name, as vLLM takes it"""
     served_name: _builtins.str
@@ -105,6 +107,10 @@ class EngineSpec(_message.Message):
     """what moves cache blocks: nixl or twofold; empty: default"""
     transport: _builtins.str
     """what twofold moves them over: nixl or tcp; empty: default"""
+    rdma: _builtins.bool
+    """workers warn where blocks would not go by RDMA"""
+    compression: _builtins.str
+    """what tcp may code blocks with: off, lossless, int8, fp8 or int4; empty: default"""
     @_builtins.property
     def engine_args(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """vLLM's own command line arguments"""
@@ -123,10 +129,12 @@ class EngineSpec(_message.Message):
         kv_events: _builtins.bool = ...,
         connector: _builtins.str = ...,
         transport: _builtins.str = ...,
+        rdma: _builtins.bool = ...,
+        compression: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connector", b"connector", "cpus", b"cpus", "engine_args", b"engine_args", "gpus", b"gpus", "kv_cache_gib", b"kv_cache_gib", "kv_events", b"kv_events", "max_unprefilled", b"max_unprefilled", "model", b"model", "served_name", b"served_name", "tensor_parallel", b"tensor_parallel", "transport", b"transport"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compression", b"compression", "connector", b"connector", "cpus", b"cpus", "engine_args", b"engine_args", "gpus", b"gpus", "kv_cache_gib", b"kv_cache_gib", "kv_events", b"kv_events", "max_unprefilled", b"max_unprefilled", "model", b"model", "rdma", b"rdma", "served_name", b"served_name", "tensor_parallel", b"tensor_parallel", "transport", b"transport"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -362,6 +370,7 @@ class WorkerStatus(_message.Message):
     NODE_FIELD_NUMBER: _builtins.int
     STANDBY_FIELD_NUMBER: _builtins.int
     ADAPTERS_FIELD_NUMBER: _builtins.int
+    WARNING_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     role: Global___Role.ValueType
     revision: _builtins.str
@@ -377,6 +386,8 @@ class WorkerStatus(_message.Message):
     node: _builtins.str
     """of Ray: in Kubernetes the pod's name; empty while it has no place"""
     standby: _builtins.bool
+    warning: _builtins.str
+    """for a person: what is not as it was asked for, though it works"""
     @_builtins.property
     def adapters(self) -> _containers.RepeatedCompositeFieldContainer[Global___AdapterStatus]: ...
     def __init__(
@@ -395,10 +406,11 @@ class WorkerStatus(_message.Message):
         node: _builtins.str = ...,
         standby: _builtins.bool = ...,
         adapters: _abc.Iterable[Global___AdapterStatus] | None = ...,
+        warning: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "address", b"address", "incarnation", b"incarnation", "message", b"message", "node", b"node", "phase", b"phase", "pid", b"pid", "restarts", b"restarts", "revision", b"revision", "role", b"role", "seconds_in_phase", b"seconds_in_phase", "standby", b"standby", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapters", b"adapters", "address", b"address", "incarnation", b"incarnation", "message", b"message", "node", b"node", "phase", b"phase", "pid", b"pid", "restarts", b"restarts", "revision", b"revision", "role", b"role", "seconds_in_phase", b"seconds_in_phase", "standby", b"standby", "warning", b"warning", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -356,7 +356,9 @@ class PoolManager:
             max_unprefilled=engine.max_unprefilled,
             engine_args=engine.engine_args,
             kv_events=engine.kv_events,
+            rdma=engine.rdma,
             connector=engine.connector,
             transport=engine.transport,
+            compression=engine.compression,
             standby=member.pool.standby,
         )

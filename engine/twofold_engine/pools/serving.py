@@ -92,12 +92,14 @@ def _pool(pool: pb.Pool) -> Pool:
         "max_unprefilled": engine.max_unprefilled,
         "connector": engine.connector,
         "transport": engine.transport,
+        "compression": engine.compression,
     }
     spec = EngineSpec(
         model=engine.model,
         served_name=engine.served_name or engine.model,
         engine_args=tuple(engine.engine_args),
         kv_events=engine.kv_events,
+        rdma=engine.rdma,
         **{name: value for name, value in given.items() if value},  # type: ignore[arg-type]
     )
     return Pool(
@@ -150,6 +152,7 @@ def _worker_status(
         node=member.node,
         standby=member.standby,
         adapters=_adapter_statuses(member, adapters),
+        warning=member.process.warning,
     )
 
 

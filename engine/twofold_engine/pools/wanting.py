@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from twofold_cluster.identity import Role
 from twofold_engine.errors import InvalidPoolError
-from twofold_engine.settings import MOVERS
+from twofold_engine.settings import MOVERS, compression_lack
 
 MAX_REPLICAS = 10_000
 MAX_ADAPTERS = 1000
@@ -26,6 +26,8 @@ class EngineSpec:
     kv_events: bool = False
     connector: str = "nixl"
     transport: str = "nixl"
+    compression: str = "off"
+    rdma: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +121,9 @@ def _model(pool: Pool) -> tuple[str, str]:
     return pool.engine.model, pool.engine.served_name
 
 
-def _mover(pool: Pool) -> tuple[str, str]:
+def _mover(pool: Pool) -> tuple[str, str, str]:
     """Prefill and decode workers of a revision must move blocks alike."""
-    return pool.engine.connector, pool.engine.transport
+    return pool.engine.connector, pool.engine.transport, pool.engine.compression
 
 
 def _validate_engine(name: str, engine: EngineSpec) -> None:
@@ -140,6 +142,8 @@ def _validate_engine(name: str, engine: EngineSpec) -> None:
     for field, known in MOVERS.items():
         if (given := getattr(engine, field)) not in known:
             raise InvalidPoolError(f"{name}: {field} is {given}, not {' or '.join(known)}")
+    if lack := compression_lack(engine.compression, engine.connector, engine.transport):
+        raise InvalidPoolError(f"{name}: {lack}")
 
 
 def _validate_resources(name: str, pool: Pool) -> None:

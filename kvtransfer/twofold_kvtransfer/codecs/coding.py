@@ -5,9 +5,8 @@ caller gives it.
 """
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 import torch
@@ -18,11 +17,23 @@ from twofold_kvtransfer.codecs.header import HEADER_BYTES, Header, read_header, 
 from twofold_kvtransfer.codecs.names import CodecName
 from twofold_kvtransfer.codecs.regions import Regions, check
 from twofold_kvtransfer.codecs.shape import KvShape
+from twofold_kvtransfer.codecs.threads import coding_threads
 
 T = TypeVar("T")
 
 ALIGNMENT = 8
 """Of a payload's first byte, so that each array in it is aligned for its type."""
+
+
+class Run(Protocol):
+    """Does jobs in any order, and returns what each returned, in theirs."""
+
+    def __call__(self, jobs: Iterable[Callable[[], T]], /) -> list[T]: ...
+
+
+def in_turn(jobs: Iterable[Callable[[], T]], /) -> list[T]:
+    """Do *jobs* in this thread."""
+    return [job() for job in jobs]
 
 
 def payload_bytes(codec: CodecName, shape: KvShape, block_count: int) -> int:
@@ -56,22 +67,67 @@ def checked_header(payload: torch.Tensor, shape: KvShape, block_count: int) -> H
     return header
 
 
+def encode_blocks(
+    codec: CodecName,
+    blocks: Regions,
+    shape: KvShape,
+    into: torch.Tensor | None = None,
+    run: Run = in_turn,
+) -> torch.Tensor:
+    """Return the payload, uint8 and flat; at the start of *into* if that is given.
+
+    A position that holds no token yet is coded like any other: a group that has one takes
+    its range from what lies there.
+
+    Raises:
+        ShapeError: *blocks* are not of *shape*, or *into* has no room.
+        CannotQuantiseError: a lossy codec, and the numbers are not all finite.
+    """
+    block_count = check(blocks, shape)
+    bound = payload_bytes(codec, shape, block_count)
+    payload = torch.empty(bound, dtype=torch.uint8) if into is None else into[:bound]
+    if len(payload) < bound or payload.data_ptr() % ALIGNMENT:
+        raise ShapeError(f"no aligned room for {bound} bytes")
+    body = payload[HEADER_BYTES:]
+    body_bytes = len(body)
+    if codec == "none":
+        run(exact_bodies.copying(blocks, body))
+    elif codec == "lossless":
+        ends = run(exact_bodies.encoding(blocks, shape, body))
+        body_bytes = exact_bodies.close_ranks(blocks, shape, body, ends)
+    else:
+        run(lossy_bodies.encoding(codec, blocks, shape, body))
+    header = write_header(Header(codec, shape, block_count, body_bytes))
+    payload[:HEADER_BYTES].numpy()[:] = np.frombuffer(header, np.uint8)
+    return payload[: HEADER_BYTES + body_bytes]
+
+
+def decode_blocks(payload: torch.Tensor, shape: KvShape, out: Regions, run: Run = in_turn) -> None:
+    """Fill *out* with the blocks of *payload*: uint8, flat, aligned to 8 bytes.
+
+    Raises:
+        PayloadError: *payload* is cut off, damaged where that shows, or not of such blocks.
+            *out* may then be filled in part.
+        ShapeError: *out* is not of *shape*, or *payload* not aligned.
+    """
+    header = checked_header(payload, shape, check(out, shape))
+    body = payload[HEADER_BYTES:]
+    if header.codec == "none":
+        run(exact_bodies.copying_back(out, body))
+    elif header.codec == "lossless":
+        run(exact_bodies.decoding(out, shape, body))
+    else:
+        run(lossy_bodies.decoding(header.codec, out, shape, body))
+
+
 class Coder:
     """Encodes and decodes in threads of its own, which end with it.
 
-    Each works alone on chunks that fit into a core's cache. torch's own threads would wait for
-    each other after every operation of some microseconds: on a busy machine that takes ten times
-    as long as one thread does.
+    Each works alone on chunks that fit into a core's cache.
     """
 
     def __init__(self, thread_count: int = 1) -> None:
-        # torch keeps the number of its threads per thread, and a default for new ones.
-        before = torch.get_num_threads()
-        self._pool = ThreadPoolExecutor(
-            thread_count, "kv-codec", initializer=torch.set_num_threads, initargs=(1,)
-        )
-        self._run([lambda: None] * thread_count)
-        torch.set_num_threads(before)
+        self._pool = coding_threads(thread_count)
 
     def __enter__(self) -> Self:
         return self
@@ -87,51 +143,14 @@ class Coder:
     def encode(
         self, codec: CodecName, blocks: Regions, shape: KvShape, into: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Return the payload, uint8 and flat; at the start of *into* if that is given.
-
-        A position that holds no token yet is coded like any other: a group that has one takes
-        its range from what lies there.
-
-        Raises:
-            ShapeError: *blocks* are not of *shape*, or *into* has no room.
-            CannotQuantiseError: a lossy codec, and the numbers are not all finite.
-        """
-        block_count = check(blocks, shape)
-        bound = payload_bytes(codec, shape, block_count)
-        payload = torch.empty(bound, dtype=torch.uint8) if into is None else into[:bound]
-        if len(payload) < bound or payload.data_ptr() % ALIGNMENT:
-            raise ShapeError(f"no aligned room for {bound} bytes")
-        body = payload[HEADER_BYTES:]
-        body_bytes = len(body)
-        if codec == "none":
-            self._run(exact_bodies.copying(blocks, shape, body))
-        elif codec == "lossless":
-            ends = self._run(exact_bodies.encoding(blocks, shape, body))
-            body_bytes = exact_bodies.close_ranks(blocks, shape, body, ends)
-        else:
-            self._run(lossy_bodies.encoding(codec, blocks, shape, body))
-        header = write_header(Header(codec, shape, block_count, body_bytes))
-        payload[:HEADER_BYTES].numpy()[:] = np.frombuffer(header, np.uint8)
-        return payload[: HEADER_BYTES + body_bytes]
+        """Do as :func:`encode_blocks`."""
+        return encode_blocks(codec, blocks, shape, into, self._run)
 
     def decode(self, payload: torch.Tensor, shape: KvShape, out: Regions) -> None:
-        """Fill *out* with the blocks of *payload*: uint8, flat, aligned to 8 bytes.
+        """Do as :func:`decode_blocks`."""
+        decode_blocks(payload, shape, out, self._run)
 
-        Raises:
-            PayloadError: *payload* is cut off, damaged where that shows, or not of such blocks.
-                *out* may then be filled in part.
-            ShapeError: *out* is not of *shape*, or *payload* not aligned.
-        """
-        header = checked_header(payload, shape, check(out, shape))
-        body = payload[HEADER_BYTES:]
-        if header.codec == "none":
-            self._run(exact_bodies.copying_back(out, shape, body))
-        elif header.codec == "lossless":
-            self._run(exact_bodies.decoding(out, shape, body))
-        else:
-            self._run(lossy_bodies.decoding(header.codec, out, shape, body))
-
-    def _run(self, jobs: Iterable[Callable[[], T]]) -> list[T]:
+    def _run(self, jobs: Iterable[Callable[[], T]], /) -> list[T]:
         # All are awaited before the first error is raised: they write into the caller's memory.
         futures = [self._pool.submit(job) for job in jobs]
         for future in futures:

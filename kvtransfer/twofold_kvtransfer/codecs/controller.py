@@ -1,7 +1,9 @@
 """Choose a codec for each transfer: the one with the least predicted time.
 
 After KVServe: ``encode + latency + payload / bandwidth + decode``, from a model of the codecs and
-the links (``costs``), each term of which is corrected by what transfers measure.
+the links (``costs``), each term of which is corrected by what transfers measure. Where a transfer
+goes in chunks, the three stages work side by side, and it takes as long as the longest of them,
+and as the others take for one chunk.
 """
 
 from collections import OrderedDict
@@ -27,6 +29,9 @@ class ControllerSettings:
     """One transfer in so many, of a link, tries the codec that was longest not measured."""
     try_within: float = 1.25
     """Only a codec that is predicted to take at most so many times the best is tried."""
+    chunk_bytes: int | None = None
+    """Of the cache: what is coded while the chunk before it moves. None: a transfer is one chunk,
+    and its stages follow each other."""
     link_count: int = 4096
     """How many links are remembered; the one that was longest not used is forgotten first."""
 
@@ -54,8 +59,9 @@ class Measured:
     """What a transfer really took, all of it on clocks of one machine each."""
 
     payload_bytes: int
-    move_seconds: float
-    """From the first byte sent to the last received, latency included."""
+    move_seconds: float | None
+    """From the first byte sent to the last received, latency included, waits for coding not.
+    None: it does not tell how fast the link is."""
     encode_seconds: float = 0.0
     decode_seconds: float = 0.0
 
@@ -70,8 +76,11 @@ class Controller:
     ) -> None:
         self._settings = settings or ControllerSettings()
         quality = self._settings.quality
+        busy = _Factors()
         self._codecs = {
-            name: _LearnedCost(cost) for name, cost in costs.items() if QUALITY[name] >= quality
+            name: _LearnedCost(cost, busy)
+            for name, cost in costs.items()
+            if QUALITY[name] >= quality
         }
         self._links: OrderedDict[str, _LearnedLink] = OrderedDict()
 
@@ -86,8 +95,19 @@ class Controller:
         """Return the seconds from the start of coding to the last block restored."""
         cost = self._codecs[codec]
         payload_bytes = size_bytes * cost.payload_share.value
-        move = link.latency_seconds + payload_bytes / self._learned(link).bytes_per_second.value
-        return cost.encode_seconds(size_bytes) + move + cost.decode_seconds(size_bytes)
+        stages = (
+            cost.encode_seconds(size_bytes),
+            payload_bytes / self._learned(link).bytes_per_second.value,
+            cost.decode_seconds(size_bytes),
+        )
+        longest = max(stages)
+        chunk_bytes = self._settings.chunk_bytes or size_bytes
+        others = (sum(stages) - longest) / max(1.0, size_bytes / chunk_bytes)
+        return link.latency_seconds + longest + others
+
+    def believed(self, link: Link) -> float:
+        """Return the bytes per second that are expected of *link* now."""
+        return self._learned(link).bytes_per_second.value
 
     def learn(self, choice: Choice, measured: Measured) -> None:
         """Correct the model by what *choice* really took."""
@@ -97,7 +117,9 @@ class Controller:
     def _learned(self, link: Link) -> "_LearnedLink":
         learned = self._links.get(link.name)
         if learned is None:
-            learned = self._links[link.name] = _LearnedLink(SteadyAverage(link.bytes_per_second))
+            learned = self._links[link.name] = _LearnedLink(
+                SteadyAverage(link.bytes_per_second, guessed=True)
+            )
             if len(self._links) > self._settings.link_count:
                 self._links.popitem(last=False)
         self._links.move_to_end(link.name)
@@ -129,34 +151,50 @@ class Controller:
         return best
 
 
+class _Factors:
+    """By how much coding takes longer than assumed."""
+
+    def __init__(self, encode: float = 1.0, decode: float = 1.0) -> None:
+        self.encode = SteadyAverage(encode)
+        self.decode = SteadyAverage(decode)
+
+
 class _LearnedCost:
     """A codec's cost, each part of it times a factor that is learned."""
 
-    def __init__(self, cost: CodecCost) -> None:
+    def __init__(self, cost: CodecCost, busy: _Factors) -> None:
+        """*busy* is of all codecs: what this one is taken for until it was measured."""
         self._cost = cost
-        self._encode_factor = SteadyAverage(1.0)
-        self._decode_factor = SteadyAverage(1.0)
+        self._busy = busy
+        self._own: _Factors | None = None
         self.payload_share = SteadyAverage(cost.payload_share)
 
     def encode_seconds(self, size_bytes: int) -> float:
-        return self._encode_factor.value * self._expected(
+        return self._factors.encode.value * self._expected(
             size_bytes, self._cost.encode_seconds_per_byte
         )
 
     def decode_seconds(self, size_bytes: int) -> float:
-        return self._decode_factor.value * self._expected(
+        return self._factors.decode.value * self._expected(
             size_bytes, self._cost.decode_seconds_per_byte
         )
 
     def learn(self, size_bytes: int, measured: Measured) -> None:
         self.payload_share.add(max(1, measured.payload_bytes) / size_bytes)
-        for factor, seconds, per_byte in (
-            (self._encode_factor, measured.encode_seconds, self._cost.encode_seconds_per_byte),
-            (self._decode_factor, measured.decode_seconds, self._cost.decode_seconds_per_byte),
-        ):
-            # A codec without a cost, ``none``, has none to learn: what its side copies is moving.
-            if expected := self._expected(size_bytes, per_byte):
-                factor.add(max(seconds, LEAST_SECONDS) / expected)
+        encoding = self._expected(size_bytes, self._cost.encode_seconds_per_byte)
+        decoding = self._expected(size_bytes, self._cost.decode_seconds_per_byte)
+        # A codec without a cost, ``none``, has none to learn: what its side copies is moving.
+        if not encoding or not decoding:
+            return
+        if self._own is None:
+            self._own = _Factors(self._busy.encode.value, self._busy.decode.value)
+        for factors in (self._own, self._busy):
+            factors.encode.add(max(measured.encode_seconds, LEAST_SECONDS) / encoding)
+            factors.decode.add(max(measured.decode_seconds, LEAST_SECONDS) / decoding)
+
+    @property
+    def _factors(self) -> _Factors:
+        return self._own or self._busy
 
     def _expected(self, size_bytes: int, seconds_per_byte: float) -> float:
         return self._cost.fixed_seconds + size_bytes * seconds_per_byte
@@ -173,6 +211,8 @@ class _LearnedLink:
 
     def learn(self, choice: Choice, measured: Measured) -> None:
         self.measured_at[choice.codec] = self.choices
+        if measured.move_seconds is None:
+            return
         moving = measured.move_seconds - choice.link.latency_seconds
         # What latency took most of says nothing of the bandwidth.
         if moving > choice.link.latency_seconds or not choice.link.latency_seconds:

@@ -25,6 +25,6 @@ DEFAULT_COSTS: Mapping[CodecName, CodecCost] = {
     "fp8": CodecCost(0.6e-9, 0.3e-9, 3e-4, 0.51),
     "int4": CodecCost(0.5e-9, 0.3e-9, 3e-4, 0.28),
 }
-"""Of bfloat16 in blocks of 128 tokens: about what two idle cores with AVX-512 take. A busy machine
-takes two to four times as long, which the controller learns within three transfers; the shares are
-those of ``benchmarks.kv_codecs``."""
+"""Of bfloat16 in blocks of 128 tokens: about what two idle cores with AVX-512 take. Cores that have
+other work take two to ten times as long (docs/performance.md), which the controller learns within
+three transfers; the shares are those of ``benchmarks.kv_codecs``."""

@@ -17,14 +17,12 @@ def bound(shape: KvShape, block_count: int) -> int:
     return chunk_count * lossless.CHUNK_HEADER.size + shape.size_bytes(block_count)
 
 
-def copying(blocks: Regions, shape: KvShape, body: torch.Tensor) -> Iterator[Callable[[], object]]:
+def copying(blocks: Regions, body: torch.Tensor) -> Iterator[Callable[[], object]]:
     for region, part in _parts(blocks, body):
         yield partial(part.copy_, region)
 
 
-def copying_back(
-    out: Regions, shape: KvShape, body: torch.Tensor
-) -> Iterator[Callable[[], object]]:
+def copying_back(out: Regions, body: torch.Tensor) -> Iterator[Callable[[], object]]:
     for region, part in _parts(out, body):
         yield partial(region.copy_, part)
 

@@ -3,10 +3,9 @@
 import struct
 import zlib
 from dataclasses import dataclass
-from typing import get_args
 
 from twofold_kvtransfer.codecs.errors import PayloadError, ShapeError
-from twofold_kvtransfer.codecs.names import CodecName
+from twofold_kvtransfer.codecs.names import WIRE_ORDER, CodecName
 from twofold_kvtransfer.codecs.shape import Dtype, KvShape, Packing
 
 HEADER_BYTES = 64
@@ -18,9 +17,8 @@ _FIELDS = struct.Struct("<4sBBBBIIIIIQ")
 _CHECKSUM = struct.Struct("<I")
 _UNUSED = bytes(HEADER_BYTES - _FIELDS.size - _CHECKSUM.size)
 
-# The place of a name is its number on the wire: add at the end only.
-_CODECS: tuple[CodecName, ...] = ("none", "lossless", "int8", "fp8", "int4")
-_DTYPES: tuple[Dtype, ...] = get_args(Dtype)
+# The place of each is its number on the wire: add at the end only.
+_DTYPES: tuple[Dtype, ...] = ("bfloat16", "float16", "float32")
 _PACKINGS = (Packing.TOKENS, Packing.CPU, Packing.CPU_AMX)
 
 
@@ -39,7 +37,7 @@ def write_header(header: Header) -> bytes:
     fields = _FIELDS.pack(
         _MAGIC,
         VERSION,
-        _CODECS.index(header.codec),
+        WIRE_ORDER.index(header.codec),
         _DTYPES.index(shape.dtype),
         _PACKINGS.index(shape.packing),
         shape.regions,
@@ -80,6 +78,6 @@ def read_header(payload: bytes) -> Header:
             dtype=_DTYPES[dtype],
             packing=_PACKINGS[packing],
         )
-        return Header(_CODECS[codec], shape, blocks, body)
+        return Header(WIRE_ORDER[codec], shape, blocks, body)
     except (IndexError, ShapeError) as error:
         raise PayloadError("the payload's header says what cannot be") from error

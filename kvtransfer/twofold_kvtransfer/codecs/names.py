@@ -6,6 +6,9 @@ from typing import Literal
 
 CodecName = Literal["none", "lossless", "int8", "fp8", "int4"]
 
+WIRE_ORDER: tuple[CodecName, ...] = ("none", "lossless", "int8", "fp8", "int4")
+"""The place of a name is its number on the wire: add at the end only."""
+
 
 class Quality(enum.IntEnum):
     """A service's bound: it takes codecs of this class or a higher one.

@@ -14,6 +14,7 @@ from vllm.distributed.kv_transfer.kv_connector.v1.metrics import (
 from vllm.v1.metrics.utils import create_metric_per_engine
 
 from twofold_kvtransfer import metric_names
+from twofold_kvtransfer.codecs import QUALITY, CodecName
 from twofold_kvtransfer.leases import Cause, Ended
 from twofold_kvtransfer.metric_names import MetricName
 from twofold_kvtransfer.receiving import Failure, Reception
@@ -41,6 +42,10 @@ class TransferStats(KVConnectorStats):  # type: ignore[misc]  # vLLM is untyped 
 
     def record_lease(self, ended: Ended) -> None:
         self.data["leases"].append(ended.cause.value)
+
+    def record_codecs(self, used: Sequence[tuple[CodecName, int, int]]) -> None:
+        """Count transfers: of each codec its name, how many, and their bytes of payload."""
+        self.data["codecs"] += used
 
     def take(self) -> "TransferStats | None":
         """Return what was recorded and begin anew; None: nothing was."""
@@ -88,11 +93,16 @@ class TransferMetrics(KVConnectorPromMetrics):  # type: ignore[misc]  # vLLM is 
         )
         self._failures = self._counter(metric_names.FAILURES)
         self._leases = self._counter(metric_names.LEASES)
+        self._by_codec = self._counter(metric_names.TRANSFERS_BY_CODEC)
+        self._payload_bytes = self._counter(metric_names.PAYLOAD_BYTES)
         for engine in per_engine_labelvalues.values():  # so that a rate is seen from the first one
             for failure in Failure:
                 self._failures.labels(*engine, failure.value)
             for cause in Cause:
                 self._leases.labels(*engine, cause.value)
+            for codec in QUALITY:
+                self._by_codec.labels(*engine, codec)
+                self._payload_bytes.labels(*engine, codec)
 
     def observe(self, transfer_stats_data: dict[str, Any], engine_idx: int = 0) -> None:
         engine = self.per_engine_labelvalues[engine_idx]
@@ -104,6 +114,9 @@ class TransferMetrics(KVConnectorPromMetrics):  # type: ignore[misc]  # vLLM is 
             self._failures.labels(*engine, failure).inc(count)
         for cause, count in Tally(transfer_stats_data["leases"]).items():
             self._leases.labels(*engine, cause).inc(count)
+        for codec, count, size_bytes in transfer_stats_data["codecs"]:
+            self._by_codec.labels(*engine, codec).inc(count)
+            self._payload_bytes.labels(*engine, codec).inc(size_bytes)
 
     def _histogram(self, metric: MetricName, buckets: Sequence[float]) -> Any:
         return self._histogram_cls(
@@ -122,4 +135,4 @@ class TransferMetrics(KVConnectorPromMetrics):  # type: ignore[misc]  # vLLM is 
 
 
 def _nothing() -> dict[str, list[Any]]:
-    return {"seconds": [], "bytes": [], "failures": [], "leases": []}
+    return {"seconds": [], "bytes": [], "failures": [], "leases": [], "codecs": []}

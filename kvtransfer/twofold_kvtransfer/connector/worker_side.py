@@ -14,6 +14,7 @@ from vllm.v1.kv_cache_interface import KVCacheConfig
 from twofold_kvtransfer.blocks import BlockMap
 from twofold_kvtransfer.compatibility import compatibility
 from twofold_kvtransfer.connector.cache_layout import map_blocks
+from twofold_kvtransfer.connector.codec_tally import CodecTally
 from twofold_kvtransfer.connector.orders import Orders
 from twofold_kvtransfer.connector.statistics import TransferStats
 from twofold_kvtransfer.leases import LeaseTable
@@ -36,13 +37,14 @@ class WorkerSide:
         self, config: VllmConfig, cache: KVCacheConfig, settings: ConnectorSettings
     ) -> None:
         self._config = config
-        self._block_count = cache.num_blocks
+        self._cache = cache
         self._settings = settings
         self._node: Node | None = None
         self._fetching: dict[str, tuple[int, ...]] = {}
         self._sourceless: list[Reception] = []
         self._failed_blocks: set[int] = set()
         self._stats = TransferStats()
+        self._tally: CodecTally | None = None
 
     def register(self, caches: Mapping[str, torch.Tensor]) -> None:
         """Make the blocks of *caches* known to peers.
@@ -51,7 +53,7 @@ class WorkerSide:
             UnsupportedCacheError: they are not laid out as this connector needs them.
             NodeError: the side channel cannot listen.
         """
-        blocks = map_blocks(caches, self._block_count)
+        blocks = map_blocks(caches, self._cache.num_blocks)
         parallel = self._config.parallel_config
         rank = Rank(
             engine_id=self._config.kv_transfer_config.engine_id,
@@ -59,7 +61,7 @@ class WorkerSide:
             tensor_parallel=parallel.tensor_parallel_size,
             rank=get_tensor_model_parallel_rank(),
         )
-        self._node = Node(rank, blocks, _transport(blocks, self._settings), self._settings)
+        self._node = Node(rank, blocks, self._transport(blocks), self._settings)
         self._node.start()
         _log.info("%d blocks of %d bytes to lend", blocks.block_count, blocks.bytes_per_block)
 
@@ -109,11 +111,38 @@ class WorkerSide:
         return failed
 
     def take_stats(self) -> TransferStats | None:
+        if self._tally is not None:
+            self._stats.record_codecs(self._tally.take())
         return self._stats.take()
 
     def close(self) -> None:
         if self._node is not None:
             self._node.close()
+
+    def _transport(self, blocks: BlockMap) -> Transport:
+        """Make the transport of the settings; each imports what it needs only when it is chosen."""
+        if self._settings.transport == "tcp":
+            from twofold_kvtransfer.connector.compressing import compression_of
+            from twofold_kvtransfer.transports.tcp import TcpSettings, TcpTransport
+
+            spec = self._cache.kv_cache_groups[0].kv_cache_spec
+            transport = TcpTransport(
+                blocks,
+                TcpSettings(host=self._settings.host),
+                compression=compression_of(blocks, spec, self._settings),
+            )
+            self._tally = CodecTally(lambda: transport.snapshot().codec_counts)
+            return transport
+        if self._settings.transport == "nccl":
+            from twofold_kvtransfer.communicators.nccl import NcclLibrary
+            from twofold_kvtransfer.transports.two_sided import TwoSidedSettings, TwoSidedTransport
+
+            return TwoSidedTransport(
+                blocks, NcclLibrary(), TwoSidedSettings(host=self._settings.host)
+            )
+        from twofold_kvtransfer.transports.nixl import NixlSettings, NixlTransport
+
+        return NixlTransport(blocks, NixlSettings())
 
 
 def keep(orders: Orders, leases: LeaseTable) -> None:
@@ -135,14 +164,3 @@ def receive(orders: Orders, receiver: Receiver) -> None:
             receiver.fetch(fetch.request_id, fetch.source, fetch.local)
     for source in orders.abandoned:
         receiver.abandon(source)
-
-
-def _transport(blocks: BlockMap, settings: ConnectorSettings) -> Transport:
-    """Make the transport of *settings*; each imports what it needs only when it is chosen."""
-    if settings.transport == "tcp":
-        from twofold_kvtransfer.transports.tcp import TcpSettings, TcpTransport
-
-        return TcpTransport(blocks, TcpSettings(host=settings.host))
-    from twofold_kvtransfer.transports.nixl import NixlSettings, NixlTransport
-
-    return NixlTransport(blocks, NixlSettings())

@@ -7,10 +7,14 @@ polled. One thread uses a transport, but for ``open``, which may run beside it i
 """
 
 import enum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from twofold_cluster.errors import TwofoldError
 from twofold_kvtransfer.blocks import BlockMap, Move
+from twofold_kvtransfer.codecs import CodecName
+
+CHECKSUM = "checksum"
+"""How the reason begins of a transfer whose blocks arrived otherwise than they were sent."""
 
 
 class PeerError(TwofoldError):
@@ -45,6 +49,25 @@ class Transfer(Protocol):
 
         Local memory may be written until ``poll`` no longer says ``MOVING``.
         """
+
+
+@runtime_checkable
+class CodedTransfer(Protocol):
+    """What a transfer tells beside, if its transport may move less than the blocks."""
+
+    codec: CodecName
+
+    @property
+    def payload_bytes(self) -> int:
+        """What has been moved in place of the blocks."""
+
+
+def payload_bytes_of(transfer: Transfer) -> int:
+    """Return what moved for a *transfer* that is done; blocks that are not coded are their own
+    payload."""
+    if isinstance(transfer, CodedTransfer):
+        return transfer.payload_bytes
+    return transfer.size_bytes
 
 
 class Pair(Protocol):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from twofold_kvtransfer.blocks import BlockIds, BlockMap, InvalidBlocksError, Move
+from twofold_kvtransfer.blocks import BlockIds, BlockMap, Move, check_alike
 from twofold_kvtransfer.transports.port import PeerError, TransferState
 
 Bytes = npt.NDArray[np.uint8]
@@ -119,8 +119,7 @@ class MemoryTransport:
         if peer is None:
             raise PeerError("peer-lost: nobody of that description")
         local = self.blocks.map
-        if (local.region_count, local.block_bytes) != (remote.region_count, remote.block_bytes):
-            raise InvalidBlocksError(f"{local} here, {remote} there")
+        check_alike(local, remote)
         pair = MemoryPair(self, peer, remote)
         self._pairs.append(pair)
         return pair

@@ -86,6 +86,8 @@ def engine_of(service: LLMService, role: Role) -> WantedEngine:
         kv_events=spec.observability.kv_events,
         connector=spec.transfer.connector,
         transport=spec.transfer.transport,
+        compression=spec.transfer.compression,
+        rdma=spec.transfer.rdma and not sim,
     )
 
 

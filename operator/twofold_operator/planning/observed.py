@@ -50,6 +50,8 @@ class SeenWorker:
     message: str = ""
     restarts: int = 0
     adapters: tuple[SeenAdapter, ...] = ()
+    warning: str = ""
+    """What is not as it was asked for, though it works."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,8 @@ class WantedEngine:
     kv_events: bool = False
     connector: str = "nixl"
     transport: str = "nixl"
+    compression: str = "off"
+    rdma: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,7 +133,20 @@ def _degraded_verdict(
         dead = [w for w in leg.stand.workers if w.phase is Phase.DEAD]
         if dead and not leg.aim.is_leaving:
             return Verdict("Degraded", True, "WorkersDead", "; ".join(_troubles(leg)))
+    if warnings := _warnings(course):
+        return Verdict("Degraded", True, "WorkersWarn", "; ".join(warnings[:MAX_TROUBLES]))
     return Verdict("Degraded", False, "AsExpected", "nothing is wrong")
+
+
+def _warnings(course: Course) -> list[str]:
+    """Say what ready workers are not that was asked for."""
+    return [
+        f"{worker.worker_id}: {worker.warning}"
+        for leg in course.legs
+        if not leg.aim.is_leaving
+        for worker in sorted(leg.stand.workers, key=lambda worker: worker.worker_id)
+        if worker.warning and worker.phase is Phase.READY
+    ]
 
 
 def _overdue_message(course: Course) -> str:

@@ -59,6 +59,8 @@ def _pool(pool: WantedPool) -> pb.Pool:
             kv_events=engine.kv_events,
             connector=engine.connector,
             transport=engine.transport,
+            compression=engine.compression,
+            rdma=engine.rdma,
         ),
         standby=pool.standby,
         resources=dict(pool.resources),
@@ -78,4 +80,5 @@ def _worker(status: pb.WorkerStatus) -> SeenWorker:
         adapters=tuple(
             SeenAdapter(one.name, one.source, one.loaded, one.message) for one in status.adapters
         ),
+        warning=status.warning,
     )

@@ -17,7 +17,7 @@ from twofold_operator.resources.pools import Pool
 from twofold_operator.resources.quantities import parse_quantity
 from twofold_operator.resources.ray import Ray
 from twofold_operator.resources.service import LLMService, LLMServiceSpec
-from twofold_operator.resources.serving import Gateway
+from twofold_operator.resources.serving import Gateway, Transfer
 from twofold_operator.resources.sources import parse_source
 from twofold_operator.resources.wire import ResourceRequirements
 
@@ -57,8 +57,18 @@ def check_service(service: LLMService) -> None:
             "spec.transfer.connector",
             f"this version has no {spec.transfer.connector!r}; use {', '.join(CONNECTORS)}",
         )
+    _check_compression(spec.transfer)
     _check_ray(spec.ray)
     _check_gateway(spec.gateway)
+
+
+def _check_compression(transfer: Transfer) -> None:
+    coded = transfer.compression != "off"
+    if coded and (transfer.connector, transfer.transport) != ("twofold", "tcp"):
+        raise InvalidSpecError(
+            "spec.transfer.compression",
+            f"{transfer.compression!r} needs connector twofold and transport tcp",
+        )
 
 
 def check_lora_adapter(adapter: LoRAAdapter) -> None:

@@ -62,11 +62,16 @@ class Transfer(Part, frozen=True, kw_only=True):
     connector: Literal["nixl", "twofold", "mooncake", "lmcache"] = "nixl"
     """nixl: vLLM's NixlConnector; twofold: ours, for models with dense attention. This version has
     these two."""
-    transport: Literal["nixl", "tcp"] = "nixl"
+    transport: Literal["nixl", "tcp", "nccl"] = "nixl"
     """What the connector twofold moves blocks over: nixl takes RDMA, NVLink, shared memory or
-    TCP, as it finds; tcp is for nodes without NIXL, and without GPUs."""
+    TCP, as it finds; tcp is for nodes without NIXL, and without GPUs; nccl is for GPUs, and has
+    not been tried on any yet."""
+    compression: Literal["off", "lossless", "int8", "fp8", "int4"] = "off"
+    """With transport tcp: the roughest code that blocks may be moved in, where that is quicker.
+    All but lossless change what is generated."""
     rdma: bool = False
-    """Gives each worker its pool's rdmaResource and the right to pin memory."""
+    """Gives each worker its pool's rdmaResource and the right to pin memory. Workers whose blocks
+    would not cross the network by RDMA all the same make the service Degraded."""
 
 
 class Gateway(Part, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ SETTINGS = Settings(
     kv_cache_gib=0.5,
     connector="twofold",
     transport="tcp",
+    compression="int8",
     engine_args=("--seed=1",),
 )
 
@@ -31,6 +32,7 @@ def test_each_role_gets_a_pool_with_the_same_engine() -> None:
     assert prefill.engine.kv_cache_gib == 0.5
     assert list(prefill.engine.engine_args) == ["--seed=1"]
     assert (prefill.engine.connector, prefill.engine.transport) == ("twofold", "tcp")
+    assert prefill.engine.compression == "int8"
 
 
 def test_the_cores_are_shared_out_and_no_engine_goes_without() -> None:

@@ -26,6 +26,7 @@ words = st.text("abcdefghijklmnopqrstuvwxyz0123456789/.:_", min_size=1)
         tensor_parallel=st.integers(1, 8),
         kv_cache_gib=st.floats(0.25, 512),
         kv_events=st.booleans(),
+        rdma=st.booleans(),
         connector=st.sampled_from(MOVERS["connector"]),
         transport=st.sampled_from(MOVERS["transport"]),
         standby=st.booleans(),
@@ -71,3 +72,22 @@ def test_a_bad_value_stops_the_start_and_names_itself(
         from_argv(["--model", "m", option, value], module="m", role=Role.PREFILL)
 
     assert option.strip("-").replace("-", "_") in capsys.readouterr().err.replace("-", "_")
+
+
+def test_compression_is_said_on_the_command_line() -> None:
+    argv = ["--model", "m", "--connector", "twofold", "--transport", "tcp", "--compression", "int4"]
+
+    settings = from_argv(argv, module="m", role=Role.BOTH)
+
+    assert settings.compression == "int4"
+    assert from_argv(to_argv(settings), module="m", role=Role.BOTH) == settings
+
+
+@pytest.mark.parametrize("mover", [["--connector", "twofold"], ["--transport", "tcp"], []])
+def test_compression_without_our_tcp_is_refused(
+    mover: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        from_argv(["--model", "m", "--compression", "int8", *mover], module="m", role=Role.BOTH)
+
+    assert "needs connector twofold and transport tcp" in capsys.readouterr().err

@@ -47,7 +47,9 @@ def test_pools_of_two_roles_and_two_revisions_can_be_wanted() -> None:
         ([with_engine(kv_cache_gib=float("nan"))], "kv_cache_gib is nan"),
         ([with_engine(max_unprefilled=0)], "max_unprefilled is 0"),
         ([with_engine(connector="smoke")], "connector is smoke, not nixl or twofold"),
-        ([with_engine(transport="smoke")], "transport is smoke, not nixl or tcp"),
+        ([with_engine(transport="smoke")], "transport is smoke, not nixl or tcp or nccl"),
+        ([with_engine(compression="zip")], "compression is zip, not off or lossless"),
+        ([with_engine(compression="int8")], "needs connector twofold and transport tcp"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(pools: list[Pool], words: str) -> None:

@@ -1,4 +1,5 @@
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -37,3 +38,38 @@ def test_an_engine_tells_of_its_peers_where_its_connector_was_told_to(
 def test_a_port_that_cannot_be_is_refused(port: int) -> None:
     with pytest.raises(InvalidTransferSettingsError, match=f"10.0.0.1:{port}"):
         dataclasses.replace(OWN, service_port=port)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"compression": "zip", "transport": "tcp"}, "compression is zip"),
+        ({"compression": "int8"}, "compression int8 needs transport tcp, not nixl"),
+        ({"link_bytes_per_second": 0.0}, "link_bytes_per_second"),
+    ],
+)
+def test_compression_that_cannot_be_is_refused(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidTransferSettingsError, match=words):
+        dataclasses.replace(OWN, **changes)
+
+
+def test_compression_reaches_the_connector() -> None:
+    own = dataclasses.replace(OWN, transport="tcp", compression="int4")
+
+    config = connector_config(TransferSettings("w:1", connector="twofold", own=own))
+
+    assert ConnectorSettings.from_config(config["kv_connector_extra_config"]) == own
+
+
+@pytest.mark.parametrize("name", ["lease_seconds", "read_limit_seconds", "keep_limit_seconds"])
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan")])
+def test_a_time_that_is_none_is_refused(name: str, value: float) -> None:
+    with pytest.raises(InvalidTransferSettingsError, match=f"{name} must be more than 0"):
+        ConnectorSettings.from_config({"host": "10.0.0.1", "port": 5600, name: value})
+
+
+def test_what_arrives_is_compared_unless_it_is_left_out() -> None:
+    config = {"host": "10.0.0.1", "port": 5600}
+
+    assert ConnectorSettings.from_config(config).verify
+    assert not ConnectorSettings.from_config(config | {"verify": False}).verify

@@ -1,6 +1,7 @@
 from dataclasses import dataclass
 from typing import cast
 
+from twofold_kvtransfer.codecs import CodecName
 from twofold_kvtransfer.traffic import RECENT_COUNT, Traffic
 from twofold_kvtransfer.transports import Transfer, TransferState
 
@@ -13,6 +14,12 @@ class FakeTransfer:
 
     def poll(self) -> TransferState:
         return self.state
+
+
+@dataclass
+class FakeCodedTransfer(FakeTransfer):
+    codec: CodecName = "int8"
+    payload_bytes: int = 0
 
 
 def traffic_of(*transfers: FakeTransfer) -> Traffic:
@@ -30,6 +37,15 @@ def test_bytes_and_seconds_are_of_what_has_arrived() -> None:
 
     assert (found.done_count, found.failed_count) == (2, 2)
     assert (found.read_bytes, found.read_seconds) == (300, 3.0)
+
+
+def test_payloads_are_counted_as_they_went_and_blocks_as_they_are() -> None:
+    coded = FakeCodedTransfer(200, 1.0, payload_bytes=80)
+
+    found = traffic_of(FakeTransfer(100, 1.0), coded).snapshot()
+
+    assert (found.read_bytes, found.payload_bytes) == (300, 180)
+    assert found.bytes_per_second == 150.0
 
 
 def test_one_slow_transfer_does_not_shift_the_bandwidth() -> None:

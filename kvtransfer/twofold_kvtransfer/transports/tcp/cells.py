@@ -27,9 +27,8 @@ class Regions:
 
     def __init__(self, blocks: BlockMap) -> None:
         self.map = blocks
-        size = (blocks.block_count - 1) * blocks.stride_bytes + blocks.block_bytes
         self._views = [
-            memoryview((ctypes.c_ubyte * size).from_address(address)).cast("B")
+            memoryview((ctypes.c_ubyte * blocks.region_bytes).from_address(address)).cast("B")
             for address in blocks.addresses
         ]
 

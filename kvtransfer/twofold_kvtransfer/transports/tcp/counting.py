@@ -6,13 +6,40 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from twofold_kvtransfer.codecs import CodecName
+from twofold_kvtransfer.transports.tcp.accounts import Stages
 from twofold_kvtransfer.transports.tcp.failing import Failure
+
+
+@dataclass(frozen=True, slots=True)
+class CodecCounts:
+    """Transfers that this side started with one codec, and that ended well."""
+
+    done_count: int = 0
+    size_bytes: int = 0
+    """Of the blocks, as they lie."""
+    payload_bytes: int = 0
+    """Of what was moved in their place."""
+    encode_seconds: float = 0.0
+    """Of each transfer, while any of its streams was at it; this stage and the next overlap."""
+    move_seconds: float = 0.0
+    decode_seconds: float = 0.0
+
+    def plus(self, size_bytes: int, stages: Stages) -> "CodecCounts":
+        return CodecCounts(
+            self.done_count + 1,
+            self.size_bytes + size_bytes,
+            self.payload_bytes + stages.payload_bytes,
+            self.encode_seconds + stages.encode_seconds,
+            self.move_seconds + stages.move_seconds,
+            self.decode_seconds + stages.decode_seconds,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class TcpSnapshot:
     bytes_sent: int
-    """Of blocks, for both sides' transfers."""
+    """Of blocks, or of payloads in place of them, for both sides' transfers."""
     bytes_received: int
     done_count: int
     """Transfers that this side started, and that ended well."""
@@ -24,6 +51,8 @@ class TcpSnapshot:
     """Runs of bytes received with a wrong checksum, for both sides' transfers."""
     open_pairs: int
     accepted_streams: int
+    codec_counts: Mapping[CodecName, CodecCounts]
+    """Of each codec that was used, ``none`` among them."""
 
 
 class Counts:
@@ -37,6 +66,7 @@ class Counts:
         self._failed: Counter[Failure] = Counter()
         self._refused = 0
         self._damaged = 0
+        self._codecs: dict[CodecName, CodecCounts] = {}
 
     def sent(self, size_bytes: int) -> None:
         with self._lock:
@@ -61,6 +91,12 @@ class Counts:
         with self._lock:
             self._damaged += 1
 
+    def coded(self, codec: CodecName, size_bytes: int, stages: Stages) -> None:
+        """Count a transfer that ended well."""
+        with self._lock:
+            before = self._codecs.get(codec, CodecCounts())
+            self._codecs[codec] = before.plus(size_bytes, stages)
+
     def snapshot(self, open_pairs: int, accepted_streams: int) -> TcpSnapshot:
         with self._lock:
             return TcpSnapshot(
@@ -72,4 +108,5 @@ class Counts:
                 damaged_count=self._damaged,
                 open_pairs=open_pairs,
                 accepted_streams=accepted_streams,
+                codec_counts=MappingProxyType(dict(self._codecs)),
             )

@@ -3,6 +3,7 @@
 import msgspec
 
 from twofold_kvtransfer.blocks import BlockMap, InvalidBlocksError
+from twofold_kvtransfer.codecs import KvShape, ShapeError
 from twofold_kvtransfer.transports.port import PeerError
 from twofold_kvtransfer.transports.tcp.wire import KEY_BYTES, MAGIC
 
@@ -15,6 +16,8 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
     """Of one life of the transport; presented by those who connect."""
     blocks: BlockMap
     """All of them."""
+    shape: KvShape | None = None
+    """Of what lies in them, if this side codes."""
 
 
 def encode_description(description: Description) -> bytes:
@@ -27,7 +30,7 @@ def decode_description(data: bytes) -> Description:
     """
     try:
         description = msgspec.msgpack.decode(data, type=Description)
-    except (msgspec.DecodeError, InvalidBlocksError) as error:
+    except (msgspec.DecodeError, InvalidBlocksError, ShapeError) as error:
         raise PeerError(f"not a description of the tcp transport: {error}") from error
     if description.magic != MAGIC or len(description.key) != KEY_BYTES:
         raise PeerError("a description of another version of the tcp transport")
@@ -52,16 +55,3 @@ def part_of(wanted: BlockMap, described: BlockMap) -> tuple[int, int]:
     ):
         raise InvalidBlocksError("the blocks wanted are no part of those that the peer described")
     return offset, wanted.block_bytes
-
-
-def check_alike(local: BlockMap, remote: BlockMap) -> None:
-    """Raises:
-    InvalidBlocksError: a block here has not the regions and bytes of a block there.
-    """
-    here = (local.region_count, local.block_bytes)
-    there = (remote.region_count, remote.block_bytes)
-    if here != there:
-        raise InvalidBlocksError(
-            f"blocks of {here[1]} bytes in {here[0]} regions here,"
-            f" of {there[1]} bytes in {there[0]} regions there"
-        )

@@ -32,7 +32,7 @@ class Mover:
         """
         for number, pieces in enumerate(runs):
             size = sum(map(len, pieces))
-            checksum = 0 if seed is None else _checksum(pieces, seed + number)
+            checksum = 0 if seed is None else checksum_of(pieces, seed + number)
             if self.limit is not None:
                 connection.pause(self.limit.book(size))
             connection.send([memoryview(encode_checksum(checksum)), *pieces])
@@ -49,13 +49,13 @@ class Mover:
         for number, pieces in enumerate(runs):
             connection.receive([head, *pieces])
             self.counts.received(sum(map(len, pieces)))
-            if seed is not None and _checksum(pieces, seed + number) != decode_checksum(head):
+            if seed is not None and checksum_of(pieces, seed + number) != decode_checksum(head):
                 intact = False
                 self.counts.damaged()
         return intact
 
 
-def _checksum(pieces: Sequence[memoryview], seed: int) -> int:
+def checksum_of(pieces: Sequence[memoryview], seed: int) -> int:
     """Return the xxh3_64 of *pieces*; the seed ties them to their request and place in it.
 
     The seed counts modulo 2**64, as xxhash takes it.

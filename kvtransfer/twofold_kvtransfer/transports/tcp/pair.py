@@ -3,10 +3,14 @@
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 from twofold_kvtransfer.blocks import BlockMap, InvalidBlocksError, Move
+from twofold_kvtransfer.codecs import Choice, CodecName
 from twofold_kvtransfer.transports.port import PeerError
 from twofold_kvtransfer.transports.tcp.cells import RUN_BYTES, run_cells_for
+from twofold_kvtransfer.transports.tcp.choosing import Chooser
+from twofold_kvtransfer.transports.tcp.chunks import chunk_cells_for
 from twofold_kvtransfer.transports.tcp.failing import Failure, TransferError
 from twofold_kvtransfer.transports.tcp.joining import join_all
 from twofold_kvtransfer.transports.tcp.stream import Ends, Share, Stream
@@ -27,8 +31,10 @@ class TcpPair:
         part: tuple[int, int],
         clock: Callable[[], float],
         when_closed: Callable[["TcpPair"], None],
+        chooser: Chooser | None = None,
     ) -> None:
         """*part* is where *remote* lies within the peer's blocks: offset and length in bytes.
+        Without a *chooser* nothing is coded.
 
         Raises:
             PeerError: the peer is not there, or refuses.
@@ -38,6 +44,7 @@ class TcpPair:
         self._part = part
         self._clock = clock
         self._when_closed = when_closed
+        self._chooser = chooser
         self._changed = threading.Condition()
         self._waiting: deque[Share] = deque()
         self._moving: set[TcpTransfer] = set()
@@ -77,19 +84,28 @@ class TcpPair:
         self._remote.check(move.remote)
         if len(move.remote) > MAX_BLOCKS:
             raise InvalidBlocksError(f"{len(move.remote)} blocks in one move of {MAX_BLOCKS}")
-        requests = self._requests(direction, len(move.remote)) if move.remote else []
         size_bytes = len(move.local) * local.bytes_per_block
-        transfer = TcpTransfer(size_bytes, len(requests), self._clock, self._when_ended)
+        choice = self._choose(direction, size_bytes)
+        codec: CodecName = "none" if choice is None else choice.codec
+        requests = self._requests(direction, len(move.remote), codec) if move.remote else []
+        ended = partial(self._when_ended, choice)
+        transfer = TcpTransfer(size_bytes, len(requests), self._clock, ended, codec)
         shares = [Share(transfer, request, move.local, move.remote) for request in requests]
         self._queue(transfer, shares)
         return transfer
 
-    def _requests(self, direction: Direction, block_count: int) -> list[Request]:
-        """Split all cells of *block_count* blocks evenly, at the bounds of runs."""
+    def _choose(self, direction: Direction, size_bytes: int) -> Choice | None:
+        if self._chooser is None or direction is Direction.WRITE:
+            return None
+        return self._chooser.choose(size_bytes, self._ends.host)
+
+    def _requests(self, direction: Direction, block_count: int, codec: CodecName) -> list[Request]:
+        """Split all cells of *block_count* blocks evenly, at the bounds of runs or about at those
+        of chunks."""
         settings = self._ends.settings
         offset, length = self._part
         cell_count = block_count * self._remote.region_count
-        run_cells = run_cells_for(length)
+        run_cells = run_cells_for(length) if codec == "none" else chunk_cells_for(length)
         most = max(1, cell_count * length // MIN_SHARE_BYTES)
         run_count = -(-cell_count // run_cells)
         runs_each = -(-run_count // min(settings.streams_per_pair, most))
@@ -104,6 +120,7 @@ class TcpPair:
                 part_bytes=length,
                 first=first,
                 count=min(step, cell_count - first),
+                codec=codec,
             )
             for first in range(0, cell_count, step)
         ]
@@ -131,9 +148,22 @@ class TcpPair:
                 self._changed.wait()
             return None
 
-    def _when_ended(self, transfer: TcpTransfer, failure: Failure | None) -> None:
+    def _when_ended(
+        self,
+        choice: Choice | None,
+        transfer: TcpTransfer,
+        failure: Failure | None,
+        seconds: float,
+    ) -> None:
         with self._changed:
             self._moving.discard(transfer)
             if failure is not None:
                 self._waiting = deque(s for s in self._waiting if s.transfer is not transfer)
         self._ends.mover.counts.ended(failure)
+        if failure is not None or not transfer.size_bytes:
+            return
+        self._ends.mover.counts.coded(
+            transfer.codec, transfer.size_bytes, transfer.account.stages()
+        )
+        if choice is not None and self._chooser is not None:
+            self._chooser.learn(choice, transfer.account, seconds)

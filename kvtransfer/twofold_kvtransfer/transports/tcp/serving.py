@@ -7,6 +7,7 @@ from twofold_kvtransfer.transports.tcp.cells import Regions
 from twofold_kvtransfer.transports.tcp.connection import Connection
 from twofold_kvtransfer.transports.tcp.failing import Failure, TransferError
 from twofold_kvtransfer.transports.tcp.moving import Mover
+from twofold_kvtransfer.transports.tcp.payloads import CodedCells, PayloadMover
 from twofold_kvtransfer.transports.tcp.wire import (
     HELLO_BYTES,
     REQUEST_BYTES,
@@ -27,6 +28,8 @@ class Service:
     key: bytes
     regions: Regions
     mover: Mover
+    payloads: PayloadMover | None = None
+    """None: nothing is coded."""
 
     def greet(self, connection: Connection) -> None:
         """Let in who knows the key.
@@ -63,6 +66,21 @@ class Service:
         if reason is not None:
             connection.send_bytes(Answer(Verdict.REFUSED, reason).encode())
             raise TransferError(Failure.REFUSED, reason)
+        if request.codec == "none" or self.payloads is None or not self.payloads.takes(request):
+            self._move(connection, request, blocks, digest)
+            return
+        with self.payloads.place() as is_free:
+            if not is_free:
+                self._move(connection, request, blocks, digest)
+                return
+            connection.send_bytes(Answer(Verdict.CODED).encode(), more=True)
+            part = (request.part_offset, request.part_bytes)
+            self.payloads.send(connection, CodedCells(request, blocks, part), digest)
+
+    def _move(
+        self, connection: Connection, request: Request, blocks: list[int], digest: int
+    ) -> None:
+        """Send or take the cells of *request* as they lie."""
         runs = self.regions.runs(
             blocks,
             (request.part_offset, request.part_bytes),

@@ -4,12 +4,13 @@ import logging
 import socket
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from twofold_kvtransfer.transports.tcp.cells import Regions
 from twofold_kvtransfer.transports.tcp.connection import Address, Connection
 from twofold_kvtransfer.transports.tcp.failing import Failure, TransferError
 from twofold_kvtransfer.transports.tcp.moving import Mover
+from twofold_kvtransfer.transports.tcp.payloads import CodedCells, PayloadMover
 from twofold_kvtransfer.transports.tcp.settings import TcpSettings
 from twofold_kvtransfer.transports.tcp.transfer import TcpTransfer
 from twofold_kvtransfer.transports.tcp.wire import (
@@ -39,12 +40,16 @@ class Share:
 class Ends:
     """The two ends of a pair's streams."""
 
+    host: str
+    """The peer's, by which its link is known."""
     address: Address
     key: bytes
     """The peer's."""
     regions: Regions
     mover: Mover
     settings: TcpSettings
+    payloads: PayloadMover | None = None
+    """None: nothing is coded."""
 
 
 class Stream:
@@ -121,24 +126,49 @@ class Stream:
 
     def _exchange(self, connection: Connection, share: Share) -> bool:
         """Return whether the bytes arrived as they were sent."""
-        request = share.request
+        if share.request.codec == "none" or self._ends.payloads is None:
+            return self._ask(connection, share, None)
+        with self._ends.payloads.place() as is_free:
+            if is_free:
+                return self._ask(connection, share, self._ends.payloads)
+            share.transfer.account.mix()
+            return self._ask(connection, _as_it_lies(share), None)
+
+    def _ask(self, connection: Connection, share: Share, payloads: PayloadMover | None) -> bool:
+        request, account = share.request, share.transfer.account
         head, ids, digest = encode_request(request, share.remote)
         connection.send_bytes(head, ids)
-        _expect_ok(connection)
-        here = self._ends.regions
+        verdict = _expect_ok(connection)
+        whole = (0, self._ends.regions.map.block_bytes)
+        if verdict is Verdict.CODED:
+            if payloads is None:
+                raise TransferError(Failure.PROTOCOL, "a payload that nobody asked for")
+            return payloads.receive(
+                connection, CodedCells(request, share.local, whole), digest, account
+            )
+        if payloads is not None:
+            account.mix()
         cells = range(request.first, request.first + request.count)
-        runs = here.runs(share.local, (0, here.map.block_bytes), cells, request.run_cells)
+        runs = self._ends.regions.runs(share.local, whole, cells, request.run_cells)
         seed = digest if request.checksum else None
-        if request.direction is Direction.READ:
-            return self._ends.mover.receive(connection, runs, seed)
-        self._ends.mover.send(connection, runs, seed)
+        account.moved(request.count * whole[1])
+        with account.moving:
+            if request.direction is Direction.READ:
+                return self._ends.mover.receive(connection, runs, seed)
+            self._ends.mover.send(connection, runs, seed)
         _expect_ok(connection)
         return True
 
 
-def _expect_ok(connection: Connection) -> None:
+def _as_it_lies(share: Share) -> Share:
+    return replace(share, request=replace(share.request, codec="none"))
+
+
+def _expect_ok(connection: Connection) -> Verdict:
+    """Return the answer: OK or CODED."""
     answer = decode_answer(connection.receive_bytes(ANSWER_BYTES))
     if answer.verdict is Verdict.REFUSED:
         raise TransferError(Failure.REFUSED, answer.text)
     if answer.verdict is Verdict.CHECKSUM:
         raise TransferError(Failure.CHECKSUM, "what the peer received is not what was sent")
+    return answer.verdict

@@ -3,7 +3,9 @@
 import threading
 from collections.abc import Callable
 
+from twofold_kvtransfer.codecs import CodecName
 from twofold_kvtransfer.transports.port import TransferState
+from twofold_kvtransfer.transports.tcp.accounts import Account
 from twofold_kvtransfer.transports.tcp.failing import Failure, TransferError
 
 Cut = Callable[[], None]
@@ -22,10 +24,13 @@ class TcpTransfer:
         size_bytes: int,
         share_count: int,
         clock: Callable[[], float],
-        when_ended: Callable[["TcpTransfer", Failure | None], None],
+        when_ended: Callable[["TcpTransfer", Failure | None, float], None],
+        codec: CodecName = "none",
     ) -> None:
-        """*when_ended* is called once, with the transfer's lock held."""
+        """*when_ended* is called once, with the transfer's lock held and its seconds."""
         self.size_bytes = size_bytes
+        self.codec = codec
+        self.account = Account(clock)
         self._shares_left = share_count
         self._clock = clock
         self._when_ended = when_ended
@@ -47,6 +52,11 @@ class TcpTransfer:
     def reason(self) -> str | None:
         with self._lock:
             return self._reason if self._ended_at is not None else None
+
+    @property
+    def payload_bytes(self) -> int:
+        """Of what was moved until now in place of the blocks."""
+        return self.account.stages().payload_bytes
 
     @property
     def seconds(self) -> float:
@@ -91,4 +101,4 @@ class TcpTransfer:
         over = self._shares_left == 0 if self._failure is None else not self._running
         if over and self._ended_at is None:
             self._ended_at = self._clock()
-            self._when_ended(self, self._failure)
+            self._when_ended(self, self._failure, self._ended_at - self._started_at)

@@ -5,14 +5,15 @@ import threading
 import time
 from collections.abc import Callable
 
-from twofold_kvtransfer.blocks import BlockMap, InvalidBlocksError
+from twofold_kvtransfer.blocks import BlockMap, InvalidBlocksError, check_alike
 from twofold_kvtransfer.transports.port import PeerError
 from twofold_kvtransfer.transports.tcp.cells import Regions
+from twofold_kvtransfer.transports.tcp.choosing import Chooser
+from twofold_kvtransfer.transports.tcp.compressing import Compression, are_alike
 from twofold_kvtransfer.transports.tcp.connection import resolve
 from twofold_kvtransfer.transports.tcp.counting import Counts, TcpSnapshot
 from twofold_kvtransfer.transports.tcp.description import (
     Description,
-    check_alike,
     decode_description,
     encode_description,
     part_of,
@@ -20,6 +21,7 @@ from twofold_kvtransfer.transports.tcp.description import (
 from twofold_kvtransfer.transports.tcp.limiting import RateLimit
 from twofold_kvtransfer.transports.tcp.moving import Mover
 from twofold_kvtransfer.transports.tcp.pair import TcpPair
+from twofold_kvtransfer.transports.tcp.payloads import PayloadMover
 from twofold_kvtransfer.transports.tcp.server import Server
 from twofold_kvtransfer.transports.tcp.serving import Service
 from twofold_kvtransfer.transports.tcp.settings import TcpSettings
@@ -37,12 +39,15 @@ class TcpTransport:
         local: BlockMap,
         settings: TcpSettings | None = None,
         *,
+        compression: Compression | None = None,
         clock: Callable[[], float] = time.monotonic,
         new_key: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
-        """Raises:
-        InvalidBlocksError: the blocks are on an accelerator.
-        OSError: the address of the settings cannot be listened on.
+        """Without *compression* blocks move as they lie; its coder is closed with the transport.
+
+        Raises:
+            InvalidBlocksError: the blocks are on an accelerator.
+            OSError: the address of the settings cannot be listened on.
         """
         if local.memory != "dram":
             raise InvalidBlocksError(
@@ -59,9 +64,19 @@ class TcpTransport:
         self._mover = Mover(self._counts, None if rate is None else RateLimit(rate, clock))
         self._regions = Regions(local)
         key = new_key(KEY_BYTES)
-        self._server = Server(Service(key, self._regions, self._mover), self._settings)
+        self._compression = compression
+        self._chooser = None if compression is None else Chooser(compression)
+        self._payloads = None if compression is None else self._payload_mover(compression)
+        service = Service(key, self._regions, self._mover, self._payloads)
+        self._server = Server(service, self._settings)
         self._description = encode_description(
-            Description(host=self._settings.host, port=self._server.port, key=key, blocks=local)
+            Description(
+                host=self._settings.host,
+                port=self._server.port,
+                key=key,
+                blocks=local,
+                shape=None if compression is None else compression.coder.shape,
+            )
         )
 
     @property
@@ -81,8 +96,11 @@ class TcpTransport:
             address = resolve(peer.host, peer.port)
         except OSError as error:
             raise PeerError(f"{peer.host} is not known: {error}") from error
-        ends = Ends(address, peer.key, self._regions, self._mover, self._settings)
-        pair = TcpPair(ends, remote, part, self._clock, self._forget)
+        ends = Ends(
+            peer.host, address, peer.key, self._regions, self._mover, self._settings, self._payloads
+        )
+        chooser = self._chooser if self._codes_with(peer, part) else None
+        pair = TcpPair(ends, remote, part, self._clock, self._forget, chooser)
         with self._lock:
             self._pairs.add(pair)
         return pair
@@ -94,11 +112,22 @@ class TcpTransport:
         for pair in pairs:
             pair.close("the transport was closed")
         self._server.close()
+        if self._payloads is not None:
+            self._payloads.close()
 
     def snapshot(self) -> TcpSnapshot:
         with self._lock:
             open_pairs = len(self._pairs)
         return self._counts.snapshot(open_pairs, self._server.stream_count)
+
+    def _payload_mover(self, compression: Compression) -> PayloadMover:
+        return PayloadMover(compression.coder, self._counts, self._mover.limit, self._clock)
+
+    def _codes_with(self, peer: Description, part: tuple[int, int]) -> bool:
+        """Whether a payload of *part* of the peer's blocks is one of the local blocks."""
+        if self._compression is None:
+            return False
+        return are_alike(self._compression.coder.shape, peer.shape, part)
 
     def _forget(self, pair: TcpPair) -> None:
         with self._lock:

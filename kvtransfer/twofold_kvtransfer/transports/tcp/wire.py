@@ -5,6 +5,9 @@
 3. For a read, an :class:`Answer` comes back and, if that is OK, the cells in runs; for a write,
    the answer comes, the cells are sent in runs, and a second answer tells how it went.
 4. A run is a checksum and then the bytes of its cells, whose number both sides know.
+5. For a read with a codec the answer is CODED, and chunks (:mod:`chunks`) come in place of runs: a
+   :class:`ChunkHead`, and the payload. Or it is OK: the peer cannot or will not code now, and the
+   cells come as they lie, in runs.
 """
 
 import enum
@@ -16,9 +19,11 @@ import numpy as np
 import xxhash
 
 from twofold_kvtransfer.blocks import BlockIds
+from twofold_kvtransfer.codecs import CodecName
+from twofold_kvtransfer.codecs.names import WIRE_ORDER
 from twofold_kvtransfer.transports.tcp.failing import Failure, TransferError
 
-MAGIC = b"2FOLDKV\x01"
+MAGIC = b"2FOLDKV\x02"
 """Ends in the version."""
 KEY_BYTES = 16
 MAX_TEXT_BYTES = 512
@@ -29,20 +34,23 @@ MAX_RUN_CELLS = 1000
 
 _HELLO = struct.Struct(f"<8s{KEY_BYTES}s")
 _ANSWER = struct.Struct(f"<B H {MAX_TEXT_BYTES}s")
-_REQUEST = struct.Struct("<B B H I Q Q Q Q Q")
+_REQUEST = struct.Struct("<B B B H I Q Q Q Q Q")
 """Ends in the digest of the block numbers."""
+_CHUNK = struct.Struct("<Q Q Q")
 _NUMBER = struct.Struct("<Q")
 
 HELLO_BYTES = _HELLO.size
 ANSWER_BYTES = _ANSWER.size
 REQUEST_BYTES = _REQUEST.size + _NUMBER.size
 CHECKSUM_BYTES = _NUMBER.size
+CHUNK_HEAD_BYTES = _CHUNK.size + _NUMBER.size
 
 
 class Verdict(enum.IntEnum):
     OK = 1
     REFUSED = 2
     CHECKSUM = 3
+    CODED = 4
 
 
 class Direction(enum.IntEnum):
@@ -97,6 +105,32 @@ class Request:
     part_bytes: int
     first: int
     count: int
+    codec: CodecName = "none"
+    """For a read: what the peer is to code with, chunks of at most ``run_cells``."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkHead:
+    checksum: int
+    """Of the payload; 0 if none are wanted."""
+    size_bytes: int
+    """Of the payload."""
+    encode_nanoseconds: int
+    """That the sender has been encoding for this request until now."""
+
+    def encode(self, seed: int) -> bytes:
+        fields = _CHUNK.pack(self.checksum, self.size_bytes, self.encode_nanoseconds)
+        return fields + _NUMBER.pack(xxhash.xxh3_64_intdigest(fields, seed))
+
+
+def decode_chunk_head(data: bytes | memoryview, seed: int) -> ChunkHead:
+    """Raises:
+    TransferError: it is not what was sent, so that nobody knows how much follows.
+    """
+    fields = bytes(data[: _CHUNK.size])
+    if _NUMBER.unpack_from(data, _CHUNK.size)[0] != xxhash.xxh3_64_intdigest(fields, seed):
+        raise TransferError(Failure.CHECKSUM, "what arrived is not what was sent")
+    return ChunkHead(*_CHUNK.unpack(fields))
 
 
 def encode_request(request: Request, blocks: BlockIds) -> tuple[bytes, bytes, int]:
@@ -105,6 +139,7 @@ def encode_request(request: Request, blocks: BlockIds) -> tuple[bytes, bytes, in
     head = _REQUEST.pack(
         request.direction,
         request.checksum,
+        WIRE_ORDER.index(request.codec),
         request.run_cells,
         request.block_count,
         request.part_offset,
@@ -126,12 +161,25 @@ def decode_request(head: bytes) -> tuple[Request, int]:
     digest = xxhash.xxh3_64_intdigest(head[: _REQUEST.size])
     if _NUMBER.unpack_from(head, _REQUEST.size)[0] != digest:
         _damaged()
-    direction, checksum, run_cells, block_count, *rest, _ = _REQUEST.unpack_from(head)
-    if direction not in Direction.__members__.values() or checksum > 1:
+    direction, checksum, codec, run_cells, block_count, offset, length, first, count, _ = (
+        _REQUEST.unpack_from(head)
+    )
+    known = direction in Direction.__members__.values() and codec < len(WIRE_ORDER)
+    if not known or checksum > 1 or (codec and direction != Direction.READ):
         _no_sense("a request of no kind")
     if not (1 <= run_cells <= MAX_RUN_CELLS and 1 <= block_count <= MAX_BLOCKS):
         _no_sense(f"a request of {block_count} blocks in runs of {run_cells}")
-    request = Request(Direction(direction), bool(checksum), run_cells, block_count, *rest)
+    request = Request(
+        direction=Direction(direction),
+        checksum=bool(checksum),
+        run_cells=run_cells,
+        block_count=block_count,
+        part_offset=offset,
+        part_bytes=length,
+        first=first,
+        count=count,
+        codec=WIRE_ORDER[codec],
+    )
     return request, digest
 
 

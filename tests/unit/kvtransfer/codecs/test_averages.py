@@ -49,3 +49,12 @@ def test_the_average_stays_among_what_it_saw(start: float, factors: list[float])
         average.add(start * factor)
 
     assert min(1.0, *factors) - 1e-9 <= average.value / start <= max(1.0, *factors) + 1e-9
+
+
+def test_a_guess_gives_way_to_the_first_value() -> None:
+    average = SteadyAverage(1.0, guessed=True)
+    average.add(1000.0)
+
+    assert average.value == pytest.approx(1000.0)
+    average.add(1.0)
+    assert average.value == pytest.approx(1000.0)

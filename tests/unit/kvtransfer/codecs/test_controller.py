@@ -58,6 +58,7 @@ def really(
 
 
 def total(measured: Measured) -> float:
+    assert measured.move_seconds is not None
     return measured.encode_seconds + measured.move_seconds + measured.decode_seconds
 
 
@@ -247,6 +248,9 @@ def test_a_codec_that_was_slow_once_is_tried_again_but_rarely() -> None:
     def world(choice: Choice) -> Measured:
         return really(choice, 1 * GBIT, slower=1.5 if choice.codec == "fp8" else 1.0)
 
+    for codec in ("int8", "lossless"):
+        choice = Choice(codec, 1.0, SIZE, SLOW)
+        controller.learn(choice, world(choice))
     chosen = run(controller, SLOW, 640, world)
 
     assert set(chosen[:3]) == {"fp8"}
@@ -280,3 +284,47 @@ def test_a_transfer_ruled_by_latency_says_nothing_of_the_bandwidth() -> None:
 
     expected = 0.1 + SIZE / (10 * GBIT)
     assert controller.predict("none", SIZE, link) == pytest.approx(expected)
+
+
+def test_slow_cores_are_learned_from_one_codec_for_all() -> None:
+    controller = Controller(ROUGH)
+
+    chosen = run(controller, SLOW, 20, lambda c: really(c, 1 * GBIT, slower=30))
+
+    assert len([codec for codec in chosen if codec != "none"]) <= 3
+
+
+def test_the_first_transfer_of_a_link_tells_how_fast_it_is() -> None:
+    controller = Controller(ROUGH)
+    guessed = Link("guessed", 100 * GBIT)
+
+    chosen = run(controller, guessed, 2, lambda c: really(c, 1 * GBIT))
+
+    assert chosen == ["none", "int4"]
+
+
+def test_a_transfer_that_waited_for_codecs_says_nothing_of_the_link() -> None:
+    controller = Controller(ROUGH)
+    before = controller.believed(SLOW)
+    choice = controller.choose(SIZE, SLOW)
+
+    controller.learn(choice, replace(really(choice, 1 * GBIT), move_seconds=None))
+
+    assert controller.believed(SLOW) == before
+
+
+def test_in_chunks_a_transfer_takes_its_longest_stage_and_a_chunk_of_the_others() -> None:
+    whole = Controller(ROUGH)
+    cut = Controller(replace(ROUGH, chunk_bytes=SIZE // 100))
+    cost = DEFAULT_COSTS["int8"]
+    encode = cost.fixed_seconds + SIZE * cost.encode_seconds_per_byte
+    decode = cost.fixed_seconds + SIZE * cost.decode_seconds_per_byte
+    move = SIZE * cost.payload_share / SLOW.bytes_per_second
+
+    assert whole.predict("int8", SIZE, SLOW) == pytest.approx(
+        SLOW.latency_seconds + encode + move + decode
+    )
+    assert cut.predict("int8", SIZE, SLOW) == pytest.approx(
+        SLOW.latency_seconds + move + (encode + decode) / 100
+    )
+    assert cut.predict("none", SIZE, SLOW) == pytest.approx(whole.predict("none", SIZE, SLOW))

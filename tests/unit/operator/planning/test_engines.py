@@ -89,3 +89,24 @@ def test_a_pool_that_is_scaled_to_zero_is_still_a_pool() -> None:
         (Role.PREFILL, 0, True),
         (Role.DECODE, 2, True),
     ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "asked"),
+    [({}, False), ({"transfer": {"rdma": True}}, True)],
+)
+def test_workers_know_that_rdma_is_asked_for(changes: dict[str, Any], asked: bool) -> None:
+    assert {engine.rdma for engine in engines_of(service(**changes)).values()} == {asked}
+
+
+def test_simulated_workers_move_nothing_by_rdma() -> None:
+    simulated = service(engine="sim", transfer={"rdma": True})
+
+    assert not engine_of(simulated, Role.DECODE).rdma
+
+
+def test_workers_know_how_blocks_may_be_coded() -> None:
+    told = service(transfer={"connector": "twofold", "transport": "tcp", "compression": "fp8"})
+
+    assert {engine.compression for engine in engines_of(told).values()} == {"fp8"}
+    assert {engine.compression for engine in engines_of(service()).values()} == {"off"}

@@ -33,6 +33,15 @@ def break_decode(world: World, message: str) -> None:
     world.follow(world.plan())
 
 
+def warn(world: World, warning: str) -> None:
+    (manager,) = world.managers.values()
+    manager.workers = [
+        replace(worker, warning=warning if worker.role == "decode" else "")
+        for worker in manager.workers
+    ]
+    world.follow(world.plan())
+
+
 def test_all_is_said_of_a_service_that_starts() -> None:
     world = World(SPEC)
     world.follow(world.plan())
@@ -134,3 +143,22 @@ def test_a_scale_up_without_places_is_overdue_after_the_deadline_only() -> None:
 
     assert reasons(world)["Progressing"] == ("False", "DeadlineExceeded")
     assert reasons(world)["Ready"] == ("True", "Serving")
+
+
+def test_what_a_worker_warns_of_is_said_while_it_serves() -> None:
+    world = serving()
+
+    warn(world, "blocks would not cross the network by RDMA: no port")
+
+    assert reasons(world)["Ready"] == ("True", "Serving")
+    assert reasons(world)["Degraded"] == ("True", "WorkersWarn")
+    assert "would not cross the network by RDMA" in world.condition("Degraded")["message"]
+
+
+def test_a_warning_that_is_over_is_said_no_more() -> None:
+    world = serving()
+    warn(world, "blocks would not cross the network by RDMA: no port")
+
+    warn(world, "")
+
+    assert reasons(world)["Degraded"] == ("False", "AsExpected")

@@ -29,6 +29,7 @@ def _gpus(count: object, **pool: Any) -> dict[str, Any]:
         {"model": {**MODEL, "engineArgs": ["--max-num-seqs", "64", "--model-impl=vllm"]}},
         {"engine": "sim", "sim": {"args": ["--speed", "2"]}},
         {"images": {"worker": "registry.local:5000/twofold/worker:1@sha256:" + "a" * 64}},
+        {"transfer": {"connector": "twofold", "transport": "tcp", "compression": "int8"}},
         {"rollout": {"maxSurge": 1}},
         {"rollout": {"maxSurge": "1%"}},
         {"gateway": {"minReplicas": 2, "maxReplicas": 2}},
@@ -53,6 +54,11 @@ def test_what_can_be_made_is_let_through(spec: dict[str, Any]) -> None:
         ),
         ({"images": {"router": "not an image"}}, "spec.images.router"),
         ({"transfer": {"connector": "mooncake"}}, "spec.transfer.connector"),
+        ({"transfer": {"compression": "int8"}}, "spec.transfer.compression"),
+        (
+            {"transfer": {"connector": "twofold", "compression": "int8"}},
+            "spec.transfer.compression",
+        ),
         (
             {"prefill": {"tensorParallel": 2}, "decode": {"tensorParallel": 3}},
             "spec.decode.tensorParallel",

@@ -13,7 +13,7 @@ class Made:
         self.endings: list[Failure | None] = []
         self.cuts: list[str] = []
         self.transfer = TcpTransfer(
-            100, share_count, lambda: self.now, lambda _, failure: self.endings.append(failure)
+            100, share_count, lambda: self.now, lambda _, failure, __: self.endings.append(failure)
         )
 
     def cut_first(self) -> None:

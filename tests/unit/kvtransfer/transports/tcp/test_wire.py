@@ -1,10 +1,14 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from twofold_kvtransfer.codecs import CodecName
 from twofold_kvtransfer.transports.tcp.failing import Failure, TransferError
 from twofold_kvtransfer.transports.tcp.wire import (
     ANSWER_BYTES,
+    CHUNK_HEAD_BYTES,
     HELLO_BYTES,
     KEY_BYTES,
     MAX_BLOCKS,
@@ -12,18 +16,31 @@ from twofold_kvtransfer.transports.tcp.wire import (
     MAX_TEXT_BYTES,
     REQUEST_BYTES,
     Answer,
+    ChunkHead,
     Direction,
     Hello,
     Request,
     Verdict,
     decode_answer,
     decode_blocks,
+    decode_chunk_head,
     decode_hello,
     decode_request,
     encode_request,
 )
 
 NUMBERS = st.integers(0, 2**64 - 1)
+
+READ = Request(
+    direction=Direction.READ,
+    checksum=True,
+    run_cells=1,
+    block_count=2,
+    part_offset=0,
+    part_bytes=1,
+    first=0,
+    count=1,
+)
 
 
 @st.composite
@@ -130,3 +147,41 @@ def test_what_is_no_answer_makes_no_sense(data: bytes) -> None:
 def _decode(data: bytes) -> None:
     decode_request(data[:REQUEST_BYTES])
     decode_blocks(data[:REQUEST_BYTES], data[REQUEST_BYTES:])
+
+
+@pytest.mark.parametrize("codec", ["none", "lossless", "int8", "fp8", "int4"])
+def test_a_read_names_its_codec(codec: CodecName) -> None:
+    request = replace(READ, codec=codec)
+
+    head, _, digest = encode_request(request, [1, 2])
+
+    assert decode_request(head) == (request, digest)
+
+
+def test_a_write_with_a_codec_makes_no_sense() -> None:
+    head, _, _ = encode_request(replace(READ, direction=Direction.WRITE, codec="int8"), [1, 2])
+
+    with pytest.raises(TransferError) as raised:
+        decode_request(head)
+    assert raised.value.failure is Failure.PROTOCOL
+
+
+def test_the_head_of_a_chunk_is_read_as_it_was_written() -> None:
+    head = ChunkHead(checksum=2**64 - 1, size_bytes=7, encode_nanoseconds=9)
+
+    assert decode_chunk_head(head.encode(3), 3) == head
+
+
+@pytest.mark.parametrize("place", range(CHUNK_HEAD_BYTES))
+def test_damage_to_the_head_of_a_chunk_is_found(place: int) -> None:
+    data = bytearray(ChunkHead(1, 2, 3).encode(4))
+    data[place] ^= 1
+
+    with pytest.raises(TransferError) as raised:
+        decode_chunk_head(bytes(data), 4)
+    assert raised.value.failure is Failure.CHECKSUM
+
+
+def test_the_head_of_another_chunk_is_damage() -> None:
+    with pytest.raises(TransferError):
+        decode_chunk_head(ChunkHead(1, 2, 3).encode(4), 5)

@@ -1,0 +1,57 @@
+"""Which codec a read gets, and what was learned from those before."""
+
+import threading
+
+from twofold_kvtransfer.codecs import Choice, Controller, ControllerSettings, Link, Measured
+from twofold_kvtransfer.transports.tcp.accounts import Account
+from twofold_kvtransfer.transports.tcp.chunks import CHUNK_BYTES
+from twofold_kvtransfer.transports.tcp.compressing import Compression
+
+LINK_BOUND = 0.8
+"""If payloads were on their way for so much of a coded transfer's time, the link was what it waited
+for. Else the streams waited for codecs, and had fewer cores to receive with than ``none`` has: the
+link may be faster than it seems, never slower."""
+
+
+class Chooser:
+    """The controller of a transport, for many threads.
+
+    One for all pairs: what coding costs here is the same for all, and a link, which is named after
+    the peer's host, stays when the peer restarts.
+    """
+
+    def __init__(self, compression: Compression) -> None:
+        settings = ControllerSettings(quality=compression.quality, chunk_bytes=CHUNK_BYTES)
+        self._controller = Controller(settings, compression.costs)
+        self._compression = compression
+        self._lock = threading.Lock()
+
+    def choose(self, size_bytes: int, host: str) -> Choice | None:
+        """Choose for a read of *size_bytes* from *host*; None: nothing to choose, nor to learn."""
+        if size_bytes < self._compression.least_bytes:
+            return None
+        link = Link(host, self._compression.link_bytes_per_second)
+        with self._lock:
+            return self._controller.choose(size_bytes, link)
+
+    def learn(self, choice: Choice, account: Account, seconds: float) -> None:
+        """Learn from a transfer that is done and took *seconds* in all."""
+        if account.is_mixed:
+            return
+        stages = account.stages()
+        with self._lock:
+            self._controller.learn(
+                choice,
+                Measured(
+                    payload_bytes=stages.payload_bytes,
+                    move_seconds=self._move_seconds(choice, account, seconds),
+                    encode_seconds=stages.encode_seconds,
+                    decode_seconds=stages.decode_seconds,
+                ),
+            )
+
+    def _move_seconds(self, choice: Choice, account: Account, seconds: float) -> float | None:
+        stages = account.stages()
+        bound = choice.codec == "none" or stages.move_seconds >= LINK_BOUND * seconds
+        believed = stages.payload_bytes / self._controller.believed(choice.link)
+        return stages.move_seconds if bound or stages.move_seconds < believed else None

@@ -1,0 +1,66 @@
+"""The TCP transport: how coded reads end that do not arrive, and what is left of them."""
+
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import numpy as np
+import pytest
+from tests.integration.transports.coded_ends import LARGE_SHAPE, CodedEnds, bits, coded_ends
+from tests.integration.transports.ends import finish
+from tests.integration.transports.factories import rewired
+from tests.integration.transports.tcp_ends import kind_of, wait_until
+
+from twofold_kvtransfer.blocks import Move
+from twofold_kvtransfer.transports import TransferState
+from twofold_kvtransfer.transports.tcp import Failure, TcpSettings
+
+COUNT = 40
+ALL = Move(tuple(range(COUNT)), tuple(range(COUNT)))
+SLOW = TcpSettings(bytes_per_second=2e6)
+
+
+def slowly() -> AbstractContextManager[CodedEnds]:
+    """20 MiB, of which payloads come at 2 MB/s."""
+    return coded_ends("int4", LARGE_SHAPE, COUNT + 2, there=SLOW)
+
+
+def test_a_read_cancelled_while_it_is_coded_ends_and_writes_no_more() -> None:
+    with slowly() as ends:
+        transfer = ends.pair.read(ALL)
+        wait_until(lambda: ends.local.tensor.any().item())
+        transfer.cancel()
+        assert kind_of(transfer) == Failure.CANCELLED
+        at_end = bits(ends.local.tensor).copy()
+        later = ends.pair.read(Move((COUNT,), (COUNT,)))
+
+        assert finish(later) is TransferState.DONE, later.reason
+        np.testing.assert_array_equal(bits(ends.local.tensor)[:, :COUNT], at_end[:, :COUNT])
+
+
+def test_a_read_cut_off_while_it_is_coded_fails_and_the_next_does_not() -> None:
+    with slowly() as ends, rewired(ends.there.describe()) as (wire, description):
+        pair = ends.here.open(description, ends.remote.map)
+        transfer = pair.read(ALL)
+        wait_until(lambda: ends.here.snapshot().bytes_received > 0)
+        wire.cut()
+
+        assert kind_of(transfer) == Failure.PEER_LOST
+        assert finish(pair.read(Move((COUNT,), (COUNT,)))) is TransferState.DONE
+
+
+@pytest.mark.parametrize("side", ["here", "there", "neither"])
+def test_a_transport_closed_while_it_codes_leaves_no_thread(side: str) -> None:
+    closing: dict[str, Callable[[CodedEnds], None]] = {
+        "here": lambda ends: ends.here.close(),
+        "there": lambda ends: ends.there.close(),
+        "neither": lambda _: None,
+    }
+    with slowly() as ends:
+        transfer = ends.pair.read(ALL)
+        wait_until(lambda: ends.here.snapshot().bytes_received > 0)
+        closing[side](ends)
+
+    assert transfer.poll() is TransferState.FAILED
+    names = [thread.name for thread in threading.enumerate()]
+    assert not [name for name in names if name.startswith(("kv-codec", "kv-tcp"))]

@@ -1,0 +1,17 @@
+from twofold_kvtransfer.codecs import CodecName
+from twofold_kvtransfer.connector.codec_tally import CodecTally
+from twofold_kvtransfer.transports.tcp import CodecCounts
+
+
+def test_only_what_came_since_the_last_look_is_told() -> None:
+    counts: dict[CodecName, CodecCounts] = {}
+    tally = CodecTally(lambda: dict(counts))
+    assert tally.take() == []
+
+    counts["none"] = CodecCounts(done_count=2, payload_bytes=50)
+    assert tally.take() == [("none", 2, 50)]
+    assert tally.take() == []
+
+    counts["none"] = CodecCounts(done_count=3, payload_bytes=60)
+    counts["int8"] = CodecCounts(done_count=1, payload_bytes=7)
+    assert tally.take() == [("none", 1, 10), ("int8", 1, 7)]

@@ -1,0 +1,40 @@
+from twofold_kvtransfer.transports.tcp.accounts import Account, BusyTime, Stages
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 5.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_time_in_which_two_are_inside_counts_once() -> None:
+    clock = Clock()
+    busy = BusyTime(clock)
+    with busy:
+        clock.now += 1
+        with busy:
+            clock.now += 2
+        clock.now += 4
+    clock.now += 100
+
+    assert busy.seconds == 7
+
+
+def test_time_counts_while_somebody_is_inside() -> None:
+    clock = Clock()
+    busy = BusyTime(clock)
+    with busy:
+        clock.now += 3
+        assert busy.seconds == 3
+
+
+def test_shares_add_their_bytes_and_encode_side_by_side() -> None:
+    account = Account(Clock())
+    for payload_bytes, seconds in ((10, 2.0), (5, 3.0), (1, 1.0)):
+        account.moved(payload_bytes)
+        account.encoded(seconds)
+
+    assert account.stages() == Stages(16, 3.0, 0.0, 0.0)
+    assert not account.is_mixed
