@@ -68,6 +68,10 @@ def up(
             " off, lossless, int8, fp8 or int4."
         ),
     ] = _DEFAULTS.compression,
+    verify: Annotated[
+        bool,
+        typer.Option(help="Have --connector twofold compare what it moved with what was sent."),
+    ] = _DEFAULTS.verify,
     engine_arg: Annotated[
         list[str] | None, typer.Option(help="An argument for the engine; repeat it for more.")
     ] = None,
@@ -92,6 +96,7 @@ def up(
         connector=connector,
         transport=transport,
         compression=compression,
+        verify=verify,
         engine_args=tuple(engine_arg or ()),
         router_args=tuple(router_arg or ()),
     )

@@ -56,6 +56,7 @@ def wanted_pools(settings: Settings) -> list[pools_pb2.Pool]:
         connector=settings.connector,
         transport=settings.transport,
         compression=settings.compression,
+        unverified=not settings.verify,
     )
     counts = [
         (pools_pb2.ROLE_PREFILL, settings.prefill),

@@ -44,6 +44,7 @@ class Arguments:
     connector: str = "nixl"
     transport: str = "nixl"
     compression: str = "off"
+    verify: bool = True
     engine_args: tuple[str, ...] = ()
     router_args: tuple[str, ...] = ()
 
@@ -86,6 +87,7 @@ def prepare(arguments: Arguments, cache: Path, console: Console) -> Settings:
         connector=arguments.connector,
         transport=arguments.transport,
         compression=arguments.compression,
+        verify=arguments.verify,
     )
 
 

@@ -42,6 +42,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What the connector ``twofold`` moves them over."""
     compression: str = "off"
     """What the transport ``tcp`` may code them with."""
+    verify: bool = True
+    """Have the connector ``twofold`` compare what it moved with what was sent."""
     engine_args: tuple[str, ...] = ()
     router_args: tuple[str, ...] = ()
     deaths_to_fail: int = 3

@@ -57,9 +57,11 @@ class WorkerSettings:
     connector: str = "nixl"
     """What moves cache blocks: vLLM's NixlConnector (``nixl``), or ours (``twofold``)."""
     transport: str = "nixl"
-    """What ``twofold`` moves them over: ``nixl`` or ``tcp``."""
+    """What ``twofold`` moves them over: ``nixl``, ``tcp`` or ``nccl``."""
     compression: str = "off"
     """What ``tcp`` may code blocks with where that is quicker: the roughest codec allowed."""
+    unverified: bool = False
+    """Have ``twofold`` not compare what it moved with what was sent."""
     lease_seconds: int = 30
     """How long a prefill worker keeps blocks that nobody fetches."""
     rdma: bool = False
@@ -164,6 +166,11 @@ def _parser(module: str, role: Role) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--compression", choices=MOVERS["compression"], help="what --transport tcp may code with"
+    )
+    parser.add_argument(
+        "--unverified",
+        action="store_true",
+        help="have --connector twofold not compare what it moved with what was sent",
     )
     parser.add_argument("--lease-seconds", type=int, help="how long unfetched blocks are kept")
     parser.add_argument("--rdma", action="store_true", help="warn where blocks do not go by RDMA")

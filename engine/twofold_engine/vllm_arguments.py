@@ -61,5 +61,6 @@ def _transfer(settings: WorkerSettings, *, cpu: bool) -> TransferSettings:
         transport=settings.transport,  # type: ignore[arg-type]  # checked by WorkerSettings
         compression=settings.compression,  # type: ignore[arg-type]  # checked by WorkerSettings
         lease_seconds=settings.lease_seconds,
+        verify=not settings.unverified,
     )
     return TransferSettings(engine_id=engine_id, connector="twofold", own=own)

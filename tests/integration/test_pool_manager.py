@@ -232,6 +232,19 @@ async def test_a_worker_is_asked_for_rdma_and_its_warning_is_passed_on(managed: 
     assert state.workers[0].warning == "no port"
 
 
+@pytest.mark.parametrize("unverified", [False, True])
+async def test_a_worker_is_told_whether_to_compare_what_it_moved(
+    managed: Managed, unverified: bool
+) -> None:
+    request = a_request(1)
+    request.pools[0].engine.unverified = unverified
+    async with stub(managed) as pools:
+        await pools.Apply(request)
+        handle = await managed.handle(PREFILL_0)
+
+    assert handle.settings.unverified is unverified
+
+
 @pytest.mark.parametrize(
     "bad", [a_request(1), a_request(9, replicas=10_001), a_request(9, model="another")]
 )

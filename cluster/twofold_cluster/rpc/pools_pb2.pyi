@@ -90,6 +90,7 @@ class EngineSpec(_message.Message):
     TRANSPORT_FIELD_NUMBER: _builtins.int
     RDMA_FIELD_NUMBER: _builtins.int
     COMPRESSION_FIELD_NUMBER: _builtins.int
+    UNVERIFIED_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """a directory or a hub's name, as vLLM takes it"""
     served_name: _builtins.str
@@ -106,11 +107,13 @@ class EngineSpec(_message.Message):
     connector: _builtins.str
     """what moves cache blocks: nixl or twofold; empty: default"""
     transport: _builtins.str
-    """what twofold moves them over: nixl or tcp; empty: default"""
+    """what twofold moves them over: nixl, tcp or nccl; empty: default"""
     rdma: _builtins.bool
     """workers warn where blocks would not go by RDMA"""
     compression: _builtins.str
     """what tcp may code blocks with: off, lossless, int8, fp8 or int4; empty: default"""
+    unverified: _builtins.bool
+    """twofold does not compare what it moved with what was sent"""
     @_builtins.property
     def engine_args(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """vLLM's own command line arguments"""
@@ -131,10 +134,11 @@ class EngineSpec(_message.Message):
         transport: _builtins.str = ...,
         rdma: _builtins.bool = ...,
         compression: _builtins.str = ...,
+        unverified: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compression", b"compression", "connector", b"connector", "cpus", b"cpus", "engine_args", b"engine_args", "gpus", b"gpus", "kv_cache_gib", b"kv_cache_gib", "kv_events", b"kv_events", "max_unprefilled", b"max_unprefilled", "model", b"model", "rdma", b"rdma", "served_name", b"served_name", "tensor_parallel", b"tensor_parallel", "transport", b"transport"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compression", b"compression", "connector", b"connector", "cpus", b"cpus", "engine_args", b"engine_args", "gpus", b"gpus", "kv_cache_gib", b"kv_cache_gib", "kv_events", b"kv_events", "max_unprefilled", b"max_unprefilled", "model", b"model", "rdma", b"rdma", "served_name", b"served_name", "tensor_parallel", b"tensor_parallel", "transport", b"transport", "unverified", b"unverified"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

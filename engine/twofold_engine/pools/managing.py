@@ -360,5 +360,6 @@ class PoolManager:
             connector=engine.connector,
             transport=engine.transport,
             compression=engine.compression,
+            unverified=engine.unverified,
             standby=member.pool.standby,
         )

@@ -99,6 +99,7 @@ def _pool(pool: pb.Pool) -> Pool:
         served_name=engine.served_name or engine.model,
         engine_args=tuple(engine.engine_args),
         kv_events=engine.kv_events,
+        unverified=engine.unverified,
         rdma=engine.rdma,
         **{name: value for name, value in given.items() if value},  # type: ignore[arg-type]
     )

@@ -27,6 +27,7 @@ class EngineSpec:
     connector: str = "nixl"
     transport: str = "nixl"
     compression: str = "off"
+    unverified: bool = False
     rdma: bool = False
 
 

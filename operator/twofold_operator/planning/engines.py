@@ -87,6 +87,7 @@ def engine_of(service: LLMService, role: Role) -> WantedEngine:
         connector=spec.transfer.connector,
         transport=spec.transfer.transport,
         compression=spec.transfer.compression,
+        unverified=not spec.transfer.verify,
         rdma=spec.transfer.rdma and not sim,
     )
 

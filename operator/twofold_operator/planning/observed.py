@@ -70,6 +70,7 @@ class WantedEngine:
     connector: str = "nixl"
     transport: str = "nixl"
     compression: str = "off"
+    unverified: bool = False
     rdma: bool = False
 
 

@@ -60,6 +60,7 @@ def _pool(pool: WantedPool) -> pb.Pool:
             connector=engine.connector,
             transport=engine.transport,
             compression=engine.compression,
+            unverified=engine.unverified,
             rdma=engine.rdma,
         ),
         standby=pool.standby,

@@ -69,6 +69,9 @@ class Transfer(Part, frozen=True, kw_only=True):
     compression: Literal["off", "lossless", "int8", "fp8", "int4"] = "off"
     """With transport tcp: the roughest code that blocks may be moved in, where that is quicker.
     All but lossless change what is generated."""
+    verify: bool = True
+    """With connector twofold and transport nixl: blocks in host memory are compared with what was
+    sent, at the price of a pass over them on both sides."""
     rdma: bool = False
     """Gives each worker its pool's rdmaResource and the right to pin memory. Workers whose blocks
     would not cross the network by RDMA all the same make the service Degraded."""

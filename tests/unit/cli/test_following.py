@@ -17,6 +17,7 @@ SETTINGS = Settings(
     connector="twofold",
     transport="tcp",
     compression="int8",
+    verify=False,
     engine_args=("--seed=1",),
 )
 
@@ -33,6 +34,7 @@ def test_each_role_gets_a_pool_with_the_same_engine() -> None:
     assert list(prefill.engine.engine_args) == ["--seed=1"]
     assert (prefill.engine.connector, prefill.engine.transport) == ("twofold", "tcp")
     assert prefill.engine.compression == "int8"
+    assert prefill.engine.unverified
 
 
 def test_the_cores_are_shared_out_and_no_engine_goes_without() -> None:

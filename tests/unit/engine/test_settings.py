@@ -27,6 +27,7 @@ words = st.text("abcdefghijklmnopqrstuvwxyz0123456789/.:_", min_size=1)
         kv_cache_gib=st.floats(0.25, 512),
         kv_events=st.booleans(),
         rdma=st.booleans(),
+        unverified=st.booleans(),
         connector=st.sampled_from(MOVERS["connector"]),
         transport=st.sampled_from(MOVERS["transport"]),
         standby=st.booleans(),

@@ -22,6 +22,7 @@ def some_settings(*, kv_events: bool = False, connector: str = "nixl") -> Worker
         connector=connector,
         transport="tcp",
         compression="int8" if connector == "twofold" else "off",
+        unverified=True,
         lease_seconds=12,
     )
 
@@ -76,6 +77,7 @@ def test_our_connector_is_told_where_to_listen_and_what_to_move_blocks_over() ->
     own = ConnectorSettings.from_config(config["kv_connector_extra_config"])
     assert (own.host, own.transport, own.lease_seconds) == ("127.0.0.7", "tcp", 12)
     assert own.compression == "int8"
+    assert not own.verify
     assert own.service_port == own.port + settings.tensor_parallel
 
 

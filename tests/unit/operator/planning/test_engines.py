@@ -110,3 +110,10 @@ def test_workers_know_how_blocks_may_be_coded() -> None:
 
     assert {engine.compression for engine in engines_of(told).values()} == {"fp8"}
     assert {engine.compression for engine in engines_of(service()).values()} == {"off"}
+
+
+def test_workers_compare_what_they_moved_unless_told_otherwise() -> None:
+    trusting = service(transfer={"connector": "twofold", "verify": False})
+
+    assert {engine.unverified for engine in engines_of(trusting).values()} == {True}
+    assert {engine.unverified for engine in engines_of(service()).values()} == {False}

@@ -23,8 +23,9 @@ def test_a_workers_warning_is_seen() -> None:
 
 
 def test_a_manager_is_told_how_blocks_may_be_coded() -> None:
-    engine = WantedEngine(model="m", served_name="m", compression="int8")
+    engine = WantedEngine(model="m", served_name="m", compression="int8", unverified=True)
 
     request = apply_request(1, Told((WantedPool(Role.DECODE, "1", 1, engine),)))
 
     assert request.pools[0].engine.compression == "int8"
+    assert request.pools[0].engine.unverified
