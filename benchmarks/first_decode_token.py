@@ -33,13 +33,17 @@ OTHER_STREAMS = 4
 """What a decode worker that is not idle generates for."""
 
 KV_CACHE_GIB = 0.3
-"""Of each engine: enough for what is sent, so that six engines fit in 16 GiB."""
+"""Of each engine: enough for what is sent, so that eight engines fit in 16 GiB."""
 
 REQUEST_SECONDS = 120.0
 
 SYSTEMS = {
     "NixlConnector": ("--connector", "nixl"),
     "twofold over NIXL": ("--connector", "twofold", "--transport", "nixl"),
+    "twofold over NIXL, not verified": (
+        *("--connector", "twofold", "--transport", "nixl"),
+        "--no-verify",
+    ),
     "twofold over TCP": ("--connector", "twofold", "--transport", "tcp"),
 }
 REFERENCE = "NixlConnector"

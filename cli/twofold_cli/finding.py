@@ -1,7 +1,7 @@
 """Find the workers of the running cluster that hold the beginning of a prompt in their caches."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import aiohttp
@@ -45,7 +45,7 @@ class Found(msgspec.Struct, frozen=True):
     block_tokens: int
     shares: tuple[Share, ...]
     silent: tuple[WorkerId, ...]
-    """Workers that may hold anything."""
+    """Workers that may hold anything, since not all that they hold is listed."""
 
 
 def prompt_body(prompt: str, *, model: str | None, is_chat: bool) -> dict[str, Any]:
@@ -67,25 +67,30 @@ def find_in_cluster(directory: StateDirectory, body: Mapping[str, Any]) -> Found
     return asyncio.run(_find(running_cluster(directory), body))
 
 
-def found(chain: Chain, holdings: Sequence[Holding], announced: Mapping[str, Worker]) -> Found:
+def found(
+    chain: Chain,
+    holdings: Sequence[Holding],
+    announced: Mapping[str, Worker],
+    listed: Collection[WorkerId],
+) -> Found:
     """Say what *holdings* are of the prompt. Of a worker that is not *announced* in the same
-    incarnation there are none: nobody can fetch them."""
-    return Found(
-        chain.token_count,
-        chain.block_tokens,
-        tuple(
-            Share(
-                holding.worker_id,
-                announced[holding.worker_id].role,
-                holding.tier,
-                holding.block_count * chain.block_tokens,
-                holding.degraded,
-            )
-            for holding in holdings
-            if _lives(holding, announced.get(holding.worker_id))
-        ),
-        tuple(sorted(worker.worker_id for worker in announced.values() if not worker.kv_events)),
+    incarnation there are none: nobody can fetch them. All that the *listed* ones hold is known."""
+    shares = tuple(
+        Share(
+            holding.worker_id,
+            announced[holding.worker_id].role,
+            holding.tier,
+            holding.block_count * chain.block_tokens,
+            holding.degraded,
+        )
+        for holding in holdings
+        if _lives(holding, announced.get(holding.worker_id))
     )
+    known = {*listed, *(share.worker for share in shares)}
+    silent = sorted(
+        worker.worker_id for worker in announced.values() if worker.worker_id not in known
+    )
+    return Found(chain.token_count, chain.block_tokens, shares, tuple(silent))
 
 
 def exit_code(what: Found) -> int:
@@ -106,10 +111,16 @@ async def _find(state: ClusterState, body: Mapping[str, Any]) -> Found:
     try:
         async with connect(state.redis_url) as redis:
             blocks = [bytes.fromhex(name) for name in chain.blocks]
-            holdings = await Directory(redis, state.service).find(blocks)
+            directory = Directory(redis, state.service)
+            holdings = await directory.find(blocks)
+            listed = {
+                worker.worker_id
+                for worker in announced.values()
+                if await directory.lists_all(worker.worker_id, worker.incarnation)
+            }
     except (RedisError, OSError, TimeoutError) as error:
         raise CannotFindError(f"the directory does not answer: {error!r}") from error
-    return found(chain, holdings, announced)
+    return found(chain, holdings, announced, listed)
 
 
 async def _chain_of(body: Mapping[str, Any], workers: Iterable[Worker]) -> Chain:

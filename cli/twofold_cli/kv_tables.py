@@ -51,7 +51,7 @@ def show_found(found: Found, console: Console) -> None:
     for worker in dict.fromkeys(share.worker for share in found.shares if share.degraded):
         say(console, f"{worker}: it may hold more")
     for worker in found.silent:
-        say(console, f"{worker}: it tells nobody of its blocks")
+        say(console, f"{worker}: what it holds is not listed")
 
 
 def _show(

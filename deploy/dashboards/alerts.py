@@ -129,7 +129,7 @@ _SERVING = Group(
             "0m",
             "warning",
             f"KV blocks of {_SERVICE} arrived otherwise than they were sent",
-            "Answers are right, since the prompts are computed again; some memory or wire is not.",
+            "No answer was made of them; some memory or wire is not right.",
         ),
         Alert(
             "TwofoldLeasesExpire",

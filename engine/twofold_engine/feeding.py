@@ -58,6 +58,8 @@ async def _feed(directory: Directory, worker: Worker, events: EngineEvents) -> N
         _log.warning("the block directory is not told any more: %s", fenced.exceptions[0])
     except* zmq.ZMQError as error:
         _log.warning("cannot follow the KV events of this engine: %s", error.exceptions[0])
+    except* Exception:  # noqa: BLE001  the edge: a worker serves as well without an entry
+        _log.exception("the block directory is not told any more")
     finally:
         await _forget(directory, worker)
 

@@ -21,8 +21,8 @@ def network_warning(
     """
     if not settings.rdma:
         return None
-    if settings.connector == "twofold" and settings.transport != "nixl":
-        lack = f"the transport is {settings.transport}"
+    if (settings.connector, settings.transport) == ("twofold", "tcp"):
+        lack = "the transport is tcp"
     else:
         lack = lack_of_rdma(environ)
     if not lack:

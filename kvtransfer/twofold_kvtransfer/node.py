@@ -173,12 +173,13 @@ class Node:
         ) as desk:
             server = await asyncio.start_server(desk.serve, self._settings.host, self._port)
             try:
-                async with server:
-                    service = self._bind()
-                    async with asyncio.TaskGroup() as tasks:
-                        await self._move(tasks, desk, service)
+                service = self._bind()
+                async with asyncio.TaskGroup() as tasks:
+                    await self._move(tasks, desk, service)
             finally:
                 self._serving = False
+                # Not waited for: since Python 3.12 that takes until the desk ends the readers.
+                server.close()
 
     async def _move(
         self, tasks: asyncio.TaskGroup, desk: Desk, service: "grpc.aio.Server | None"

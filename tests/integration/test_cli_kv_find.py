@@ -99,7 +99,7 @@ async def put(
             await hold(url, name, held)
 
 
-async def hold(url: str, name: str, held: int) -> None:
+async def hold(url: str, name: str, held: int, *, degrades: bool = False) -> None:
     stored = tuple(("GPU", block) for block in BLOCKS[:held])
     entry = Rebuild(
         worker_id=WorkerId(name),
@@ -108,7 +108,7 @@ async def hold(url: str, name: str, held: int) -> None:
         token="t",
         is_first_part=True,
         is_last_part=True,
-        degrades=False,
+        degrades=degrades,
         stored=stored,
     )
     async with connect(url) as redis:
@@ -150,13 +150,30 @@ async def test_a_worker_that_does_not_name_blocks_is_passed_over(
     valkey: "Valkey", environment: dict[str, str]
 ) -> None:
     async with naming({}, status=404) as (without, _), naming(CHAIN) as (address, asked):
-        await put(valkey.url, "a-0", without)
-        await put(valkey.url, "p-0", address)
+        await put(valkey.url, "a-0", without, held=0)
+        await put(valkey.url, "p-0", address, held=0)
         shown = await run(environment, "Hello")
 
     assert asked == [{"prompt": "Hello"}]
     assert shown.output == ("no worker is known to hold the first 16 of the prompt's 70 tokens\n")
     assert shown.exit_code == 0
+
+
+async def test_a_worker_of_which_not_all_is_listed_is_told_of(
+    valkey: "Valkey", environment: dict[str, str]
+) -> None:
+    async with naming(CHAIN) as (address, _):
+        await put(valkey.url, "p-0", address, held=0)
+        await put(valkey.url, "d-0", address)
+        await hold(valkey.url, "d-0", 0, degrades=True)
+        await put(valkey.url, "d-1", address)
+        shown = await run(environment, "Hello")
+
+    assert shown.output.splitlines()[-2:] == [
+        "d-0: what it holds is not listed",
+        "d-1: what it holds is not listed",
+    ]
+    assert shown.exit_code == 1
 
 
 async def test_a_worker_without_events_is_told_of(
@@ -167,7 +184,7 @@ async def test_a_worker_without_events_is_told_of(
         await put(valkey.url, "p-0", address, held=1)
         shown = await run(environment, "Hello")
 
-    assert shown.output.splitlines()[-1] == "d-0: it tells nobody of its blocks"
+    assert shown.output.splitlines()[-1] == "d-0: what it holds is not listed"
     assert shown.exit_code == 1
 
 

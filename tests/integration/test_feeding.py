@@ -18,7 +18,7 @@ from twofold_cluster.membership import connect
 from twofold_cluster.membership.entries import REDIS_IS_AWAY
 from twofold_cluster.worker import Engine, Worker
 from twofold_engine.feeding import feed_directory
-from twofold_kvtransfer.directory import Directory, Holding, Position, Rebuild
+from twofold_kvtransfer.directory import Directory, Feeder, Holding, Position, Rebuild
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Valkey
@@ -192,6 +192,19 @@ async def test_an_endpoint_that_is_no_address_harms_no_worker(
         await feed_directory(valkey.url, wrong)
 
     assert "cannot follow the KV events" in caplog.text
+
+
+async def test_what_nobody_expected_of_the_feed_harms_no_worker(
+    valkey: "Valkey", monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(feeder: Feeder) -> None:
+        raise RuntimeError("who would have thought")
+
+    monkeypatch.setattr(Feeder, "run", fail)
+    async with publisher() as source, asyncio.timeout(WAIT_SECONDS):
+        await feed_directory(valkey.url, a_worker(source))
+
+    assert "not told any more" in caplog.text
 
 
 async def test_without_events_or_without_redis_there_is_nothing_to_do(valkey: "Valkey") -> None:

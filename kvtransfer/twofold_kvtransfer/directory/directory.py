@@ -82,6 +82,12 @@ class Directory:
             return None
         return Position(float(at), int(number))
 
+    async def lists_all(self, worker_id: WorkerId, incarnation: Incarnation) -> bool:
+        """Tell whether this incarnation holds nothing but what is listed here."""
+        life = f"{self._root}life:{worker_id}"
+        reply = await awaited(self._redis.hmget(life, "incarnation", "degraded"))
+        return list(reply) == [incarnation.encode(), b"0"]
+
     async def find(self, chain: Sequence[BlockHash]) -> list[Holding]:
         """Return who holds the longest prefixes of *chain*, and where, the longest first.
 

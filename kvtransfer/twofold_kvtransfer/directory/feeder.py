@@ -15,8 +15,9 @@ from twofold_kvtransfer.directory.feed import Feed
 from twofold_kvtransfer.directory.source import EventSource
 from twofold_kvtransfer.directory.updates import Answer, Tier, Verdict
 
-GATHER_SECONDS = 0.05
-"""What happens meanwhile goes out together: an engine has tens of steps a second."""
+GATHER_SECONDS = 0.5
+"""What happens meanwhile goes out together: an engine has tens of steps a second, and a thousand of
+them share Redis' only thread with the membership."""
 
 RETRY_SECONDS = 1.0
 

@@ -14,9 +14,10 @@ class InvalidDirectorySettingsError(TwofoldError):
 class DirectorySettings:
     """Of one service's directory. Everybody who writes to it should have the same."""
 
-    max_holdings: int = 20_000_000
+    max_holdings: int = 5_000_000
     """One block in one tier of one worker is a holding. What is beyond is not taken in, and the
-    worker's entry is degraded. 20 million take about 230 MB of Redis (docs/performance.md)."""
+    worker's entry is degraded. At 26 bytes for a block that only one worker has, these take 130 MB:
+    the chart's Valkey has 256, and the membership stands in it."""
     max_blocks_per_worker: int = 1_000_000
     """In each tier, unless the worker's own capacity is smaller. Beyond, the same happens."""
     ttl_seconds: float = 30.0

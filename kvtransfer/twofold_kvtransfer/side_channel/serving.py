@@ -154,7 +154,7 @@ class Desk:
             await self._converse(reader, writer)
         except* (ProtocolError, OSError) as group:
             error = group.exceptions[0]
-            _log.warning("connection of a reader ended: %s", error or type(error).__name__)
+            _log.warning("connection of a reader ended: %s", str(error) or type(error).__name__)
         finally:
             del self._open[writer]
             if not self._open:

@@ -1,6 +1,7 @@
 """What UCX really takes between two processes of this machine."""
 
 import os
+import sys
 
 import psutil
 import pytest
@@ -36,6 +37,13 @@ def test_why_there_is_no_way_is_told_in_ucxs_words() -> None:
 
     with pytest.raises(NoWayError, match="no usable transports/devices"):
         try_way({**ENVIRONMENT, **told})
+
+
+def test_what_cannot_be_tried_is_no_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+
+    with pytest.raises(NoWayError, match=r"could not be tried: .*/nowhere/python"):
+        try_way(ENVIRONMENT)
 
 
 def test_no_process_is_left_when_it_takes_too_long() -> None:

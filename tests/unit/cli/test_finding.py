@@ -45,7 +45,7 @@ def held(worker_id: WorkerId, incarnation: str = "1", block_count: int = 4) -> H
 
 
 def test_a_share_is_in_tokens_of_full_blocks() -> None:
-    what = found(CHAIN, [held(P0), held(D0, block_count=1)], {n: a_worker(n) for n in (P0, D0)})
+    what = found(CHAIN, [held(P0), held(D0, block_count=1)], {n: a_worker(n) for n in (P0, D0)}, ())
 
     assert [(share.worker, share.token_count) for share in what.shares] == [(P0, 64), (D0, 16)]
     assert (what.token_count, what.silent) == (70, ())
@@ -53,15 +53,15 @@ def test_a_share_is_in_tokens_of_full_blocks() -> None:
 
 @pytest.mark.parametrize("holding", [held(D0), held(P0, "0"), held(P0, "2")])
 def test_who_is_not_announced_in_this_incarnation_is_not_shown(holding: Holding) -> None:
-    assert found(CHAIN, [holding], {P0: a_worker(P0)}).shares == ()
+    assert found(CHAIN, [holding], {P0: a_worker(P0)}, (P0,)).shares == ()
 
 
-def test_who_tells_nobody_of_its_blocks_may_hold_anything() -> None:
-    what = found(CHAIN, [], {P0: a_worker(P0), D0: a_worker(D0, kv_events="")})
+def test_who_is_not_listed_may_hold_anything() -> None:
+    what = found(CHAIN, [], {P0: a_worker(P0), D0: a_worker(D0)}, (P0,))
 
     assert what.silent == (D0,)
     assert exit_code(what) == 1
-    assert exit_code(found(CHAIN, [], {P0: a_worker(P0)})) == 0
+    assert exit_code(found(CHAIN, [], {P0: a_worker(P0)}, (P0,))) == 0
 
 
 def test_a_prompt_is_asked_for_as_a_client_would_send_it() -> None:
@@ -81,7 +81,7 @@ def test_people_see_who_holds_how_much_of_a_prompt() -> None:
     assert first == "p-0 prefill 64 of 70 91 % GPU"
     assert second == "p-0 prefill 16 of 70 22 % CPU"
     assert degraded == "p-0: it may hold more"
-    assert silent == "d-0: it tells nobody of its blocks"
+    assert silent == "d-0: what it holds is not listed"
 
 
 def test_people_see_that_nobody_holds_a_prompt() -> None:

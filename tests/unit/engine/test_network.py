@@ -34,12 +34,15 @@ def not_to_be_asked(environ: Mapping[str, str]) -> str:
     raise AssertionError(environ)
 
 
-@pytest.mark.parametrize("connector", ["nixl", "twofold"])
+@pytest.mark.parametrize(
+    ("connector", "transport"), [("nixl", "nixl"), ("twofold", "nixl"), ("twofold", "nccl")]
+)
 def test_a_worker_without_the_rdma_it_was_asked_for_warns(
-    connector: str, caplog: pytest.LogCaptureFixture
+    connector: str, transport: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    settings = some_settings(connector=connector, transport=transport)
     with caplog.at_level(logging.WARNING):
-        warning = network_warning(some_settings(connector=connector), ENVIRONMENT, no_port)
+        warning = network_warning(settings, ENVIRONMENT, no_port)
 
     assert warning == "blocks would not cross the network by RDMA: no port"
     assert [record.message for record in caplog.records] == [warning]

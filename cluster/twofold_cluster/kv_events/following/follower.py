@@ -111,6 +111,7 @@ class Follower:
                     if not self._take_replayed(number, payload, is_first):
                         return False
                     is_first = False
+                    await asyncio.sleep(0)  # what is there already is awaited without a pause
         except TimeoutError:
             return False
         return True

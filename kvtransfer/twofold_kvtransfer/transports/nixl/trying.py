@@ -64,7 +64,10 @@ def try_way(environ: Mapping[str, str], limit_seconds: float = LIMIT_SECONDS) ->
     Raises:
         NoWayError: NIXL is not installed, UCX found no way, or it took longer than the limit.
     """
-    log = _run(environ, limit_seconds)
+    try:
+        log = _run(environ, limit_seconds)
+    except (OSError, subprocess.SubprocessError) as error:  # it may also hang in a broken driver
+        raise NoWayError(f"it could not be tried: {error}") from error
     way = way_of_reads(log, one_read.SIZE_BYTES)
     if one_read.DONE not in log or way is None:
         raise NoWayError(_why(log))
