@@ -2,11 +2,13 @@
 
 It is called through vLLM's binding. PyTorch's process group would bring a watchdog, which ends the
 whole process when a peer of one communicator dies. **This has not run on NCCL yet**: its tests use
-doubles of NCCL and of the streams.
+doubles of NCCL and of the GPU.
 
 NCCL's kernels wait on the GPU for the peer's. Neither side starts one before the other has agreed
-to, on the line's own connection, and all wait for ends that are looked for from outside: when the
-peer has gone, or after ``idle_seconds``, the communicator is aborted, which ends its kernels.
+to the request that it is for, on the line's own connection. A side that stands still after that
+lets the other's kernel wait: its end is looked for from outside, and when the peer has gone, or
+after ``idle_seconds``, the communicator is aborted, which ends its kernels. They run on a stream of
+their own for each line, that no other work waits behind.
 Between each two processes there may be two communicators. Their kernels end in any order as long as
 all of them fit on the GPU at once; where they do not, or where a call such as ``cudaFree`` waits
 for all of them, two GPUs may wait for each other until that time limit, and transfers then fail.
@@ -14,22 +16,19 @@ for all of them, two GPUs may wait for each other until that time limit, and tra
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, Literal
-
-import torch
+from collections.abc import Callable
+from typing import Any, Literal, NoReturn
 
 from twofold_cluster.errors import TwofoldError
 from twofold_kvtransfer.blocks import BlockMap
-from twofold_kvtransfer.communicators.device_buffers import DeviceBuffers, cuda_rows_at
-from twofold_kvtransfer.communicators.nccl_making import Making
+from twofold_kvtransfer.communicators.device_buffers import DeviceBuffers
+from twofold_kvtransfer.communicators.gpu import Gpu
+from twofold_kvtransfer.communicators.nccl_link import Link
+from twofold_kvtransfer.communicators.nccl_making import GivenUp, Making
 from twofold_kvtransfer.transports.tcp.failing import Failure, TransferError
 from twofold_kvtransfer.transports.two_sided import Limits, Mailbox
 
 LOOK_SECONDS = 0.0001
-_UINT8 = 1
-"""``ncclUint8`` in nccl.h."""
 
 
 class NcclMissingError(TwofoldError):
@@ -43,65 +42,61 @@ class NcclLibrary:
     """It would take a pass over the memory of both GPUs."""
     chunk_bytes = 16 << 20
 
-    def __init__(self, nccl: Any = None) -> None:
+    def __init__(self, nccl: Any = None, gpu_of: Callable[[int], Gpu] = Gpu) -> None:
         """*nccl* has the calls of vLLM's ``NCCLLibrary``, which is the default.
 
         Raises:
             NcclMissingError: it cannot be loaded.
         """
         self._nccl = _load() if nccl is None else nccl
+        self._gpu_of = gpu_of
+        self._given_up = GivenUp()
+        self._lock = threading.Lock()
+        self._gpu: Gpu | None = None
 
     def join(
         self, rank: int, mailbox: Mailbox, blocks: BlockMap, buffer_bytes: int, limits: Limits
     ) -> "NcclCommunicator":
-        device = torch.device("cuda", blocks.device)
-        copies, link = torch.cuda.Stream(device), torch.cuda.Stream(device)
+        gpu = self._gpu_under(blocks)
 
-        @contextmanager
-        def copying() -> Iterator[None]:
-            with torch.cuda.device(device), torch.cuda.stream(copies):
-                yield
-            copies.synchronize()
+        def make(unique_id: Any) -> Link:
+            return connected(self._nccl, unique_id, rank, gpu)
 
-        with torch.cuda.device(device):
-            buffers = DeviceBuffers(blocks, buffer_bytes, device, copying, cuda_rows_at)
-
-        def make(unique_id: Any) -> Any:
-            with torch.cuda.device(device):
-                pointers = [slot.data_ptr() for slot in buffers.slots]
-                return connected(self._nccl, unique_id, rank, pointers, link.cuda_stream)
-
-        comm = make_comm(self._nccl, rank, mailbox, limits, make)
-        return NcclCommunicator(
-            self._nccl, comm, 1 - rank, buffers, link, mailbox.has_ended, limits
-        )
+        link = make_link(self._nccl, rank, mailbox, limits, make, self._given_up)
+        try:
+            # Only now: a making that never ends would keep them.
+            buffers = gpu.buffers(blocks, buffer_bytes)
+        except RuntimeError:
+            link.close()
+            raise
+        return NcclCommunicator(link, buffers, mailbox.has_ended, limits)
 
     def close(self) -> None: ...
 
+    def _gpu_under(self, blocks: BlockMap) -> Gpu:
+        """Return that of the transport's blocks, the same for all its pairs."""
+        with self._lock:
+            if self._gpu is None:
+                self._gpu = self._gpu_of(blocks.device)
+            return self._gpu
+
 
 class NcclCommunicator:
-    """Owns *comm*, which only the line's own thread uses and aborts: a cut is a wish, and that
+    """Owns *link*, which only the line's own thread uses and closes: a cut is a wish, and that
     thread, which never waits but by looking, carries it out."""
 
     def __init__(
         self,
-        nccl: Any,
-        comm: Any,
-        peer: int,
+        link: Link,
         buffers: DeviceBuffers,
-        link: Any,
         has_ended: Callable[[], bool],
         limits: Limits,
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """*link* is the ``torch.cuda.Stream`` that NCCL's kernels run on."""
-        self._nccl = nccl
-        self._comm = comm
-        self._peer = peer
-        self._slots = buffers.slots
         self._link = link
+        self._slots = buffers.slots
         self._has_ended = has_ended
         self._idle_seconds = limits.idle_seconds
         self._clock = clock
@@ -114,19 +109,16 @@ class NcclCommunicator:
         return 0
 
     def send(self, slot: int, size_bytes: int) -> "_Kernel":
-        return self._start(self._nccl.ncclSend, slot, size_bytes)
+        return self._start(self._link.send, slot, size_bytes)
 
     def receive(self, slot: int, size_bytes: int) -> "_Kernel":
-        return self._start(self._nccl.ncclRecv, slot, size_bytes)
+        return self._start(self._link.receive, slot, size_bytes)
 
     def cut(self) -> None:
         self._cut.set()
 
     def close(self) -> None:
-        """Abort it: to destroy it in good order NCCL would wait for the peer."""
-        if self._comm is not None:
-            comm, self._comm = self._comm, None
-            self._nccl.ncclCommAbort(comm)
+        self._link.close()
 
     def wait_for(self, event: Any) -> None:
         give_up_at = self._clock() + self._idle_seconds
@@ -137,18 +129,16 @@ class NcclCommunicator:
                 self._fail(Failure.TIMEOUT, f"NCCL took more than {self._idle_seconds} s")
             self._sleep(LOOK_SECONDS)
 
-    def _start(self, call: Callable[..., None], slot: int, size_bytes: int) -> "_Kernel":
-        if self._comm is None or self._cut.is_set():
+    def _start(self, start: Callable[[int, int], Any], slot: int, size_bytes: int) -> "_Kernel":
+        if self._link.is_closed or self._cut.is_set():
             self._fail(Failure.PEER_LOST, "the line was cut")
-        pointer = self._slots[slot].data_ptr()
         try:
-            call(pointer, size_bytes, _UINT8, self._peer, self._comm, self._link.cuda_stream)
+            return _Kernel(self, start(self._slots[slot].data_ptr(), size_bytes))
         except RuntimeError as error:
             self.close()
             raise TransferError(Failure.PEER_LOST, str(error)) from error
-        return _Kernel(self, self._link.record_event())
 
-    def _fail(self, failure: Failure, text: str) -> None:
+    def _fail(self, failure: Failure, text: str) -> NoReturn:
         self.close()
         raise TransferError(failure, text)
 
@@ -162,14 +152,15 @@ class _Kernel:
         self._communicator.wait_for(self._event)
 
 
-def make_comm(
+def make_link(
     nccl: Any,
     rank: int,
     mailbox: Mailbox,
     limits: Limits,
-    make: Callable[[Any], Any],
+    make: Callable[[Any], Link],
+    given_up: GivenUp,
     clock: Callable[[], float] = time.monotonic,
-) -> Any:
+) -> Link:
     """Return what *make* makes of NCCL's id for it, which comes from rank 0.
 
     Raises:
@@ -180,23 +171,24 @@ def make_comm(
         mailbox.put(bytes(unique_id.internal))
     else:
         unique_id = _unique_id(nccl, mailbox.take())
-    making = Making(lambda: make(unique_id), nccl.ncclCommAbort)
+    making = Making(lambda: make(unique_id), given_up)
     return making.wait(limits.connect_seconds, mailbox.has_ended, clock)
 
 
-def connected(nccl: Any, unique_id: Any, rank: int, pointers: list[int], stream: int) -> Any:
-    """Make a communicator and start a byte each way, from the first of *pointers* and to the
-    second: with the first bytes NCCL makes its connections, and waits for the peer."""
-    comm = nccl.ncclCommInitRank(2, unique_id, rank)
+def connected(nccl: Any, unique_id: Any, rank: int, gpu: Gpu) -> Link:
+    """Return one that is being connected to the peer's.
+
+    Raises:
+        RuntimeError: NCCL or CUDA fails.
+    """
+    first = gpu.memory(2)
+    link = Link(nccl, rank, gpu.open_stream(), first, gpu.use)
     try:
-        nccl.ncclGroupStart()
-        nccl.ncclSend(pointers[0], 1, _UINT8, 1 - rank, comm, stream)
-        nccl.ncclRecv(pointers[1], 1, _UINT8, 1 - rank, comm, stream)
-        nccl.ncclGroupEnd()
+        link.connect(unique_id)
     except RuntimeError:
-        nccl.ncclCommAbort(comm)
+        link.close()
         raise
-    return comm
+    return link
 
 
 def _unique_id(nccl: Any, data: bytes) -> Any:

@@ -104,7 +104,7 @@ def test_a_peer_that_stands_still_is_a_timeout_and_may_go_on_later(start: Start)
         ends.peer.stand_still()
         assert kind_of(start(pair, Move(ALL, ALL))) == Failure.TIMEOUT
         # What the peer still says to that would else be taken for an answer to the next.
-        assert pair._carrier._line is None
+        wait_until(lambda: pair._carrier._line is None)
         ends.peer.go_on()
 
         assert finish(pair.read(Move((3,), (4,)))) is TransferState.DONE

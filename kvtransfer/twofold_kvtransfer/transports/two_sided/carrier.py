@@ -99,13 +99,14 @@ class Carrier:
         try:
             self._exchange(self.connect(), job)
         except TransferError as error:
-            self.disconnect()
+            # Who polls need not wait until a library has given back what it holds.
             job.transfer.fail(error.failure, str(error))
+            self.disconnect()
         except Exception:  # noqa: BLE001 - an edge: who polls has to hear of it
             _log.exception("a pair failed")
-            self.disconnect()
             reason = f"{Failure.PROTOCOL}: an error on this side, see its log"
             job.transfer.fail(Failure.PROTOCOL, reason)
+            self.disconnect()
 
     def _exchange(self, line: Line, job: Job) -> None:
         head, ids, digest = encode_request(job.request, job.remote)

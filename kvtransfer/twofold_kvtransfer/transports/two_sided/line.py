@@ -49,21 +49,14 @@ class Line:
         connections made.
 
         Raises:
-            TransferError: the peer has gone or takes too long, or the line was cut.
+            TransferError: the peer has gone or takes too long, the line was cut, or the library
+                lacks something here.
         """
-        settings = self._settings
-        self.control.connection.limit_waits(settings.connect_seconds)
-        communicator = self.library.join(
-            rank, self.control, self.blocks, self.buffer_bytes, settings.limits
-        )
-        with self._lock:
-            self._communicator = communicator
-            if self._cut:
-                raise TransferError(Failure.PEER_LOST, "the line was cut")
-        for sender in (OPENER_RANK, ACCEPTER_RANK):
-            move = communicator.send if rank == sender else communicator.receive
-            move(0, 1).wait()
-        self.control.connection.limit_waits(settings.idle_seconds)
+        try:
+            self._join(rank)
+        except (RuntimeError, MemoryError, OSError) as error:
+            text = f"{self.library.name} cannot be used: {error}"
+            raise TransferError(Failure.PROTOCOL, text) from error
 
     def cut(self) -> None:
         """End it for both sides: who waits here wakes up and fails."""
@@ -77,6 +70,23 @@ class Line:
         self.cut()
         with self._lock:
             communicator, self._communicator = self._communicator, None
-        if communicator is not None:
-            communicator.close()
-        self.control.connection.close()
+        try:
+            if communicator is not None:
+                communicator.close()
+        finally:
+            self.control.connection.close()
+
+    def _join(self, rank: int) -> None:
+        settings = self._settings
+        self.control.connection.limit_waits(settings.connect_seconds)
+        communicator = self.library.join(
+            rank, self.control, self.blocks, self.buffer_bytes, settings.limits
+        )
+        with self._lock:
+            self._communicator = communicator
+            if self._cut:
+                raise TransferError(Failure.PEER_LOST, "the line was cut")
+        for sender in (OPENER_RANK, ACCEPTER_RANK):
+            move = communicator.send if rank == sender else communicator.receive
+            move(0, 1).wait()
+        self.control.connection.limit_waits(settings.idle_seconds)

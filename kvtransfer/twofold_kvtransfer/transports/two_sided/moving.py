@@ -7,7 +7,6 @@ any more; then the transfer is over for both.
 """
 
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from twofold_kvtransfer.blocks import BlockIds
@@ -21,32 +20,49 @@ from twofold_kvtransfer.transports.two_sided.transfer import TwoSidedTransfer
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """What moves over *line*, chunk by chunk; *seed* ties the checksums to their request."""
+    """What moves over *line*, chunk by chunk; *seed* ties the checksums to their request.
+
+    A peer may ask for billions of cells, so a chunk is worked out when its turn comes.
+    """
 
     line: Line
-    chunks: Sequence[Cells]
+    ids: BlockIds
+    part: tuple[int, int]
+    """Of each block: offset and length, bytes."""
+    numbers: range
+    """Of all cells."""
+    run_cells: int
+    """Of a chunk; the last may have fewer."""
     seed: int | None
     """None where nothing is checked."""
+
+    @property
+    def chunk_count(self) -> int:
+        return -(-len(self.numbers) // self.run_cells)
+
+    def chunk(self, number: int) -> Cells:
+        first = number * self.run_cells
+        return Cells(self.ids, self.part, self.numbers[first : first + self.run_cells])
 
     def sum_of(self, number: int) -> int:
         """Return the checksum of chunk *number*, which is in its buffer."""
         if self.seed is None:
             return 0
-        size_bytes = self.chunks[number].size_bytes
+        size_bytes = self.chunk(number).size_bytes
         return self.line.communicator.checksum(number % SLOT_COUNT, size_bytes, self.seed + number)
 
     def load(self, number: int) -> None:
-        self.line.communicator.load(number % SLOT_COUNT, self.chunks[number])
+        self.line.communicator.load(number % SLOT_COUNT, self.chunk(number))
 
     def unload(self, number: int) -> None:
-        self.line.communicator.unload(number % SLOT_COUNT, self.chunks[number])
+        self.line.communicator.unload(number % SLOT_COUNT, self.chunk(number))
 
     def send(self, number: int) -> Pending:
-        size_bytes = self.chunks[number].size_bytes
+        size_bytes = self.chunk(number).size_bytes
         return self.line.communicator.send(number % SLOT_COUNT, size_bytes)
 
     def receive(self, number: int) -> Pending:
-        size_bytes = self.chunks[number].size_bytes
+        size_bytes = self.chunk(number).size_bytes
         return self.line.communicator.receive(number % SLOT_COUNT, size_bytes)
 
 
@@ -54,12 +70,8 @@ def course(
     line: Line, request: Request, digest: int, ids: BlockIds, part: tuple[int, int]
 ) -> Course:
     """Return that of *request*, for the side whose blocks are *ids* and of them *part*."""
-    end = request.first + request.count
-    chunks = [
-        Cells(ids, part, range(first, min(first + request.run_cells, end)))
-        for first in range(request.first, end, request.run_cells)
-    ]
-    return Course(line, chunks, digest if request.checksum else None)
+    numbers = range(request.first, request.first + request.count)
+    return Course(line, ids, part, numbers, request.run_cells, digest if request.checksum else None)
 
 
 def read(course: Course, transfer: TwoSidedTransfer) -> None:
@@ -73,7 +85,7 @@ def read(course: Course, transfer: TwoSidedTransfer) -> None:
     number = 0
     while receiving is not None:
         following = None
-        if number + 1 < len(course.chunks):
+        if number + 1 < course.chunk_count:
             if transfer.is_wanted:
                 following = _ask(course, number + 1)
             else:
@@ -94,7 +106,7 @@ def write(course: Course, transfer: TwoSidedTransfer) -> None:
     """
     control = course.line.control
     sending: deque[Pending] = deque()
-    for number in range(len(course.chunks)):
+    for number in range(course.chunk_count):
         _free_a_slot(sending)
         if not transfer.hold():
             control.tell(Step.STOP)
@@ -119,7 +131,7 @@ def serve_read(course: Course) -> None:
     """
     control = course.line.control
     sending: deque[Pending] = deque()
-    for number in range(len(course.chunks)):
+    for number in range(course.chunk_count):
         step, _ = control.hear()
         if step is Step.STOP:
             break
@@ -138,7 +150,7 @@ def serve_write(course: Course) -> None:
     """
     control = course.line.control
     intact = True
-    for number in range(len(course.chunks)):
+    for number in range(course.chunk_count):
         step, checksum = control.hear()
         if step is Step.STOP:
             return

@@ -122,3 +122,5 @@ class TwoSidedPair:
     def _when_ended(self, transfer: TwoSidedTransfer) -> None:
         with self._changed:
             self._moving.discard(transfer)
+            # A peer that stands still would else have the cancelled ones pile up behind it.
+            self._waiting = deque(job for job in self._waiting if job.transfer is not transfer)

@@ -84,7 +84,7 @@ class Communicator(Protocol):
         """Make whoever waits fail soon, and all that comes later."""
 
     def close(self) -> None:
-        """Give back all that it holds, whether or not it works still."""
+        """Give back all that it holds, whether or not it works still; what goes wrong is logged."""
 
 
 class Library(Protocol):
@@ -104,6 +104,7 @@ class Library(Protocol):
 
         Raises:
             TransferError: the peer has gone, or takes too long.
+            RuntimeError, MemoryError, OSError: the library lacks something here, such as memory.
         """
 
     def close(self) -> None:

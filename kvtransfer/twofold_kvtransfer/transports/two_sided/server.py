@@ -93,15 +93,17 @@ class Server:
 
     def _serve(self, line: Line) -> None:
         try:
-            line.control.connection.limit_waits(self._settings.connect_seconds)
-            self._service.greet(line)
-            self._service.serve(line)
+            with contextlib.closing(line):
+                line.control.connection.limit_waits(self._settings.connect_seconds)
+                self._service.greet(line)
+                self._service.serve(line)
         except TransferError as error:
             if error.failure in (Failure.REFUSED, Failure.PROTOCOL):
                 _log.warning("a peer was turned away", extra={"reason": str(error)})
             else:
                 _log.debug("a peer's line ended", extra={"reason": str(error)})
+        except Exception:  # noqa: BLE001 - an edge: the peer sees its line end, and we why
+            _log.exception("a peer's line failed")
         finally:
-            line.close()
             with self._lock:
                 del self._accepted[line]

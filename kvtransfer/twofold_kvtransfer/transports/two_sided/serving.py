@@ -85,6 +85,8 @@ def _cannot(line: Line, request: Request, blocks: list[int]) -> str | None:
         return f"cells {request.first} and {request.count} on of {cell_count}"
     if request.run_cells * request.part_bytes > line.buffer_bytes:
         return f"{request.run_cells} cells at once in a buffer of {line.buffer_bytes} bytes"
+    if request.codec != "none":
+        return f"the codec {request.codec}, of which there is none over {line.library.name}"
     if request.checksum and not line.library.checks_integrity:
         return f"checksums, which there are none of over {line.library.name}"
     return None

@@ -18,8 +18,8 @@ class TwoSidedSettings:
     port: int = 0
     """0 takes a free one."""
     connect_seconds: float = 10.0
-    """For a connection and its greeting, and as long again for its communicator. NCCL needs a
-    second or two."""
+    """For a connection and its greeting, and as long again until its communicator is made, which
+    takes NCCL a second or two. Its first bytes have ``idle_seconds``, as all others."""
     idle_seconds: float = 30.0
     """For one buffer of some MiB to move, until its transfer fails. As long may a host have
     vanished before that is noticed."""
