@@ -33,7 +33,8 @@ LEASES = MetricName(
 TRANSFERS_BY_CODEC = MetricName(
     "twofold_kv_transfers_by_codec_total",
     "counter",
-    "Transfers over the tcp transport that have ended well, by what their blocks were coded with.",
+    "Transfers over the tcp transport that have ended well, by what any of their blocks were coded"
+    " with.",
     "codec",
 )
 PAYLOAD_BYTES = MetricName(

@@ -11,13 +11,8 @@ from dataclasses import replace
 import torch
 
 from twofold_kvtransfer.blocks import BlockIds, BlockMap
-from twofold_kvtransfer.codecs.coding import (
-    checked_header,
-    decode_blocks,
-    encode_blocks,
-    payload_bytes,
-)
-from twofold_kvtransfer.codecs.errors import CannotQuantiseError, PayloadError, ShapeError
+from twofold_kvtransfer.codecs.coding import decode_blocks, encode_blocks, payload_bytes
+from twofold_kvtransfer.codecs.errors import CannotQuantiseError, ShapeError
 from twofold_kvtransfer.codecs.names import CodecName
 from twofold_kvtransfer.codecs.regions import DTYPES
 from twofold_kvtransfer.codecs.shape import KvShape
@@ -78,10 +73,7 @@ class CellCoder:
         blocks = [self._room(region, some, part) for region, some in pieces]
         shape = self._shape_of(blocks)
         data = torch.frombuffer(payload, dtype=torch.uint8)
-        made_by = checked_header(data, shape, len(blocks[0])).codec
-        if made_by not in (codec, "none"):
-            raise PayloadError(f"a payload of {made_by}, not of {codec}")
-        decode_blocks(data, shape, blocks)
+        decode_blocks(data, shape, blocks, made_by=(codec, "none"))
         for (region, some), decoded in zip(pieces, blocks, strict=True):
             if not _is_row(some):  # else it was decoded in place
                 self._part(region, part)[list(some)] = decoded

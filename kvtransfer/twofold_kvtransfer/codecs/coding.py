@@ -4,7 +4,7 @@ A payload is a header and a body, in one tensor of bytes: memory of a transport'
 caller gives it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
@@ -14,7 +14,7 @@ import torch
 from twofold_kvtransfer.codecs import exact_bodies, lossy_bodies
 from twofold_kvtransfer.codecs.errors import PayloadError, ShapeError
 from twofold_kvtransfer.codecs.header import HEADER_BYTES, Header, read_header, write_header
-from twofold_kvtransfer.codecs.names import CodecName
+from twofold_kvtransfer.codecs.names import WIRE_ORDER, CodecName
 from twofold_kvtransfer.codecs.regions import Regions, check
 from twofold_kvtransfer.codecs.shape import KvShape
 from twofold_kvtransfer.codecs.threads import coding_threads
@@ -102,15 +102,24 @@ def encode_blocks(
     return payload[: HEADER_BYTES + body_bytes]
 
 
-def decode_blocks(payload: torch.Tensor, shape: KvShape, out: Regions, run: Run = in_turn) -> None:
+def decode_blocks(
+    payload: torch.Tensor,
+    shape: KvShape,
+    out: Regions,
+    run: Run = in_turn,
+    *,
+    made_by: Collection[CodecName] = WIRE_ORDER,
+) -> None:
     """Fill *out* with the blocks of *payload*: uint8, flat, aligned to 8 bytes.
 
     Raises:
-        PayloadError: *payload* is cut off, damaged where that shows, or not of such blocks.
-            *out* may then be filled in part.
+        PayloadError: *payload* is cut off, damaged where that shows, not of such blocks, or of a
+            codec that is not in *made_by*. *out* may then be filled in part.
         ShapeError: *out* is not of *shape*, or *payload* not aligned.
     """
     header = checked_header(payload, shape, check(out, shape))
+    if header.codec not in made_by:
+        raise PayloadError(f"a payload of {header.codec}, not of {' or '.join(made_by)}")
     body = payload[HEADER_BYTES:]
     if header.codec == "none":
         run(exact_bodies.copying_back(out, body))

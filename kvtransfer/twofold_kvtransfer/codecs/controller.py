@@ -28,7 +28,12 @@ class ControllerSettings:
     try_every: int = 128
     """One transfer in so many, of a link, tries the codec that was longest not measured."""
     try_within: float = 1.25
-    """Only a codec that is predicted to take at most so many times the best is tried."""
+    """Only a codec that is predicted to take at most so many times the best is tried. If it would
+    be within that on idle cores, the limit grows for as long as it is not measured: the slower it
+    was the later it is tried again, and tries cost the same share of the time. So what an overload
+    has switched off comes back."""
+    try_at_most: float = 16.0
+    """How far that limit grows: no transfer is risked on what was slower."""
     chunk_bytes: int | None = None
     """Of the cache: what is coded while the chunk before it moves. None: a transfer is one chunk,
     and its stages follow each other."""
@@ -38,7 +43,7 @@ class ControllerSettings:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A pair of workers, and what is believed of the way between them at first."""
+    """The way from a host, and what is believed of it at first."""
 
     name: str
     bytes_per_second: float
@@ -60,8 +65,8 @@ class Measured:
 
     payload_bytes: int
     move_seconds: float | None
-    """From the first byte sent to the last received, latency included, waits for coding not.
-    None: it does not tell how fast the link is."""
+    """In which payload was on its way, latency included, waits for coding not. None: it does not
+    tell how fast the link is."""
     encode_seconds: float = 0.0
     decode_seconds: float = 0.0
 
@@ -88,17 +93,21 @@ class Controller:
         """Choose for *size_bytes* of the cache, which is at least 1."""
         learned = self._learned(link)
         seconds = {name: self.predict(name, size_bytes, link) for name in self._codecs}
-        codec = self._to_try(learned, seconds) or self._best(learned, size_bytes, seconds)
+        codec = self._to_try(learned, seconds, size_bytes, link)
+        codec = codec or self._best(learned, size_bytes, seconds)
         return Choice(codec, seconds[codec], size_bytes, link)
 
-    def predict(self, codec: CodecName, size_bytes: int, link: Link) -> float:
-        """Return the seconds from the start of coding to the last block restored."""
+    def predict(
+        self, codec: CodecName, size_bytes: int, link: Link, *, idle: bool = False
+    ) -> float:
+        """Return the seconds from the start of coding to the last block restored; on *idle* cores
+        coding takes what was assumed of it at first."""
         cost = self._codecs[codec]
         payload_bytes = size_bytes * cost.payload_share.value
         stages = (
-            cost.encode_seconds(size_bytes),
+            cost.encode_seconds(size_bytes, idle=idle),
             payload_bytes / self._learned(link).bytes_per_second.value,
-            cost.decode_seconds(size_bytes),
+            cost.decode_seconds(size_bytes, idle=idle),
         )
         longest = max(stages)
         chunk_bytes = self._settings.chunk_bytes or size_bytes
@@ -126,14 +135,31 @@ class Controller:
         return learned
 
     def _to_try(
-        self, learned: "_LearnedLink", seconds: Mapping[CodecName, float]
+        self,
+        learned: "_LearnedLink",
+        seconds: Mapping[CodecName, float],
+        size_bytes: int,
+        link: Link,
     ) -> CodecName | None:
         learned.choices += 1
         if learned.choices % self._settings.try_every:
             return None
-        limit = self._settings.try_within * min(seconds.values())
-        near = [name for name in seconds if seconds[name] <= limit]
+        idle = {name: self.predict(name, size_bytes, link, idle=True) for name in seconds}
+        least, within = min(seconds.values()), self._settings.try_within
+        near = [
+            name
+            for name in seconds
+            if seconds[name] <= least * within
+            or (
+                idle[name] <= least * within and seconds[name] <= least * self._grown(learned, name)
+            )
+        ]
         return min(near, key=lambda name: learned.measured_at.get(name, 0))
+
+    def _grown(self, learned: "_LearnedLink", codec: CodecName) -> float:
+        """Return how many times the best *codec* may take, for how long it was not measured."""
+        age = (learned.choices - learned.measured_at.get(codec, 0)) / self._settings.try_every
+        return min(1 + (self._settings.try_within - 1) * age, self._settings.try_at_most)
 
     def _best(
         self, learned: "_LearnedLink", size_bytes: int, seconds: Mapping[CodecName, float]
@@ -169,15 +195,13 @@ class _LearnedCost:
         self._own: _Factors | None = None
         self.payload_share = SteadyAverage(cost.payload_share)
 
-    def encode_seconds(self, size_bytes: int) -> float:
-        return self._factors.encode.value * self._expected(
-            size_bytes, self._cost.encode_seconds_per_byte
-        )
+    def encode_seconds(self, size_bytes: int, *, idle: bool = False) -> float:
+        factor = 1.0 if idle else self._factors.encode.value
+        return factor * self._expected(size_bytes, self._cost.encode_seconds_per_byte)
 
-    def decode_seconds(self, size_bytes: int) -> float:
-        return self._factors.decode.value * self._expected(
-            size_bytes, self._cost.decode_seconds_per_byte
-        )
+    def decode_seconds(self, size_bytes: int, *, idle: bool = False) -> float:
+        factor = 1.0 if idle else self._factors.decode.value
+        return factor * self._expected(size_bytes, self._cost.decode_seconds_per_byte)
 
     def learn(self, size_bytes: int, measured: Measured) -> None:
         self.payload_share.add(max(1, measured.payload_bytes) / size_bytes)

@@ -1,7 +1,7 @@
 """Two TCP transports that code, with blocks of numbers."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,10 +62,11 @@ def coding(
     bound: CodecName,
     settings: TcpSettings | None = None,
     shape: KvShape | None = None,
+    coder: Callable[[BlockMap, KvShape], CellCoder] = CellCoder,
 ) -> TcpTransport:
     """Make a transport whose first read is coded with *bound*: it takes links to be that slow."""
     compression = Compression(
-        coder=CellCoder(blocks.map, shape or blocks.shape),
+        coder=coder(blocks.map, shape or blocks.shape),
         quality=QUALITY[bound],
         link_bytes_per_second=1e3,
         least_bytes=1,
@@ -91,13 +92,14 @@ def coded_ends(
     heads_there: int | None = None,
     part: tuple[int, int] = (0, 1),
     there: TcpSettings | None = None,
+    there_coder: type[CellCoder] = CellCoder,
 ) -> Iterator[CodedEnds]:
     """Yield both; *part* is which of how many parts of the remote blocks' heads is taken."""
     remote_shape = _with_heads(shape, heads_there or shape.heads)
     local, remote = numbers(shape, block_count), numbers(remote_shape, block_count, seed=1)
     with (
         contextlib.closing(coding(local, bound)) as one,
-        contextlib.closing(coding(remote, bound, there)) as other,
+        contextlib.closing(coding(remote, bound, there, coder=there_coder)) as other,
     ):
         pair = one.open(other.describe(), remote.map.part(*part))
         yield CodedEnds(one, other, local, remote, pair)

@@ -178,6 +178,8 @@ def test_who_codes_too_much_already_moves_the_blocks_as_they_lie(side: str) -> N
 
         assert finish(transfer) is TransferState.DONE
         assert transfer.payload_bytes == transfer.size_bytes
+        assert transfer.codec == "none"
+        assert set(ends.here.snapshot().codec_counts) == {"none"}
         np.testing.assert_array_equal(
             bits(ends.local.tensor[:, :2]), bits(ends.remote.tensor[:, 2:4])
         )

@@ -1,17 +1,27 @@
 """The TCP transport: how coded reads end that do not arrive, and what is left of them."""
 
+import socket
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import numpy as np
 import pytest
-from tests.integration.transports.coded_ends import LARGE_SHAPE, CodedEnds, bits, coded_ends
+from tests.integration.transports.coded_ends import (
+    LARGE_SHAPE,
+    SHAPE,
+    CodedEnds,
+    bits,
+    coded_ends,
+    coding,
+    numbers,
+)
 from tests.integration.transports.ends import finish
 from tests.integration.transports.factories import rewired
 from tests.integration.transports.tcp_ends import kind_of, wait_until
 
 from twofold_kvtransfer.blocks import Move
+from twofold_kvtransfer.codecs.cell_coding import CellCoder
 from twofold_kvtransfer.transports import TransferState
 from twofold_kvtransfer.transports.tcp import Failure, TcpSettings
 
@@ -23,6 +33,11 @@ SLOW = TcpSettings(bytes_per_second=2e6)
 def slowly() -> AbstractContextManager[CodedEnds]:
     """20 MiB, of which payloads come at 2 MB/s."""
     return coded_ends("int4", LARGE_SHAPE, COUNT + 2, there=SLOW)
+
+
+def threads_left() -> list[str]:
+    names = [thread.name for thread in threading.enumerate()]
+    return [name for name in names if name.startswith(("kv-codec", "kv-tcp"))]
 
 
 def test_a_read_cancelled_while_it_is_coded_ends_and_writes_no_more() -> None:
@@ -62,5 +77,34 @@ def test_a_transport_closed_while_it_codes_leaves_no_thread(side: str) -> None:
         closing[side](ends)
 
     assert transfer.poll() is TransferState.FAILED
-    names = [thread.name for thread in threading.enumerate()]
-    assert not [name for name in names if name.startswith(("kv-codec", "kv-tcp"))]
+    assert not threads_left()
+
+
+def test_a_transport_that_cannot_listen_ends_the_threads_of_its_coder() -> None:
+    blocks = numbers(SHAPE, 2)
+    coder = CellCoder(blocks.map, SHAPE)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = TcpSettings(port=taken.getsockname()[1])
+        with pytest.raises(OSError, match="in use"):
+            coding(blocks, "int4", settings, coder=lambda *_: coder)
+
+    assert not threads_left()
+
+
+class Failing(CellCoder):
+    """Has an error of its own."""
+
+    def encode(self, *_: object) -> int:
+        raise ZeroDivisionError
+
+
+def test_an_error_while_a_peer_is_served_is_logged_and_counted_and_ends_its_stream(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with coded_ends("int4", there_coder=Failing) as ends:
+        transfer = ends.pair.read(Move((0,), (1,)))
+
+        assert kind_of(transfer) == Failure.PEER_LOST
+        wait_until(lambda: ends.there.snapshot().accepted_streams == 1)
+        assert ends.there.snapshot().refused_count == 1
+    assert [record.message for record in caplog.records] == ["a peer could not be served"]

@@ -3,12 +3,14 @@
 import contextlib
 import os
 import socket
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
-from tests.integration.transports.ends import finish
+from tests.integration.transports.ends import END_SECONDS, finish
 from tests.integration.transports.tcp_ends import (
     dialled,
     kind_of,
@@ -25,6 +27,9 @@ from twofold_kvtransfer.transports.tcp.description import (
 )
 from twofold_kvtransfer.transports.tcp.wire import (
     ANSWER_BYTES,
+    CHECKSUM_BYTES,
+    HELLO_BYTES,
+    REQUEST_BYTES,
     Answer,
     Direction,
     Hello,
@@ -115,6 +120,48 @@ def test_a_peer_reaches_nothing_but_blocks(
         assert decode_answer(answers[ANSWER_BYTES:]).verdict is Verdict.REFUSED
         wait_until(lambda: ends.there.snapshot().refused_count == 1)
         wait_until(lambda: ends.there.snapshot().accepted_streams == 0)
+
+
+@contextlib.contextmanager
+def answering(described: bytes, *verdicts: Verdict) -> Iterator[bytes]:
+    """Yield the description of a peer that says *verdicts* to its first connection: to a greeting,
+    to a write of block 0 and at its end."""
+    asked = (HELLO_BYTES, REQUEST_BYTES + 4, CHECKSUM_BYTES + 40_000)
+
+    def answer() -> None:
+        sock, _ = listener.accept()
+        with sock:
+            for size, verdict in zip(asked, verdicts, strict=False):
+                sock.recv(size, socket.MSG_WAITALL)
+                sock.sendall(Answer(verdict).encode())
+            sock.recv(1)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer)
+        thread.start()
+        port = listener.getsockname()[1]
+        yield encode_description(msgspec.structs.replace(decode_description(described), port=port))
+        thread.join(END_SECONDS)
+
+
+def test_a_greeting_that_is_answered_with_a_payload_opens_nothing() -> None:
+    with (
+        two(TcpSettings(streams_per_pair=1)) as ends,
+        answering(ends.there.describe(), Verdict.CODED) as description,
+        pytest.raises(PeerError, match="protocol"),
+    ):
+        ends.here.open(description, ends.remote.map)
+
+
+@pytest.mark.parametrize("said", [(Verdict.CODED,), (Verdict.OK, Verdict.CODED)])
+def test_a_write_that_is_answered_with_a_payload_fails(said: tuple[Verdict, ...]) -> None:
+    with (
+        two(TcpSettings(streams_per_pair=1)) as ends,
+        answering(ends.there.describe(), Verdict.OK, *said) as description,
+    ):
+        pair = ends.here.open(description, ends.remote.map)
+
+        assert kind_of(pair.write(Move((0,), (0,)))) == Failure.PROTOCOL
 
 
 def test_a_map_that_the_peer_did_not_describe_is_refused() -> None:

@@ -7,7 +7,8 @@ from types import TracebackType
 
 
 class BusyTime:
-    """The time in which at least one thread was inside, each as a context."""
+    """The time in which at least one was inside: a thread as a context, or a job from ``begin`` to
+    ``end``, which may be called in different threads."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -23,10 +24,7 @@ class BusyTime:
             return self._seconds + (self._clock() - self._since if self._inside else 0.0)
 
     def __enter__(self) -> None:
-        with self._lock:
-            if not self._inside:
-                self._since = self._clock()
-            self._inside += 1
+        self.begin()
 
     def __exit__(
         self,
@@ -34,6 +32,15 @@ class BusyTime:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
+        self.end()
+
+    def begin(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._since = self._clock()
+            self._inside += 1
+
+    def end(self) -> None:
         with self._lock:
             self._inside -= 1
             if not self._inside:
@@ -42,12 +49,20 @@ class BusyTime:
 
 @dataclass(frozen=True, slots=True)
 class Stages:
-    """Seconds are those in which any stream was at it."""
+    """Seconds are those in which any stream was at it, or its jobs waited for a thread."""
 
     payload_bytes: int
-    encode_seconds: float
-    move_seconds: float
-    decode_seconds: float
+    encode_seconds: float = 0.0
+    """As the peer says."""
+    move_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    held_up_seconds: float = 0.0
+    """In which a stream received nothing because its payloads waited to be decoded. What arrived
+    meanwhile was received in no time afterwards."""
+    is_coded: bool = False
+    """Whether any payload came; else the transfer went wholly as it lies."""
+    is_mixed: bool = False
+    """Whether a share went otherwise than was chosen."""
 
 
 class Account:
@@ -56,15 +71,12 @@ class Account:
     def __init__(self, clock: Callable[[], float]) -> None:
         self.moving = BusyTime(clock)
         self.decoding = BusyTime(clock)
+        self.held_up = BusyTime(clock)
         self._lock = threading.Lock()
         self._payload_bytes = 0
         self._encode_seconds = 0.0
+        self._is_coded = False
         self._is_mixed = False
-
-    @property
-    def is_mixed(self) -> bool:
-        """Whether a share went otherwise than was chosen."""
-        return self._is_mixed
 
     def moved(self, payload_bytes: int) -> None:
         with self._lock:
@@ -73,6 +85,7 @@ class Account:
     def encoded(self, seconds: float) -> None:
         """Note what the peer took for one share, at the same time as for the others."""
         with self._lock:
+            self._is_coded = True
             self._encode_seconds = max(self._encode_seconds, seconds)
 
     def mix(self) -> None:
@@ -86,4 +99,7 @@ class Account:
                 self._encode_seconds,
                 self.moving.seconds,
                 self.decoding.seconds,
+                self.held_up.seconds,
+                self._is_coded,
+                self._is_mixed,
             )

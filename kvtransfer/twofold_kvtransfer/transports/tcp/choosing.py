@@ -3,7 +3,7 @@
 import threading
 
 from twofold_kvtransfer.codecs import Choice, Controller, ControllerSettings, Link, Measured
-from twofold_kvtransfer.transports.tcp.accounts import Account
+from twofold_kvtransfer.transports.tcp.accounts import Stages
 from twofold_kvtransfer.transports.tcp.chunks import CHUNK_BYTES
 from twofold_kvtransfer.transports.tcp.compressing import Compression
 
@@ -16,8 +16,8 @@ link may be faster than it seems, never slower."""
 class Chooser:
     """The controller of a transport, for many threads.
 
-    One for all pairs: what coding costs here is the same for all, and a link, which is named after
-    the peer's host, stays when the peer restarts.
+    One for all pairs: decoding is done here, peers encode on cores that are taken to be alike, and
+    a link, which is named after the peer's host, stays when the peer restarts.
     """
 
     def __init__(self, compression: Compression) -> None:
@@ -34,24 +34,26 @@ class Chooser:
         with self._lock:
             return self._controller.choose(size_bytes, link)
 
-    def learn(self, choice: Choice, account: Account, seconds: float) -> None:
-        """Learn from a transfer that is done and took *seconds* in all."""
-        if account.is_mixed:
+    def learn(self, choice: Choice, stages: Stages, seconds: float) -> None:
+        """Learn from a transfer that is done and took *seconds* since a stream first had it."""
+        if stages.is_mixed:
             return
-        stages = account.stages()
         with self._lock:
             self._controller.learn(
                 choice,
                 Measured(
                     payload_bytes=stages.payload_bytes,
-                    move_seconds=self._move_seconds(choice, account, seconds),
-                    encode_seconds=stages.encode_seconds,
+                    move_seconds=self._move_seconds(choice, stages, seconds),
+                    # A peer may say what it likes, but was not at it for longer than all took.
+                    encode_seconds=min(stages.encode_seconds, seconds),
                     decode_seconds=stages.decode_seconds,
                 ),
             )
 
-    def _move_seconds(self, choice: Choice, account: Account, seconds: float) -> float | None:
-        stages = account.stages()
-        bound = choice.codec == "none" or stages.move_seconds >= LINK_BOUND * seconds
+    def _move_seconds(self, choice: Choice, stages: Stages, seconds: float) -> float | None:
+        if choice.codec == "none" or stages.move_seconds >= LINK_BOUND * seconds:
+            return stages.move_seconds
+        # What waited in the socket came while streams were held up: within both times at the most.
+        longest = stages.move_seconds + stages.held_up_seconds
         believed = stages.payload_bytes / self._controller.believed(choice.link)
-        return stages.move_seconds if bound or stages.move_seconds < believed else None
+        return longest if longest < believed else None

@@ -8,7 +8,7 @@ CHUNK_BYTES = 1 << 20
 """Of the cache, about: long enough that the calls of a codec cost little, short enough that a few
 are in a transfer and the stages overlap."""
 
-MAX_CHUNK_BYTES = 4 << 20
+MAX_CHUNK_BYTES = 2 << 20
 """That a peer may ask for at once, unless a single cell has more."""
 
 

@@ -13,7 +13,8 @@ from twofold_kvtransfer.transports.tcp.failing import Failure
 
 @dataclass(frozen=True, slots=True)
 class CodecCounts:
-    """Transfers that this side started with one codec, and that ended well."""
+    """Transfers that this side started, that ended well, and of which any payload was made by one
+    codec. Of ``none``: all that went wholly as they lie."""
 
     done_count: int = 0
     size_bytes: int = 0
@@ -21,7 +22,8 @@ class CodecCounts:
     payload_bytes: int = 0
     """Of what was moved in their place."""
     encode_seconds: float = 0.0
-    """Of each transfer, while any of its streams was at it; this stage and the next overlap."""
+    """Of each transfer, while any of its streams was at it or waited for a thread; the stages
+    overlap."""
     move_seconds: float = 0.0
     decode_seconds: float = 0.0
 
@@ -46,9 +48,10 @@ class TcpSnapshot:
     failed_counts: Mapping[Failure, int]
     """Those that did not."""
     refused_count: int
-    """Connections and requests of others that were turned away."""
+    """Connections and requests of others that were turned away, or ended by an error here."""
     damaged_count: int
-    """Runs of bytes received with a wrong checksum, for both sides' transfers."""
+    """Requests, runs, payloads and their heads received with a wrong checksum, for both sides'
+    transfers."""
     open_pairs: int
     accepted_streams: int
     codec_counts: Mapping[CodecName, CodecCounts]

@@ -162,8 +162,9 @@ class TcpPair:
         self._ends.mover.counts.ended(failure)
         if failure is not None or not transfer.size_bytes:
             return
-        self._ends.mover.counts.coded(
-            transfer.codec, transfer.size_bytes, transfer.account.stages()
-        )
+        stages = transfer.account.stages()
+        if not stages.is_coded:
+            transfer.codec = "none"
+        self._ends.mover.counts.coded(transfer.codec, transfer.size_bytes, stages)
         if choice is not None and self._chooser is not None:
-            self._chooser.learn(choice, transfer.account, seconds)
+            self._chooser.learn(choice, stages, seconds)

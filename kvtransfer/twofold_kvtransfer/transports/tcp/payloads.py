@@ -3,7 +3,8 @@
 Encoding the next chunks, sending one and, at the other end, decoding those before go on side by
 side. ROOMS payloads of a stream are in memory at most, each of about CHUNK_BYTES (or one cell, if
 that has more), and only PLACES streams of a transport, of both sides' transfers together, code at
-once: about 100 MiB with small cells. The next one sends its cells as they lie.
+once: about 100 MiB with small cells, twice as much if all are of peers that ask for chunks of
+MAX_CHUNK_BYTES. The next one sends its cells as they lie.
 """
 
 import contextlib
@@ -97,6 +98,7 @@ class PayloadMover:
             sent = 0
             for number, chunk in enumerate(cells.chunks()):
                 room = rooms[number % ROOMS]
+                busy.begin()
                 encoding.start(partial(self._encode, cells, chunk, room, busy))
                 if encoding.is_full:
                     self._send(connection, encoding.take(), busy, checked, seed + sent)
@@ -120,10 +122,11 @@ class PayloadMover:
             started = 0
             for number, chunk in enumerate(cells.chunks()):
                 if decoding.is_full:
-                    decoding.take()
+                    with contextlib.nullcontext() if decoding.is_ready else account.held_up:
+                        decoding.take()
                 head = self._head(connection, seed + number)
                 room = rooms[started % ROOMS]
-                if head.size_bytes > len(room):
+                if not 0 < head.size_bytes <= len(room):
                     raise TransferError(Failure.PROTOCOL, f"a payload of {head.size_bytes} bytes")
                 payload = room[: head.size_bytes]
                 with account.moving:
@@ -135,6 +138,7 @@ class PayloadMover:
                     intact = False
                     self._counts.damaged()
                     continue
+                account.decoding.begin()
                 decoding.start(partial(self._decode, cells, chunk, payload, account.decoding))
                 started += 1
             while decoding:
@@ -154,16 +158,19 @@ class PayloadMover:
     def _encode(
         self, cells: CodedCells, chunk: range, room: memoryview, busy: BusyTime
     ) -> memoryview:
-        with busy:
+        try:
             size = self._coder.encode(cells.request.codec, cells.ids, cells.part, chunk, room)
+        finally:
+            busy.end()
         return room[:size]
 
     def _decode(self, cells: CodedCells, chunk: range, payload: memoryview, busy: BusyTime) -> None:
-        with busy:
-            try:
-                self._coder.decode(cells.request.codec, cells.ids, cells.part, chunk, payload)
-            except PayloadError as error:
-                raise TransferError(Failure.PROTOCOL, str(error)) from error
+        try:
+            self._coder.decode(cells.request.codec, cells.ids, cells.part, chunk, payload)
+        except PayloadError as error:
+            raise TransferError(Failure.PROTOCOL, str(error)) from error
+        finally:
+            busy.end()
 
     def _send(
         self,

@@ -25,6 +25,11 @@ class Pipeline(Generic[T]):
     def is_full(self) -> bool:
         return len(self._jobs) >= self._room
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether ``take`` would not wait."""
+        return self._jobs[0].done()
+
     def __len__(self) -> int:
         return len(self._jobs)
 
@@ -37,9 +42,8 @@ class Pipeline(Generic[T]):
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
-        for job in self._jobs:
-            job.cancel()
-        wait(self._jobs)
+        # One that is cancelled never begins; it would be told only when a thread comes to it.
+        wait([job for job in self._jobs if not job.cancel()])
 
     def start(self, work: Callable[[], T]) -> None:
         assert not self.is_full

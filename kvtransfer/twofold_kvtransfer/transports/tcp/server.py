@@ -96,6 +96,9 @@ class Server:
                 _log.warning("a peer was turned away", extra={"reason": str(error)})
             else:
                 _log.debug("a peer's stream ended", extra={"reason": str(error)})
+        except Exception:  # noqa: BLE001 - an edge: else nobody hears of it
+            self._service.mover.counts.refused()
+            _log.exception("a peer could not be served")
         finally:
             connection.close()
             with self._lock:

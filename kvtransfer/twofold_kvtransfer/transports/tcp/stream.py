@@ -87,7 +87,7 @@ class Stream:
         connection.connect(address, settings.connect_seconds)
         connection.limit_waits(settings.connect_seconds)
         connection.send_bytes(Hello(self._ends.key).encode())
-        _expect_ok(connection)
+        _expect(connection, Verdict.OK)
         connection.limit_waits(settings.idle_seconds)
         return connection
 
@@ -138,15 +138,14 @@ class Stream:
         request, account = share.request, share.transfer.account
         head, ids, digest = encode_request(request, share.remote)
         connection.send_bytes(head, ids)
-        verdict = _expect_ok(connection)
         whole = (0, self._ends.regions.map.block_bytes)
-        if verdict is Verdict.CODED:
-            if payloads is None:
-                raise TransferError(Failure.PROTOCOL, "a payload that nobody asked for")
+        if payloads is None:
+            _expect(connection, Verdict.OK)
+        elif _expect(connection, Verdict.OK, Verdict.CODED) is Verdict.CODED:
             return payloads.receive(
                 connection, CodedCells(request, share.local, whole), digest, account
             )
-        if payloads is not None:
+        else:
             account.mix()
         cells = range(request.first, request.first + request.count)
         runs = self._ends.regions.runs(share.local, whole, cells, request.run_cells)
@@ -156,7 +155,7 @@ class Stream:
             if request.direction is Direction.READ:
                 return self._ends.mover.receive(connection, runs, seed)
             self._ends.mover.send(connection, runs, seed)
-        _expect_ok(connection)
+        _expect(connection, Verdict.OK)
         return True
 
 
@@ -164,11 +163,13 @@ def _as_it_lies(share: Share) -> Share:
     return replace(share, request=replace(share.request, codec="none"))
 
 
-def _expect_ok(connection: Connection) -> Verdict:
-    """Return the answer: OK or CODED."""
+def _expect(connection: Connection, *verdicts: Verdict) -> Verdict:
+    """Return the answer, which is one of *verdicts*."""
     answer = decode_answer(connection.receive_bytes(ANSWER_BYTES))
     if answer.verdict is Verdict.REFUSED:
         raise TransferError(Failure.REFUSED, answer.text)
     if answer.verdict is Verdict.CHECKSUM:
         raise TransferError(Failure.CHECKSUM, "what the peer received is not what was sent")
+    if answer.verdict not in verdicts:
+        raise TransferError(Failure.PROTOCOL, f"{answer.verdict.name}, which answers nothing here")
     return answer.verdict

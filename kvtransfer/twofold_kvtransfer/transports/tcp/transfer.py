@@ -27,9 +27,11 @@ class TcpTransfer:
         when_ended: Callable[["TcpTransfer", Failure | None, float], None],
         codec: CodecName = "none",
     ) -> None:
-        """*when_ended* is called once, with the transfer's lock held and its seconds."""
+        """*when_ended* is called once, with the transfer's lock held; its seconds are those since
+        the first share began, so that a wait for a stream is not in them."""
         self.size_bytes = size_bytes
         self.codec = codec
+        """What was chosen; ``none`` at the end if nothing was coded after all."""
         self.account = Account(clock)
         self._shares_left = share_count
         self._clock = clock
@@ -39,6 +41,7 @@ class TcpTransfer:
         self._failure: Failure | None = None
         self._reason: str | None = None
         self._started_at = clock()
+        self._begun_at: float | None = None
         self._ended_at: float | None = None
         self._look()
 
@@ -55,7 +58,7 @@ class TcpTransfer:
 
     @property
     def payload_bytes(self) -> int:
-        """Of what was moved until now in place of the blocks."""
+        """Of the payloads that have arrived, and the cells that move as they lie."""
         return self.account.stages().payload_bytes
 
     @property
@@ -76,6 +79,8 @@ class TcpTransfer:
         with self._lock:
             if self._failure is not None:
                 return False
+            if self._begun_at is None:
+                self._begun_at = self._clock()
             self._running.add(cut)
             return True
 
@@ -101,4 +106,5 @@ class TcpTransfer:
         over = self._shares_left == 0 if self._failure is None else not self._running
         if over and self._ended_at is None:
             self._ended_at = self._clock()
-            self._when_ended(self, self._failure, self._ended_at - self._started_at)
+            begun_at = self._ended_at if self._begun_at is None else self._begun_at
+            self._when_ended(self, self._failure, self._ended_at - begun_at)

@@ -43,7 +43,8 @@ class TcpTransport:
         clock: Callable[[], float] = time.monotonic,
         new_key: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
-        """Without *compression* blocks move as they lie; its coder is closed with the transport.
+        """Without *compression* blocks move as they lie; its coder is closed with the transport,
+        or when that cannot listen.
 
         Raises:
             InvalidBlocksError: the blocks are on an accelerator.
@@ -68,7 +69,12 @@ class TcpTransport:
         self._chooser = None if compression is None else Chooser(compression)
         self._payloads = None if compression is None else self._payload_mover(compression)
         service = Service(key, self._regions, self._mover, self._payloads)
-        self._server = Server(service, self._settings)
+        try:
+            self._server = Server(service, self._settings)
+        except OSError:
+            if self._payloads is not None:
+                self._payloads.close()
+            raise
         self._description = encode_description(
             Description(
                 host=self._settings.host,

@@ -258,6 +258,44 @@ def test_a_codec_that_was_slow_once_is_tried_again_but_rarely() -> None:
     assert chosen[3:].count("int8") > 600
 
 
+def test_a_codec_is_found_again_when_an_overload_has_ended() -> None:
+    controller = Controller(ControllerSettings(quality=Quality.ROUGH, chunk_bytes=1 << 20))
+    link = Link("steady", 5 * GBIT)
+
+    def overloaded(choice: Choice) -> Measured:
+        usual = really(choice, 5 * GBIT)
+        return replace(usual, encode_seconds=8 * usual.encode_seconds)
+
+    before = run(controller, link, 20, lambda choice: really(choice, 5 * GBIT))
+    meanwhile = run(controller, link, 100, overloaded)
+    after = run(controller, link, 4000, lambda choice: really(choice, 5 * GBIT))
+
+    assert set(before) == {"int4"}
+    assert set(meanwhile[-50:]) == {"none"}
+    assert after[-1] == "int4"
+
+
+@pytest.mark.parametrize("gbit", [5, 10, 40])
+@pytest.mark.parametrize("slower", [8, 30])
+def test_while_cores_stay_slow_trying_costs_little(gbit: float, slower: float) -> None:
+    controller = Controller(ControllerSettings(quality=Quality.ROUGH, chunk_bytes=1 << 20))
+    link = Link("steady", gbit * GBIT)
+    run(controller, link, 2000, lambda choice: really(choice, gbit * GBIT, slower))
+
+    taken = with_none = worst = 0.0
+    for _ in range(20_000):
+        choice = controller.choose(SIZE, link)
+        measured = really(choice, gbit * GBIT, slower)
+        controller.learn(choice, measured)
+        # Side by side, as chunks are.
+        seconds = max(measured.encode_seconds, measured.move_seconds or 0, measured.decode_seconds)
+        usual = SIZE / (gbit * GBIT)
+        taken, with_none, worst = taken + seconds, with_none + usual, max(worst, seconds / usual)
+
+    assert taken <= 1.03 * with_none
+    assert worst <= ControllerSettings().try_at_most
+
+
 def test_links_are_told_apart() -> None:
     controller = Controller(ROUGH)
     run(controller, FAST, 10, lambda choice: really(choice, 0.5 * GBIT))

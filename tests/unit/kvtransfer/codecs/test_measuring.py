@@ -23,3 +23,4 @@ def test_what_a_codec_takes_is_what_the_clock_says_and_none_takes_nothing() -> N
         assert costs[codec].encode_seconds_per_byte == 1 / size_bytes
         assert costs[codec].decode_seconds_per_byte == 1 / size_bytes
         assert costs[codec].payload_share < 0.9
+        assert costs[codec].fixed_seconds == 0

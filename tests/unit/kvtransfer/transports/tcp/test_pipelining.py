@@ -53,6 +53,37 @@ def test_at_its_end_what_runs_has_ended_and_the_rest_never_begins() -> None:
         assert ended == ["slow"]
 
 
+def test_at_its_end_it_does_not_wait_for_the_jobs_of_others() -> None:
+    begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def another() -> None:
+        begun.set()
+        go_on.wait(5)
+        ended.set()
+
+    with ThreadPoolExecutor(1) as one:
+        one.submit(another)
+        assert begun.wait(10)
+        with Pipeline[None](one, 1) as pipeline:
+            pipeline.start(lambda: None)
+        was_waited_for = ended.is_set()
+        go_on.set()
+
+    assert not was_waited_for
+
+
+def test_a_result_is_ready_when_its_job_has_ended() -> None:
+    go_on = threading.Event()
+    with ThreadPoolExecutor(1) as one, Pipeline[bool](one, 2) as pipeline:
+        pipeline.start(lambda: go_on.wait(10))
+        before = pipeline.is_ready
+        go_on.set()
+        one.submit(lambda: None).result()
+
+        assert not before
+        assert pipeline.is_ready
+
+
 def test_what_a_job_raised_is_raised_to_who_takes_it(threads: ThreadPoolExecutor) -> None:
     def fail() -> None:
         raise LookupError

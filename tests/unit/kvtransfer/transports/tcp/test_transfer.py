@@ -11,10 +11,13 @@ class Made:
     def __init__(self, share_count: int = 2) -> None:
         self.now = 10.0
         self.endings: list[Failure | None] = []
+        self.seconds: list[float] = []
         self.cuts: list[str] = []
-        self.transfer = TcpTransfer(
-            100, share_count, lambda: self.now, lambda _, failure, __: self.endings.append(failure)
-        )
+        self.transfer = TcpTransfer(100, share_count, lambda: self.now, self._note)
+
+    def _note(self, _: TcpTransfer, failure: Failure | None, seconds: float) -> None:
+        self.endings.append(failure)
+        self.seconds.append(seconds)
 
     def cut_first(self) -> None:
         self.cuts.append("first")
@@ -41,6 +44,20 @@ def test_it_is_done_when_all_shares_are() -> None:
     assert made.transfer.seconds == 2.5
     assert made.endings == [None]
     assert made.cuts == []
+
+
+def test_what_is_told_at_its_end_is_how_long_it_took_since_a_stream_had_it() -> None:
+    made = Made()
+    made.now = 15.0
+    made.transfer.begin(made.cut_first)
+    made.now = 16.0
+    made.transfer.begin(made.cut_second)
+    made.now = 18.0
+    made.transfer.end(made.cut_first, None)
+    made.transfer.end(made.cut_second, None)
+
+    assert made.seconds == [3.0]
+    assert made.transfer.seconds == 8.0
 
 
 def test_without_shares_it_is_done_at_once() -> None:
