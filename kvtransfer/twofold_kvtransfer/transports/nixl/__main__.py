@@ -1,5 +1,6 @@
 """Say which ways UCX takes from here: for a worker's pod, where there is no ``twofold doctor``."""
 
+import argparse
 import os
 import sys
 from collections.abc import Callable
@@ -17,10 +18,18 @@ def _told(take: Callable[[], Way]) -> str:
     return f"{way} ({way.kind}, {way.protocol})"
 
 
-if __name__ == "__main__":
+def main() -> None:
+    argparse.ArgumentParser(
+        prog="python -m twofold_kvtransfer.transports.nixl",
+        description="Move a MiB between two processes, and say which ways UCX takes from here.",
+    ).parse_args()
     lines = (
         f"within this machine: {_told(lambda: try_way(os.environ))}",
         f"to other machines: {_told(lambda: try_way(network_environment(os.environ)))}",
         f"active InfiniBand or RoCE ports: {', '.join(active_ports()) or 'none'}",
     )
     sys.stdout.write("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
