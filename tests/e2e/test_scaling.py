@@ -33,6 +33,7 @@ class Pools:
             cpus=cores_each(os.cpu_count() or 1, worker_count=2),
             kv_cache_gib=1,
             engine_args=["--max-model-len", "2048"],
+            kv_events=True,
         )
 
     def want(self, *, prefill: int, decode: int, seconds: float) -> pb.State:

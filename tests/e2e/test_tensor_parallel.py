@@ -15,6 +15,7 @@ import pytest
 
 from twofold_cli.directories import cache_directory
 from twofold_cli.models import smollm2
+from twofold_cli.shared_memory import mapped_files, remove_unmapped
 from twofold_engine.environment import free_port
 
 from .conftest import samples_of
@@ -104,9 +105,11 @@ def running(role: str, ranks: int, logs: Path) -> Iterator[Worker]:
     try:
         yield Worker(f"http://{HOST}:{port}", process)
         below = psutil.Process(process.pid).children(recursive=True)
+        shared_memory = mapped_files(each.pid for each in below)
         process.terminate()
         process.wait(STOP_LIMIT_SECONDS)
         assert not psutil.wait_procs(below, timeout=STOP_LIMIT_SECONDS)[1]
+        remove_unmapped(shared_memory)  # vLLM leaves that of several ranks on a CPU
     except BaseException:
         print(log.read_text(errors="replace")[-4000:])
         raise
