@@ -1,7 +1,8 @@
 """The blocks of a map as payloads, piece by piece: what a transport sends in place of them.
 
 A *cell* is one block in one region; those of *n* blocks are numbered region by region, as in
-``transports.tcp.cells``. What is coded at once is either some cells of one region or whole regions.
+``transports.sockets.cells``. What is coded at once is either some cells of one region or whole
+regions.
 """
 
 import ctypes

@@ -15,7 +15,7 @@ from torch.distributed import ProcessGroupGloo
 from twofold_kvtransfer.blocks import BlockMap
 from twofold_kvtransfer.communicators.host_buffers import HostBuffers
 from twofold_kvtransfer.communicators.mail_store import MailStore
-from twofold_kvtransfer.transports.tcp.failing import Failure, TransferError
+from twofold_kvtransfer.transports.sockets.failing import Failure, TransferError
 from twofold_kvtransfer.transports.two_sided import Limits, Mailbox
 
 _TAG = 0

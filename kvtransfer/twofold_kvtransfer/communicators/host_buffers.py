@@ -4,7 +4,7 @@ import numpy as np
 import xxhash
 
 from twofold_kvtransfer.blocks import BlockMap
-from twofold_kvtransfer.transports.tcp.cells import Regions
+from twofold_kvtransfer.transports.sockets.cells import Regions
 from twofold_kvtransfer.transports.two_sided import SLOT_COUNT, Cells
 
 

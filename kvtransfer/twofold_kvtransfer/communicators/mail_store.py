@@ -5,7 +5,7 @@ from datetime import timedelta
 import msgspec
 from torch.distributed import Store
 
-from twofold_kvtransfer.transports.tcp.failing import Failure, TransferError
+from twofold_kvtransfer.transports.sockets.failing import Failure, TransferError
 from twofold_kvtransfer.transports.two_sided import Mailbox
 
 

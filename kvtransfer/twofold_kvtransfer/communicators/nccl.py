@@ -25,7 +25,7 @@ from twofold_kvtransfer.communicators.device_buffers import DeviceBuffers
 from twofold_kvtransfer.communicators.gpu import Gpu
 from twofold_kvtransfer.communicators.nccl_link import Link
 from twofold_kvtransfer.communicators.nccl_making import GivenUp, Making
-from twofold_kvtransfer.transports.tcp.failing import Failure, TransferError
+from twofold_kvtransfer.transports.sockets.failing import Failure, TransferError
 from twofold_kvtransfer.transports.two_sided import Limits, Mailbox
 
 LOOK_SECONDS = 0.0001

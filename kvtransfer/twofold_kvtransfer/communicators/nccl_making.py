@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 
 from twofold_kvtransfer.communicators.nccl_link import Link
-from twofold_kvtransfer.transports.tcp.failing import Failure, TransferError
+from twofold_kvtransfer.transports.sockets.failing import Failure, TransferError
 
 LOOK_SECONDS = 0.01
 MOST_GIVEN_UP = 8

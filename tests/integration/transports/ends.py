@@ -1,11 +1,13 @@
 """Pairs for tests, and the end of their transfers."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
+import msgspec
 from tests.integration.transports.factories import Kind, Make
 from tests.integration.transports.peers import Geometry, Introduction, PeerProcess
 
@@ -17,6 +19,37 @@ END_SECONDS = 60.0
 """For a transfer of a test. It is far more than any needs: a bound, not a measurement."""
 BEGIN_SECONDS = 0.1
 """When it is too short, a test passes that should have looked at more."""
+
+S = TypeVar("S")
+T = TypeVar("T", bound=Transport)
+
+
+@dataclass(frozen=True, slots=True)
+class Two(Generic[T]):
+    """Two transports in this process."""
+
+    here: T
+    there: T
+    local: HostBlocks
+    remote: HostBlocks
+
+
+@contextmanager
+def two_of(
+    make: Callable[[HostBlocks, S | None], T],
+    here: S | None,
+    there: S | None,
+    geometry: Geometry | None,
+) -> Iterator[Two[T]]:
+    """Yield two that *make* makes of blocks and settings, with no pair yet."""
+    shape = geometry or Geometry(regions=2, blocks=8, block_bytes=20_000, seed=1)
+    local, remote = msgspec.structs.replace(shape, seed=2).make(), shape.make()
+    ends = Two(make(local, here), make(remote, there), local, remote)
+    try:
+        yield ends
+    finally:
+        ends.here.close()
+        ends.there.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +153,22 @@ def finish(transfer: Transfer) -> TransferState:
     return state
 
 
+def kind_of(transfer: Transfer) -> str:
+    """Return the kind of failure that *transfer* ends with."""
+    assert finish(transfer) is TransferState.FAILED
+    return (transfer.reason or "").split(":")[0]
+
+
 def let_begin(transfer: Transfer) -> None:
     """Give threads, if a transport has some, the time to have begun with *transfer*."""
     give_up_at = time.monotonic() + BEGIN_SECONDS
     while transfer.poll() is TransferState.MOVING and time.monotonic() < give_up_at:
+        time.sleep(0.001)
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    give_up_at = time.monotonic() + END_SECONDS
+    while not holds():
+        if time.monotonic() > give_up_at:
+            raise TimeoutError(f"{holds} does not come true")
         time.sleep(0.001)

@@ -13,12 +13,15 @@ from twofold_kvtransfer.codecs import KvShape, Packing, Quality
 from twofold_kvtransfer.codecs.cell_coding import CellCoder
 from twofold_kvtransfer.transports import Transport
 from twofold_kvtransfer.transports.nixl import NixlTransport
+from twofold_kvtransfer.transports.sockets.wire import (
+    ANSWER_BYTES,
+)
 from twofold_kvtransfer.transports.tcp import Compression, TcpTransport
 from twofold_kvtransfer.transports.tcp.description import (
     decode_description,
     encode_description,
 )
-from twofold_kvtransfer.transports.tcp.wire import ANSWER_BYTES, CHECKSUM_BYTES
+from twofold_kvtransfer.transports.tcp.wire import CHECKSUM_BYTES
 from twofold_kvtransfer.transports.testing import (
     Fault,
     HostBlocks,

@@ -1,12 +1,10 @@
 """Two transports over gloo for tests of what is their own, and a gloo that can be steered."""
 
-import contextlib
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
 from typing import cast
 
-import msgspec
+from tests.integration.transports.ends import Two, two_of
 from tests.integration.transports.peers import Geometry
 
 from twofold_kvtransfer.blocks import BlockMap
@@ -87,28 +85,12 @@ class SteeredGloo(GlooLibrary):
         self._may_go_on.set()
 
 
-@dataclass(frozen=True, slots=True)
-class Two:
-    here: TwoSidedTransport
-    there: TwoSidedTransport
-    local: HostBlocks
-    remote: HostBlocks
-
-
-@contextlib.contextmanager
 def two(
     here: TwoSidedSettings | None = None,
     there: TwoSidedSettings | None = None,
     geometry: Geometry | None = None,
-) -> Iterator[Two]:
-    shape = geometry or Geometry(regions=2, blocks=8, block_bytes=20_000, seed=1)
-    local, remote = msgspec.structs.replace(shape, seed=2).make(), shape.make()
-    ends = Two(over_gloo(local, here), over_gloo(remote, there), local, remote)
-    try:
-        yield ends
-    finally:
-        ends.here.close()
-        ends.there.close()
+) -> AbstractContextManager[Two[TwoSidedTransport]]:
+    return two_of(over_gloo, here, there, geometry)
 
 
 def over_gloo(blocks: HostBlocks, settings: TwoSidedSettings | None = None) -> TwoSidedTransport:

@@ -10,7 +10,14 @@ from dataclasses import replace
 import numpy as np
 import psutil
 import pytest
-from tests.integration.transports.ends import END_SECONDS, finish, joined_to_process, let_begin
+from tests.integration.transports.ends import (
+    END_SECONDS,
+    finish,
+    joined_to_process,
+    kind_of,
+    let_begin,
+    wait_until,
+)
 from tests.integration.transports.factories import FACTORIES
 from tests.integration.transports.gloo_ends import (
     ALL,
@@ -20,7 +27,6 @@ from tests.integration.transports.gloo_ends import (
     threads_of_pairs,
     two,
 )
-from tests.integration.transports.tcp_ends import kind_of, wait_until
 
 from twofold_kvtransfer.blocks import Move
 from twofold_kvtransfer.transports import Pair, Transfer, TransferState

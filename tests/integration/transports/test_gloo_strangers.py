@@ -10,27 +10,27 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.integration.transports.ends import END_SECONDS, finish
-from tests.integration.transports.gloo_ends import Two, over_gloo, two
-from tests.integration.transports.tcp_ends import kind_of, wait_until
+from tests.integration.transports.ends import END_SECONDS, Two, finish, kind_of, wait_until
+from tests.integration.transports.gloo_ends import over_gloo, two
+from tests.integration.transports.outside import OUTSIDE, sound
 
 from twofold_kvtransfer.blocks import BlockMap, InvalidBlocksError, Move
 from twofold_kvtransfer.communicators.gloo import GlooLibrary
 from twofold_kvtransfer.transports import PeerError, TransferState
-from twofold_kvtransfer.transports.tcp import Failure, TcpTransport
-from twofold_kvtransfer.transports.tcp.failing import TransferError
-from twofold_kvtransfer.transports.tcp.wire import (
+from twofold_kvtransfer.transports.sockets.conversation import expect
+from twofold_kvtransfer.transports.sockets.failing import TransferError
+from twofold_kvtransfer.transports.sockets.wire import (
     ANSWER_BYTES,
     HELLO_BYTES,
     KEY_BYTES,
     Answer,
     Direction,
     Hello,
-    Request,
     Verdict,
     decode_answer,
     encode_request,
 )
+from twofold_kvtransfer.transports.tcp import Failure, TcpTransport
 from twofold_kvtransfer.transports.testing import host_blocks
 from twofold_kvtransfer.transports.two_sided import TwoSidedSettings, TwoSidedTransport
 from twofold_kvtransfer.transports.two_sided.carrier import Carrier, Ends
@@ -127,36 +127,23 @@ def test_a_transport_of_another_kind_is_refused() -> None:
             tcp.open(ends.there.describe(), ends.remote.map)
 
 
-@pytest.mark.parametrize(
-    ("changes", "blocks"),
-    [
-        ({}, (8,)),
-        ({"part_offset": 1}, (0,)),
-        ({"part_offset": 2**63}, (0,)),
-        ({"part_bytes": 0}, (0,)),
-        ({"first": 1, "count": 2}, (0,)),
-        ({"count": 0}, (0,)),
-        ({"first": 2**63}, (0,)),
-        ({"run_cells": 1000}, (0,)),
-    ],
-)
+@pytest.mark.parametrize(("changes", "blocks"), [*OUTSIDE, ({"run_cells": 1000}, (0,))])
 @pytest.mark.parametrize("direction", list(Direction))
 def test_a_peer_reaches_nothing_but_blocks(
     direction: Direction, changes: dict[str, Any], blocks: tuple[int, ...]
 ) -> None:
-    sound = Request(direction, True, 10, 1, part_offset=0, part_bytes=20_000, first=0, count=2)
     with two() as ends, _line_to(ends) as carrier:
         control = carrier.connect().control
-        head, ids, _ = encode_request(replace(sound, **changes), blocks)
+        head, ids, _ = encode_request(replace(sound(direction), **changes), blocks)
         control.connection.send_bytes(head, ids)
 
         with pytest.raises(TransferError, match="refused"):
-            control.expect_ok()
+            expect(control.connection, Verdict.OK)
         wait_until(lambda: ends.there.accepted_lines == 0)
 
 
 @contextlib.contextmanager
-def _line_to(ends: Two) -> Iterator[Carrier]:
+def _line_to(ends: Two[TwoSidedTransport]) -> Iterator[Carrier]:
     peer = described(ends.there)
     address = (socket.AF_INET, (peer.host, peer.port))
     way = Ends(address, peer.key, ends.here._make_line, TwoSidedSettings())

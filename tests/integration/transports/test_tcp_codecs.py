@@ -19,16 +19,18 @@ from tests.integration.transports.coded_ends import (
     numbers,
     through,
 )
-from tests.integration.transports.ends import finish
+from tests.integration.transports.ends import finish, kind_of
 from tests.integration.transports.factories import rewired
-from tests.integration.transports.tcp_ends import kind_of
 
 from twofold_kvtransfer.blocks import Move
 from twofold_kvtransfer.codecs import CodecName, KvShape, Packing
 from twofold_kvtransfer.transports import TransferState
+from twofold_kvtransfer.transports.sockets.wire import (
+    ANSWER_BYTES,
+)
 from twofold_kvtransfer.transports.tcp import Failure, TcpTransport
 from twofold_kvtransfer.transports.tcp.payloads import PLACES
-from twofold_kvtransfer.transports.tcp.wire import ANSWER_BYTES, CHUNK_HEAD_BYTES
+from twofold_kvtransfer.transports.tcp.wire import CHUNK_HEAD_BYTES
 
 
 @pytest.mark.parametrize("codec", CODED)

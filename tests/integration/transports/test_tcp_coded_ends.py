@@ -16,9 +16,8 @@ from tests.integration.transports.coded_ends import (
     coding,
     numbers,
 )
-from tests.integration.transports.ends import finish
+from tests.integration.transports.ends import finish, kind_of, wait_until
 from tests.integration.transports.factories import rewired
-from tests.integration.transports.tcp_ends import kind_of, wait_until
 
 from twofold_kvtransfer.blocks import Move
 from twofold_kvtransfer.codecs.cell_coding import CellCoder

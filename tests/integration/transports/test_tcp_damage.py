@@ -2,19 +2,19 @@
 
 import numpy as np
 import pytest
-from tests.integration.transports.ends import finish
+from tests.integration.transports.ends import finish, kind_of, wait_until
 from tests.integration.transports.factories import rewired
-from tests.integration.transports.tcp_ends import LARGE, kind_of, two, wait_until
+from tests.integration.transports.tcp_ends import LARGE, two
 
 from twofold_kvtransfer.blocks import Move
 from twofold_kvtransfer.transports import TransferState
-from twofold_kvtransfer.transports.tcp import Failure, TcpSettings
-from twofold_kvtransfer.transports.tcp.wire import (
+from twofold_kvtransfer.transports.sockets.wire import (
     ANSWER_BYTES,
-    CHECKSUM_BYTES,
     HELLO_BYTES,
     REQUEST_BYTES,
 )
+from twofold_kvtransfer.transports.tcp import Failure, TcpSettings
+from twofold_kvtransfer.transports.tcp.wire import CHECKSUM_BYTES
 
 
 @pytest.mark.parametrize("offset", [0, 3, CHECKSUM_BYTES, CHECKSUM_BYTES + 39_999])

@@ -6,31 +6,29 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
-from tests.integration.transports.ends import END_SECONDS, finish, joined_to_process
-from tests.integration.transports.factories import FACTORIES, rewired
-from tests.integration.transports.tcp_ends import (
-    HALF,
-    LARGE,
-    QUICK,
-    SLOW,
+from tests.integration.transports.ends import (
+    END_SECONDS,
+    finish,
+    joined_to_process,
     kind_of,
-    two,
     wait_until,
 )
+from tests.integration.transports.factories import FACTORIES, rewired
+from tests.integration.transports.tcp_ends import HALF, LARGE, QUICK, SLOW, two
 
 from twofold_kvtransfer.blocks import Move
 from twofold_kvtransfer.transports import TransferState
-from twofold_kvtransfer.transports.tcp import Failure, TcpSettings, TcpTransport
-from twofold_kvtransfer.transports.tcp.description import (
-    Description,
-    encode_description,
-)
-from twofold_kvtransfer.transports.tcp.wire import (
+from twofold_kvtransfer.transports.sockets.wire import (
     HELLO_BYTES,
     KEY_BYTES,
     REQUEST_BYTES,
     Answer,
     Verdict,
+)
+from twofold_kvtransfer.transports.tcp import Failure, TcpSettings, TcpTransport
+from twofold_kvtransfer.transports.tcp.description import (
+    Description,
+    encode_description,
 )
 from twofold_kvtransfer.transports.testing import host_blocks
 
@@ -118,7 +116,7 @@ def test_a_failed_transfer_leaves_nothing_in_the_queue() -> None:
         for transfer in waiting:
             transfer.cancel()
 
-        assert not pair._waiting
+        assert not pair._queue._waiting
         assert {transfer.poll() for transfer in waiting} == {TransferState.FAILED}
         assert moving.poll() is TransferState.MOVING
 

@@ -10,34 +10,29 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.integration.transports.ends import END_SECONDS, finish
-from tests.integration.transports.tcp_ends import (
-    dialled,
-    kind_of,
-    two,
-    wait_until,
-)
+from tests.integration.transports.ends import END_SECONDS, finish, kind_of, wait_until
+from tests.integration.transports.outside import OUTSIDE, sound
+from tests.integration.transports.tcp_ends import dialled, two
 
 from twofold_kvtransfer.blocks import BlockMap, InvalidBlocksError, Move
 from twofold_kvtransfer.transports import PeerError, TransferState
-from twofold_kvtransfer.transports.tcp import Failure, TcpSettings, TcpTransport
-from twofold_kvtransfer.transports.tcp.description import (
-    decode_description,
-    encode_description,
-)
-from twofold_kvtransfer.transports.tcp.wire import (
+from twofold_kvtransfer.transports.sockets.wire import (
     ANSWER_BYTES,
-    CHECKSUM_BYTES,
     HELLO_BYTES,
     REQUEST_BYTES,
     Answer,
     Direction,
     Hello,
-    Request,
     Verdict,
     decode_answer,
     encode_request,
 )
+from twofold_kvtransfer.transports.tcp import Failure, TcpSettings, TcpTransport
+from twofold_kvtransfer.transports.tcp.description import (
+    decode_description,
+    encode_description,
+)
+from twofold_kvtransfer.transports.tcp.wire import CHECKSUM_BYTES
 from twofold_kvtransfer.transports.testing import host_blocks
 
 
@@ -92,26 +87,14 @@ def test_a_pair_does_not_reach_the_next_incarnation_on_the_same_port() -> None:
             assert kind_of(pair.read(Move((0,), (1,)))) == Failure.REFUSED
 
 
-@pytest.mark.parametrize(
-    ("changes", "blocks"),
-    [
-        ({}, (8,)),
-        ({"part_offset": 1}, (0,)),
-        ({"part_offset": 2**63}, (0,)),
-        ({"part_bytes": 0}, (0,)),
-        ({"first": 1, "count": 2}, (0,)),
-        ({"count": 0}, (0,)),
-        ({"first": 2**63}, (0,)),
-    ],
-)
+@pytest.mark.parametrize(("changes", "blocks"), OUTSIDE)
 @pytest.mark.parametrize("direction", list(Direction))
 def test_a_peer_reaches_nothing_but_blocks(
     direction: Direction, changes: dict[str, Any], blocks: tuple[int, ...]
 ) -> None:
-    sound = Request(direction, True, 10, 1, part_offset=0, part_bytes=20_000, first=0, count=2)
     with two() as ends:
         sock, described = dialled(ends.there)
-        head, ids, _ = encode_request(replace(sound, **changes), blocks)
+        head, ids, _ = encode_request(replace(sound(direction), **changes), blocks)
         with sock:
             sock.sendall(Hello(described.key).encode() + head + ids)
             answers = sock.recv(2 * ANSWER_BYTES, socket.MSG_WAITALL)

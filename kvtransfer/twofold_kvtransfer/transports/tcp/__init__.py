@@ -7,9 +7,9 @@ copies all the same, and elsewhere would pin pages and keep blocks until the pee
 With a :class:`Compression` a read may bring payloads of a codec instead, which the pair chooses.
 """
 
+from twofold_kvtransfer.transports.sockets.failing import Failure
 from twofold_kvtransfer.transports.tcp.compressing import CellCoder, Compression
 from twofold_kvtransfer.transports.tcp.counting import CodecCounts, TcpSnapshot
-from twofold_kvtransfer.transports.tcp.failing import Failure
 from twofold_kvtransfer.transports.tcp.settings import TcpSettings
 from twofold_kvtransfer.transports.tcp.transport import TcpTransport
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from twofold_kvtransfer.transports.tcp.wire import MAX_RUN_CELLS
+from twofold_kvtransfer.transports.sockets.wire import MAX_RUN_CELLS
 
 CHUNK_BYTES = 1 << 20
 """Of the cache, about: long enough that the calls of a codec cost little, short enough that a few

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from twofold_kvtransfer.codecs import CodecName
+from twofold_kvtransfer.transports.sockets.failing import Failure
 from twofold_kvtransfer.transports.tcp.accounts import Stages
-from twofold_kvtransfer.transports.tcp.failing import Failure
 
 
 @dataclass(frozen=True, slots=True)

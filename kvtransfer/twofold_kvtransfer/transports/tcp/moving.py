@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import xxhash
 
-from twofold_kvtransfer.transports.tcp.connection import Connection
+from twofold_kvtransfer.transports.sockets.connection import Connection
 from twofold_kvtransfer.transports.tcp.counting import Counts
 from twofold_kvtransfer.transports.tcp.limiting import RateLimit
 from twofold_kvtransfer.transports.tcp.wire import (

@@ -1,28 +1,28 @@
 """A peer, and the streams to it."""
 
-import threading
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 
-from twofold_kvtransfer.blocks import BlockMap, InvalidBlocksError, Move
+from twofold_kvtransfer.blocks import BlockMap, Move
 from twofold_kvtransfer.codecs import Choice, CodecName
 from twofold_kvtransfer.transports.port import PeerError
-from twofold_kvtransfer.transports.tcp.cells import RUN_BYTES, run_cells_for
+from twofold_kvtransfer.transports.sockets.cells import RUN_BYTES, run_cells_for
+from twofold_kvtransfer.transports.sockets.conversation import check_move
+from twofold_kvtransfer.transports.sockets.failing import Failure, TransferError
+from twofold_kvtransfer.transports.sockets.joining import join_all
+from twofold_kvtransfer.transports.sockets.waiting import Queue, Share
+from twofold_kvtransfer.transports.sockets.wire import Direction, Request
 from twofold_kvtransfer.transports.tcp.choosing import Chooser
 from twofold_kvtransfer.transports.tcp.chunks import chunk_cells_for
-from twofold_kvtransfer.transports.tcp.failing import Failure, TransferError
-from twofold_kvtransfer.transports.tcp.joining import join_all
-from twofold_kvtransfer.transports.tcp.stream import Ends, Share, Stream
+from twofold_kvtransfer.transports.tcp.stream import Ends, Stream
 from twofold_kvtransfer.transports.tcp.transfer import TcpTransfer
-from twofold_kvtransfer.transports.tcp.wire import MAX_BLOCKS, Direction, Request
 
 MIN_SHARE_BYTES = RUN_BYTES
 """Of what a stream is woken for; a smaller transfer goes over one."""
 
 
 class TcpPair:
-    """Owns the streams to one peer, and the shares that wait for one, first come first served."""
+    """Owns the streams to one peer, and the shares that wait for one."""
 
     def __init__(
         self,
@@ -45,11 +45,9 @@ class TcpPair:
         self._clock = clock
         self._when_closed = when_closed
         self._chooser = chooser
-        self._changed = threading.Condition()
-        self._waiting: deque[Share] = deque()
-        self._moving: set[TcpTransfer] = set()
-        self._closed_for: str | None = None
-        self._streams = [Stream(ends, self._take) for _ in range(ends.settings.streams_per_pair)]
+        settings = ends.settings
+        self._queue = Queue[TcpTransfer](settings.max_transfers_per_pair)
+        self._streams = [Stream(ends, self._queue.take) for _ in range(settings.streams_per_pair)]
         try:
             for stream in self._streams:
                 stream.connect()
@@ -67,31 +65,23 @@ class TcpPair:
         return self._start(Direction.WRITE, move)
 
     def close(self, reason: str) -> None:
-        with self._changed:
-            if self._closed_for is not None:
-                return
-            self._closed_for = reason
-            moving = list(self._moving)
-            self._changed.notify_all()
-        for transfer in moving:
-            transfer.fail(Failure.CLOSED, reason)
+        if not self._queue.close(reason):
+            return
         join_all(stream.thread for stream in self._streams)
         self._when_closed(self)
 
     def _start(self, direction: Direction, move: Move) -> TcpTransfer:
         local = self._ends.regions.map
-        local.check(move.local)
-        self._remote.check(move.remote)
-        if len(move.remote) > MAX_BLOCKS:
-            raise InvalidBlocksError(f"{len(move.remote)} blocks in one move of {MAX_BLOCKS}")
+        check_move(move, local, self._remote)
         size_bytes = len(move.local) * local.bytes_per_block
         choice = self._choose(direction, size_bytes)
         codec: CodecName = "none" if choice is None else choice.codec
         requests = self._requests(direction, len(move.remote), codec) if move.remote else []
         ended = partial(self._when_ended, choice)
         transfer = TcpTransfer(size_bytes, len(requests), self._clock, ended, codec)
-        shares = [Share(transfer, request, move.local, move.remote) for request in requests]
-        self._queue(transfer, shares)
+        if requests:
+            shares = [Share(transfer, request, move.local, move.remote) for request in requests]
+            self._queue.put(transfer, shares)
         return transfer
 
     def _choose(self, direction: Direction, size_bytes: int) -> Choice | None:
@@ -125,29 +115,6 @@ class TcpPair:
             for first in range(0, cell_count, step)
         ]
 
-    def _queue(self, transfer: TcpTransfer, shares: list[Share]) -> None:
-        limit = self._ends.settings.max_transfers_per_pair
-        with self._changed:
-            closed_for = self._closed_for
-            busy = len(self._moving) >= limit
-            if shares and closed_for is None and not busy:
-                self._moving.add(transfer)
-                self._waiting.extend(shares)
-                self._changed.notify(len(shares))
-        if closed_for is not None:
-            transfer.fail(Failure.CLOSED, closed_for)
-        elif busy:
-            transfer.fail(Failure.BUSY, f"{Failure.BUSY}: {limit} transfers are moving")
-
-    def _take(self) -> Share | None:
-        """Wait for a share that a stream may move; None when there will be no more."""
-        with self._changed:
-            while self._closed_for is None:
-                if self._waiting:
-                    return self._waiting.popleft()
-                self._changed.wait()
-            return None
-
     def _when_ended(
         self,
         choice: Choice | None,
@@ -155,10 +122,7 @@ class TcpPair:
         failure: Failure | None,
         seconds: float,
     ) -> None:
-        with self._changed:
-            self._moving.discard(transfer)
-            if failure is not None:
-                self._waiting = deque(s for s in self._waiting if s.transfer is not transfer)
+        self._queue.drop(transfer)
         self._ends.mover.counts.ended(failure)
         if failure is not None or not transfer.size_bytes:
             return

@@ -17,19 +17,19 @@ import numpy as np
 
 from twofold_kvtransfer.blocks import BlockIds
 from twofold_kvtransfer.codecs import PayloadError
+from twofold_kvtransfer.transports.sockets.connection import Connection
+from twofold_kvtransfer.transports.sockets.failing import Failure, TransferError
+from twofold_kvtransfer.transports.sockets.wire import Request
 from twofold_kvtransfer.transports.tcp.accounts import Account, BusyTime
 from twofold_kvtransfer.transports.tcp.chunks import MAX_CHUNK_BYTES, chunks
 from twofold_kvtransfer.transports.tcp.compressing import CellCoder, is_whole_heads
-from twofold_kvtransfer.transports.tcp.connection import Connection
 from twofold_kvtransfer.transports.tcp.counting import Counts
-from twofold_kvtransfer.transports.tcp.failing import Failure, TransferError
 from twofold_kvtransfer.transports.tcp.limiting import RateLimit
 from twofold_kvtransfer.transports.tcp.moving import checksum_of
 from twofold_kvtransfer.transports.tcp.pipelining import Pipeline
 from twofold_kvtransfer.transports.tcp.wire import (
     CHUNK_HEAD_BYTES,
     ChunkHead,
-    Request,
     decode_chunk_head,
 )
 
@@ -50,8 +50,7 @@ class CodedCells:
 
     def chunks(self) -> Iterator[range]:
         asked = self.request
-        cells = range(asked.first, asked.first + asked.count)
-        return chunks(cells, len(self.ids), asked.run_cells)
+        return chunks(asked.cells, len(self.ids), asked.run_cells)
 
 
 class PayloadMover:

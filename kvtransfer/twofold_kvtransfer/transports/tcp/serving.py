@@ -1,24 +1,15 @@
 """What is done for a peer on one connection of it."""
 
-import hmac
 from dataclasses import dataclass
 
-from twofold_kvtransfer.transports.tcp.cells import Regions
-from twofold_kvtransfer.transports.tcp.connection import Connection
-from twofold_kvtransfer.transports.tcp.failing import Failure, TransferError
+from twofold_kvtransfer.transports.sockets.acceptor import Acceptor
+from twofold_kvtransfer.transports.sockets.cells import Regions
+from twofold_kvtransfer.transports.sockets.connection import Connection
+from twofold_kvtransfer.transports.sockets.conversation import answer, let_in, take_request
+from twofold_kvtransfer.transports.sockets.wire import Direction, Request, Verdict
 from twofold_kvtransfer.transports.tcp.moving import Mover
 from twofold_kvtransfer.transports.tcp.payloads import CodedCells, PayloadMover
-from twofold_kvtransfer.transports.tcp.wire import (
-    HELLO_BYTES,
-    REQUEST_BYTES,
-    Answer,
-    Direction,
-    Request,
-    Verdict,
-    decode_blocks,
-    decode_hello,
-    decode_request,
-)
+from twofold_kvtransfer.transports.tcp.settings import TcpSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +22,6 @@ class Service:
     payloads: PayloadMover | None = None
     """None: nothing is coded."""
 
-    def greet(self, connection: Connection) -> None:
-        """Let in who knows the key.
-
-        Raises:
-            TransferError: a stranger, or no greeting in time.
-        """
-        hello = decode_hello(connection.receive_bytes(HELLO_BYTES))
-        if not hmac.compare_digest(hello.key, self.key):
-            connection.send_bytes(Answer(Verdict.REFUSED, "this is another incarnation").encode())
-            raise TransferError(Failure.REFUSED, "a key of another incarnation")
-        connection.send_bytes(Answer(Verdict.OK).encode())
-
     def serve(self, connection: Connection) -> None:
         """Do what is asked on *connection*, until the peer ends it.
 
@@ -53,19 +32,9 @@ class Service:
             self._serve_one(connection)
 
     def _serve_one(self, connection: Connection) -> None:
-        try:
-            head = connection.receive_bytes(REQUEST_BYTES)
-            request, digest = decode_request(head)
-            blocks = decode_blocks(head, connection.receive_bytes(4 * request.block_count))
-        except TransferError as error:
-            if error.failure is Failure.CHECKSUM:
-                self.mover.counts.damaged()
-                connection.send_bytes(Answer(Verdict.CHECKSUM).encode())
-            raise
-        reason = self._cannot(request, blocks)
-        if reason is not None:
-            connection.send_bytes(Answer(Verdict.REFUSED, reason).encode())
-            raise TransferError(Failure.REFUSED, reason)
+        request, blocks, digest = take_request(
+            connection, self.regions.map, when_damaged=self.mover.counts.damaged
+        )
         if request.codec == "none" or self.payloads is None or not self.payloads.takes(request):
             self._move(connection, request, blocks, digest)
             return
@@ -73,7 +42,7 @@ class Service:
             if not is_free:
                 self._move(connection, request, blocks, digest)
                 return
-            connection.send_bytes(Answer(Verdict.CODED).encode(), more=True)
+            answer(connection, Verdict.CODED, more=True)
             part = (request.part_offset, request.part_bytes)
             self.payloads.send(connection, CodedCells(request, blocks, part), digest)
 
@@ -84,30 +53,38 @@ class Service:
         runs = self.regions.runs(
             blocks,
             (request.part_offset, request.part_bytes),
-            range(request.first, request.first + request.count),
+            request.cells,
             request.run_cells,
         )
         seed = digest if request.checksum else None
         reading = request.direction is Direction.READ
-        connection.send_bytes(Answer(Verdict.OK).encode(), more=reading)
+        answer(connection, Verdict.OK, more=reading)
         if reading:
             self.mover.send(connection, runs, seed)
         else:
             intact = self.mover.receive(connection, runs, seed)
-            verdict = Verdict.OK if intact else Verdict.CHECKSUM
-            connection.send_bytes(Answer(verdict).encode())
+            answer(connection, Verdict.OK if intact else Verdict.CHECKSUM)
 
-    def _cannot(self, request: Request, blocks: list[int]) -> str | None:
-        """Return why *request* cannot be served, None if it can."""
-        here = self.regions.map
-        if max(blocks) >= here.block_count:
-            return f"block {max(blocks)} of {here.block_count}"
-        if request.part_bytes < 1 or request.part_offset + request.part_bytes > here.block_bytes:
-            return (
-                f"bytes {request.part_offset} and {request.part_bytes} on"
-                f" of blocks of {here.block_bytes}"
-            )
-        cell_count = len(blocks) * here.region_count
-        if request.count < 1 or request.first + request.count > cell_count:
-            return f"cells {request.first} and {request.count} on of {cell_count}"
-        return None
+
+def listen(service: Service, settings: TcpSettings) -> Acceptor[Connection]:
+    """Serve whoever connects, from now on.
+
+    Raises:
+        OSError: the address of the settings cannot be listened on.
+    """
+
+    def serve(connection: Connection) -> None:
+        let_in(connection, service.key, settings.connect_seconds)
+        connection.limit_waits(settings.idle_seconds)
+        service.serve(connection)
+
+    return Acceptor(
+        "tcp",
+        settings.host,
+        settings.port,
+        settings.max_accepted_streams,
+        lambda sock: Connection(sock, settings.idle_seconds),
+        serve,
+        error_text="a peer could not be served",
+        when_refused=service.mover.counts.refused,
+    )

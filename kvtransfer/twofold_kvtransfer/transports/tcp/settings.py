@@ -1,13 +1,8 @@
 """What can be set of the TCP transport."""
 
-import ipaddress
 from dataclasses import dataclass
 
-from twofold_cluster.errors import TwofoldError
-
-
-class TcpSettingsError(TwofoldError):
-    """A setting that cannot work; the message names it."""
+from twofold_kvtransfer.transports.sockets.settings import check_above_zero, check_address
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,24 +29,14 @@ class TcpSettings:
     """Of all that this side sends: makes a slow link of a fast one."""
 
     def __post_init__(self) -> None:
-        _require(bool(self.host) and not _is_any(self.host), "host", self.host)
-        _require(0 <= self.port < 65536, "port", self.port)
-        for name in ("streams_per_pair", "max_transfers_per_pair", "max_accepted_streams"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name))
-        for name in ("connect_seconds", "idle_seconds"):
-            _require(getattr(self, name) > 0, name, getattr(self, name))
-        rate = self.bytes_per_second
-        _require(rate is None or rate > 0, "bytes_per_second", rate)
-
-
-def _is_any(host: str) -> bool:
-    """Whether *host* means all addresses: good to listen on, useless to tell to a peer."""
-    try:
-        return ipaddress.ip_address(host).is_unspecified
-    except ValueError:
-        return False
-
-
-def _require(holds: bool, name: str, value: object) -> None:
-    if not holds:
-        raise TcpSettingsError(f"{name} cannot be {value!r}")
+        check_address(self.host, self.port)
+        check_above_zero(
+            self,
+            "streams_per_pair",
+            "connect_seconds",
+            "idle_seconds",
+            "max_transfers_per_pair",
+            "max_accepted_streams",
+        )
+        if self.bytes_per_second is not None:
+            check_above_zero(self, "bytes_per_second")

@@ -1,32 +1,30 @@
 """The TCP transport: a server of the local blocks, and pairs with peers."""
 
 import secrets
-import threading
 import time
 from collections.abc import Callable
 
 from twofold_kvtransfer.blocks import BlockMap, InvalidBlocksError, check_alike
-from twofold_kvtransfer.transports.port import PeerError
-from twofold_kvtransfer.transports.tcp.cells import Regions
+from twofold_kvtransfer.transports.sockets.cells import Regions
+from twofold_kvtransfer.transports.sockets.connection import address_of
+from twofold_kvtransfer.transports.sockets.pairs import Pairs
+from twofold_kvtransfer.transports.sockets.parts import part_of
+from twofold_kvtransfer.transports.sockets.wire import KEY_BYTES
 from twofold_kvtransfer.transports.tcp.choosing import Chooser
 from twofold_kvtransfer.transports.tcp.compressing import Compression, are_alike
-from twofold_kvtransfer.transports.tcp.connection import resolve
 from twofold_kvtransfer.transports.tcp.counting import Counts, TcpSnapshot
 from twofold_kvtransfer.transports.tcp.description import (
     Description,
     decode_description,
     encode_description,
-    part_of,
 )
 from twofold_kvtransfer.transports.tcp.limiting import RateLimit
 from twofold_kvtransfer.transports.tcp.moving import Mover
 from twofold_kvtransfer.transports.tcp.pair import TcpPair
 from twofold_kvtransfer.transports.tcp.payloads import PayloadMover
-from twofold_kvtransfer.transports.tcp.server import Server
-from twofold_kvtransfer.transports.tcp.serving import Service
+from twofold_kvtransfer.transports.tcp.serving import Service, listen
 from twofold_kvtransfer.transports.tcp.settings import TcpSettings
 from twofold_kvtransfer.transports.tcp.stream import Ends
-from twofold_kvtransfer.transports.tcp.wire import KEY_BYTES
 
 
 class TcpTransport:
@@ -57,9 +55,7 @@ class TcpTransport:
         self._settings = settings or TcpSettings()
         self.checks_integrity = self._settings.checksum
         self._clock = clock
-        self._lock = threading.Lock()
-        self._pairs: set[TcpPair] = set()
-        self._closed = False
+        self._pairs = Pairs[TcpPair]()
         self._counts = Counts()
         rate = self._settings.bytes_per_second
         self._mover = Mover(self._counts, None if rate is None else RateLimit(rate, clock))
@@ -70,7 +66,7 @@ class TcpTransport:
         self._payloads = None if compression is None else self._payload_mover(compression)
         service = Service(key, self._regions, self._mover, self._payloads)
         try:
-            self._server = Server(service, self._settings)
+            self._acceptor = listen(service, self._settings)
         except OSError:
             if self._payloads is not None:
                 self._payloads.close()
@@ -78,7 +74,7 @@ class TcpTransport:
         self._description = encode_description(
             Description(
                 host=self._settings.host,
-                port=self._server.port,
+                port=self._acceptor.port,
                 key=key,
                 blocks=local,
                 shape=None if compression is None else compression.coder.shape,
@@ -87,44 +83,34 @@ class TcpTransport:
 
     @property
     def ended_for(self) -> str | None:
-        return "the transport was closed" if self._closed else None
+        return self._pairs.ended_for
 
     def describe(self) -> bytes:
         return self._description
 
     def open(self, description: bytes, remote: BlockMap) -> TcpPair:
-        if self._closed:
-            raise PeerError("the transport is closed")
+        self._pairs.check_open()
         peer = decode_description(description)
         check_alike(self._regions.map, remote)
         part = part_of(remote, peer.blocks)
-        try:
-            address = resolve(peer.host, peer.port)
-        except OSError as error:
-            raise PeerError(f"{peer.host} is not known: {error}") from error
+        address = address_of(peer.host, peer.port)
         ends = Ends(
             peer.host, address, peer.key, self._regions, self._mover, self._settings, self._payloads
         )
         chooser = self._chooser if self._codes_with(peer, part) else None
-        pair = TcpPair(ends, remote, part, self._clock, self._forget, chooser)
-        with self._lock:
-            self._pairs.add(pair)
+        pair = TcpPair(ends, remote, part, self._clock, self._pairs.forget, chooser)
+        self._pairs.add(pair)
         return pair
 
     def close(self) -> None:
-        self._closed = True
-        with self._lock:
-            pairs = list(self._pairs)
-        for pair in pairs:
-            pair.close("the transport was closed")
-        self._server.close()
+        if not self._pairs.close():
+            return
+        self._acceptor.close()
         if self._payloads is not None:
             self._payloads.close()
 
     def snapshot(self) -> TcpSnapshot:
-        with self._lock:
-            open_pairs = len(self._pairs)
-        return self._counts.snapshot(open_pairs, self._server.stream_count)
+        return self._counts.snapshot(len(self._pairs), self._acceptor.accepted_count)
 
     def _payload_mover(self, compression: Compression) -> PayloadMover:
         return PayloadMover(compression.coder, self._counts, self._mover.limit, self._clock)
@@ -134,7 +120,3 @@ class TcpTransport:
         if self._compression is None:
             return False
         return are_alike(self._compression.coder.shape, peer.shape, part)
-
-    def _forget(self, pair: TcpPair) -> None:
-        with self._lock:
-            self._pairs.discard(pair)

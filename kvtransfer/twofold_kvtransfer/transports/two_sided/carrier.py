@@ -6,23 +6,17 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from twofold_kvtransfer.transports.tcp.connection import Address
-from twofold_kvtransfer.transports.tcp.failing import Failure, TransferError
-from twofold_kvtransfer.transports.tcp.wire import Direction, Hello, Request, encode_request
+from twofold_kvtransfer.transports.sockets.connection import Address, open_socket
+from twofold_kvtransfer.transports.sockets.conversation import expect, introduce
+from twofold_kvtransfer.transports.sockets.failing import Failure, TransferError
+from twofold_kvtransfer.transports.sockets.waiting import Share
+from twofold_kvtransfer.transports.sockets.wire import Direction, Verdict, encode_request
 from twofold_kvtransfer.transports.two_sided.line import OPENER_RANK, Line
 from twofold_kvtransfer.transports.two_sided.moving import course, read, write
 from twofold_kvtransfer.transports.two_sided.settings import TwoSidedSettings
 from twofold_kvtransfer.transports.two_sided.transfer import TwoSidedTransfer
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    transfer: TwoSidedTransfer
-    request: Request
-    local: tuple[int, ...]
-    remote: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +33,8 @@ class Ends:
 class Carrier:
     """Makes its line once, and again only when it has failed."""
 
-    def __init__(self, ends: Ends, take: Callable[[], Job | None]) -> None:
-        """*take* waits for the next job; None ends the thread."""
+    def __init__(self, ends: Ends, take: Callable[[], Share[TwoSidedTransfer] | None]) -> None:
+        """*take* waits for the next transfer; None ends the thread."""
         self._ends = ends
         self._take = take
         self._lock = threading.Lock()
@@ -58,21 +52,13 @@ class Carrier:
             return self._line
         self.disconnect()
         family, address = self._ends.address
-        settings = self._ends.settings
-        try:
-            sock = socket.socket(family, socket.SOCK_STREAM)
-        except OSError as error:
-            raise TransferError(Failure.PEER_LOST, f"no socket: {error}") from error
-        line = self._ends.make_line(sock)
+        line = self._ends.make_line(open_socket(family))
         with self._lock:
             self._line = line
             if self._cut:
                 raise TransferError(Failure.CLOSED, "the pair was closed")
-        connection = line.control.connection
-        connection.connect(address, settings.connect_seconds)
-        connection.limit_waits(settings.connect_seconds)
-        connection.send_bytes(Hello(self._ends.key).encode())
-        line.control.expect_ok()
+        seconds = self._ends.settings.connect_seconds
+        introduce(line.control.connection, address, self._ends.key, seconds)
         line.join(OPENER_RANK)
         return line
 
@@ -90,30 +76,30 @@ class Carrier:
                 self._line.cut()
 
     def _work(self) -> None:
-        while (job := self._take()) is not None:
-            if job.transfer.is_wanted:
-                self._carry(job)
+        while (share := self._take()) is not None:
+            if share.transfer.is_wanted:
+                self._carry(share)
         self.disconnect()
 
-    def _carry(self, job: Job) -> None:
+    def _carry(self, share: Share[TwoSidedTransfer]) -> None:
         try:
-            self._exchange(self.connect(), job)
+            self._exchange(self.connect(), share)
         except TransferError as error:
             # Who polls need not wait until a library has given back what it holds.
-            job.transfer.fail(error.failure, str(error))
+            share.transfer.fail(error.failure, str(error))
             self.disconnect()
         except Exception:  # noqa: BLE001 - an edge: who polls has to hear of it
             _log.exception("a pair failed")
             reason = f"{Failure.PROTOCOL}: an error on this side, see its log"
-            job.transfer.fail(Failure.PROTOCOL, reason)
+            share.transfer.fail(Failure.PROTOCOL, reason)
             self.disconnect()
 
-    def _exchange(self, line: Line, job: Job) -> None:
-        head, ids, digest = encode_request(job.request, job.remote)
+    def _exchange(self, line: Line, share: Share[TwoSidedTransfer]) -> None:
+        head, ids, digest = encode_request(share.request, share.remote)
         line.control.connection.send_bytes(head, ids)
-        line.control.expect_ok()
-        moving = course(line, job.request, digest, job.local, (0, line.blocks.block_bytes))
-        if job.request.direction is Direction.READ:
-            read(moving, job.transfer)
+        expect(line.control.connection, Verdict.OK)
+        moving = course(line, share.request, digest, share.local, (0, line.blocks.block_bytes))
+        if share.request.direction is Direction.READ:
+            read(moving, share.transfer)
         else:
-            write(moving, job.transfer)
+            write(moving, share.transfer)

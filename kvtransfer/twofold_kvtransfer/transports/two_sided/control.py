@@ -5,9 +5,8 @@ import select
 import socket
 import struct
 
-from twofold_kvtransfer.transports.tcp.connection import Connection
-from twofold_kvtransfer.transports.tcp.failing import Failure, TransferError
-from twofold_kvtransfer.transports.tcp.wire import ANSWER_BYTES, Verdict, decode_answer
+from twofold_kvtransfer.transports.sockets.connection import Connection
+from twofold_kvtransfer.transports.sockets.failing import Failure, TransferError
 
 MAX_MESSAGE_BYTES = 1 << 16
 """Of those with which a communicator is made: addresses, or an id of NCCL's."""
@@ -63,13 +62,3 @@ class Control:
         if step not in Step.__members__.values():
             raise TransferError(Failure.PROTOCOL, "a step of no kind")
         return Step(step), checksum
-
-    def expect_ok(self) -> None:
-        """Raises:
-        TransferError: another answer came, or none.
-        """
-        answer = decode_answer(self.connection.receive_bytes(ANSWER_BYTES))
-        if answer.verdict is Verdict.REFUSED:
-            raise TransferError(Failure.REFUSED, answer.text)
-        if answer.verdict is Verdict.CHECKSUM:
-            raise TransferError(Failure.CHECKSUM, "what the peer received is not what was sent")

@@ -4,7 +4,7 @@ import msgspec
 
 from twofold_kvtransfer.blocks import BlockMap, InvalidBlocksError
 from twofold_kvtransfer.transports.port import PeerError
-from twofold_kvtransfer.transports.tcp.wire import KEY_BYTES
+from twofold_kvtransfer.transports.sockets.wire import KEY_BYTES
 
 FORMAT = "two-sided-1"
 

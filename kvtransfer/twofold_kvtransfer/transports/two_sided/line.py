@@ -4,8 +4,8 @@ import socket
 import threading
 
 from twofold_kvtransfer.blocks import BlockMap
-from twofold_kvtransfer.transports.tcp.failing import Failure, TransferError
-from twofold_kvtransfer.transports.tcp.wire import MAX_RUN_CELLS
+from twofold_kvtransfer.transports.sockets.failing import Failure, TransferError
+from twofold_kvtransfer.transports.sockets.wire import MAX_RUN_CELLS
 from twofold_kvtransfer.transports.two_sided.control import Control
 from twofold_kvtransfer.transports.two_sided.port import Communicator, Library
 from twofold_kvtransfer.transports.two_sided.settings import TwoSidedSettings

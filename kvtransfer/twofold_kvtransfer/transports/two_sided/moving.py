@@ -10,8 +10,9 @@ from collections import deque
 from dataclasses import dataclass
 
 from twofold_kvtransfer.blocks import BlockIds
-from twofold_kvtransfer.transports.tcp.failing import Failure
-from twofold_kvtransfer.transports.tcp.wire import Answer, Request, Verdict
+from twofold_kvtransfer.transports.sockets.conversation import answer, expect
+from twofold_kvtransfer.transports.sockets.failing import Failure
+from twofold_kvtransfer.transports.sockets.wire import Request, Verdict
 from twofold_kvtransfer.transports.two_sided.control import Step
 from twofold_kvtransfer.transports.two_sided.line import Line
 from twofold_kvtransfer.transports.two_sided.port import SLOT_COUNT, Cells, Pending
@@ -70,8 +71,8 @@ def course(
     line: Line, request: Request, digest: int, ids: BlockIds, part: tuple[int, int]
 ) -> Course:
     """Return that of *request*, for the side whose blocks are *ids* and of them *part*."""
-    numbers = range(request.first, request.first + request.count)
-    return Course(line, ids, part, numbers, request.run_cells, digest if request.checksum else None)
+    seed = digest if request.checksum else None
+    return Course(line, ids, part, request.cells, request.run_cells, seed)
 
 
 def read(course: Course, transfer: TwoSidedTransfer) -> None:
@@ -119,7 +120,7 @@ def write(course: Course, transfer: TwoSidedTransfer) -> None:
         control.tell(Step.GO, course.sum_of(number))
         sending.append(course.send(number))
     _finish(sending)
-    control.expect_ok()
+    expect(control.connection, Verdict.OK)
     transfer.finish()
 
 
@@ -158,8 +159,7 @@ def serve_write(course: Course) -> None:
         intact = intact and course.sum_of(number) == checksum
         if intact:
             course.unload(number)
-    verdict = Verdict.OK if intact else Verdict.CHECKSUM
-    control.connection.send_bytes(Answer(verdict).encode())
+    answer(control.connection, Verdict.OK if intact else Verdict.CHECKSUM)
 
 
 def _ask(course: Course, number: int) -> Pending:

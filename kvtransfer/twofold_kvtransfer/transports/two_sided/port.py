@@ -11,7 +11,7 @@ SLOT_COUNT = 2
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """Some cells of the blocks *ids*, in the order of :mod:`twofold_kvtransfer.transports.tcp`."""
+    """Some cells of the blocks *ids*, in the order of :mod:`transports.sockets.cells`."""
 
     ids: BlockIds
     part: tuple[int, int]

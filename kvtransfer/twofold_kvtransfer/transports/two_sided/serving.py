@@ -1,22 +1,16 @@
 """What is done for a peer on a line that it has opened."""
 
-import hmac
+import socket
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-from twofold_kvtransfer.transports.tcp.failing import Failure, TransferError
-from twofold_kvtransfer.transports.tcp.wire import (
-    HELLO_BYTES,
-    REQUEST_BYTES,
-    Answer,
-    Direction,
-    Request,
-    Verdict,
-    decode_blocks,
-    decode_hello,
-    decode_request,
-)
+from twofold_kvtransfer.transports.sockets.acceptor import Acceptor
+from twofold_kvtransfer.transports.sockets.conversation import answer, let_in, take_request
+from twofold_kvtransfer.transports.sockets.wire import Direction, Request, Verdict
 from twofold_kvtransfer.transports.two_sided.line import ACCEPTER_RANK, Line
 from twofold_kvtransfer.transports.two_sided.moving import course, serve_read, serve_write
+from twofold_kvtransfer.transports.two_sided.settings import TwoSidedSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +19,13 @@ class Service:
 
     key: bytes
 
-    def greet(self, line: Line) -> None:
+    def greet(self, line: Line, seconds: float) -> None:
         """Let in who knows the key, and make the communicator with it.
 
         Raises:
             TransferError: a stranger, or no greeting in time.
         """
-        connection = line.control.connection
-        hello = decode_hello(connection.receive_bytes(HELLO_BYTES))
-        if not hmac.compare_digest(hello.key, self.key):
-            connection.send_bytes(Answer(Verdict.REFUSED, "this is another incarnation").encode())
-            raise TransferError(Failure.REFUSED, "a key of another incarnation")
-        connection.send_bytes(Answer(Verdict.OK).encode())
+        let_in(line.control.connection, self.key, seconds)
         line.join(ACCEPTER_RANK)
 
     def serve(self, line: Line) -> None:
@@ -50,39 +39,43 @@ class Service:
 
     def _serve_one(self, line: Line) -> None:
         connection = line.control.connection
-        try:
-            head = connection.receive_bytes(REQUEST_BYTES)
-            request, digest = decode_request(head)
-            blocks = decode_blocks(head, connection.receive_bytes(4 * request.block_count))
-        except TransferError as error:
-            if error.failure is Failure.CHECKSUM:
-                connection.send_bytes(Answer(Verdict.CHECKSUM).encode())
-            raise
-        reason = _cannot(line, request, blocks)
-        if reason is not None:
-            connection.send_bytes(Answer(Verdict.REFUSED, reason).encode())
-            raise TransferError(Failure.REFUSED, reason)
+        request, blocks, digest = take_request(
+            connection, line.blocks, why_not=partial(_why_not_over, line)
+        )
         wanted = course(line, request, digest, blocks, (request.part_offset, request.part_bytes))
-        connection.send_bytes(Answer(Verdict.OK).encode())
+        answer(connection, Verdict.OK)
         if request.direction is Direction.READ:
             serve_read(wanted)
         else:
             serve_write(wanted)
 
 
-def _cannot(line: Line, request: Request, blocks: list[int]) -> str | None:
-    """Return why *request* cannot be served, None if it can."""
-    here = line.blocks
-    if max(blocks) >= here.block_count:
-        return f"block {max(blocks)} of {here.block_count}"
-    if request.part_bytes < 1 or request.part_offset + request.part_bytes > here.block_bytes:
-        return (
-            f"bytes {request.part_offset} and {request.part_bytes} on"
-            f" of blocks of {here.block_bytes}"
-        )
-    cell_count = len(blocks) * here.region_count
-    if request.count < 1 or request.first + request.count > cell_count:
-        return f"cells {request.first} and {request.count} on of {cell_count}"
+def listen(
+    service: Service, make_line: Callable[[socket.socket], Line], settings: TwoSidedSettings
+) -> Acceptor[Line]:
+    """Serve whoever connects, from now on.
+
+    Raises:
+        OSError: the address of the settings cannot be listened on.
+    """
+
+    def serve(line: Line) -> None:
+        service.greet(line, settings.connect_seconds)
+        service.serve(line)
+
+    return Acceptor(
+        "two-sided",
+        settings.host,
+        settings.port,
+        settings.max_accepted_lines,
+        make_line,
+        serve,
+        error_text="a peer's line failed",
+    )
+
+
+def _why_not_over(line: Line, request: Request) -> str | None:
+    """Return what *request* wants that cannot be done over *line*, None if all can."""
     if request.run_cells * request.part_bytes > line.buffer_bytes:
         return f"{request.run_cells} cells at once in a buffer of {line.buffer_bytes} bytes"
     if request.codec != "none":

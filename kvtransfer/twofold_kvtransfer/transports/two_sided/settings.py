@@ -1,14 +1,9 @@
 """What can be set of a transport over a two-sided library."""
 
-import ipaddress
 from dataclasses import dataclass
 
-from twofold_cluster.errors import TwofoldError
+from twofold_kvtransfer.transports.sockets.settings import check_above_zero, check_address
 from twofold_kvtransfer.transports.two_sided.port import Limits
-
-
-class TwoSidedSettingsError(TwofoldError):
-    """A setting that cannot work; the message names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,26 +25,11 @@ class TwoSidedSettings:
     turned away."""
 
     def __post_init__(self) -> None:
-        _require(bool(self.host) and not _is_any(self.host), "host", self.host)
-        _require(0 <= self.port < 65536, "port", self.port)
-        for name in ("max_transfers_per_pair", "max_accepted_lines"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name))
-        for name in ("connect_seconds", "idle_seconds"):
-            _require(getattr(self, name) > 0, name, getattr(self, name))
+        check_address(self.host, self.port)
+        check_above_zero(
+            self, "connect_seconds", "idle_seconds", "max_transfers_per_pair", "max_accepted_lines"
+        )
 
     @property
     def limits(self) -> Limits:
         return Limits(self.connect_seconds, self.idle_seconds)
-
-
-def _is_any(host: str) -> bool:
-    """Whether *host* means all addresses: good to listen on, useless to tell to a peer."""
-    try:
-        return ipaddress.ip_address(host).is_unspecified
-    except ValueError:
-        return False
-
-
-def _require(holds: bool, name: str, value: object) -> None:
-    if not holds:
-        raise TwoSidedSettingsError(f"{name} cannot be {value!r}")

@@ -2,15 +2,14 @@
 
 import secrets
 import socket
-import threading
 import time
 from collections.abc import Callable
 
 from twofold_kvtransfer.blocks import BlockMap, InvalidBlocksError, check_alike
-from twofold_kvtransfer.transports.port import PeerError
-from twofold_kvtransfer.transports.tcp.connection import resolve
-from twofold_kvtransfer.transports.tcp.description import part_of
-from twofold_kvtransfer.transports.tcp.wire import KEY_BYTES
+from twofold_kvtransfer.transports.sockets.connection import address_of
+from twofold_kvtransfer.transports.sockets.pairs import Pairs
+from twofold_kvtransfer.transports.sockets.parts import part_of
+from twofold_kvtransfer.transports.sockets.wire import KEY_BYTES
 from twofold_kvtransfer.transports.two_sided.carrier import Ends
 from twofold_kvtransfer.transports.two_sided.description import (
     Description,
@@ -20,8 +19,7 @@ from twofold_kvtransfer.transports.two_sided.description import (
 from twofold_kvtransfer.transports.two_sided.line import Line
 from twofold_kvtransfer.transports.two_sided.pair import TwoSidedPair
 from twofold_kvtransfer.transports.two_sided.port import Library
-from twofold_kvtransfer.transports.two_sided.server import Server
-from twofold_kvtransfer.transports.two_sided.serving import Service
+from twofold_kvtransfer.transports.two_sided.serving import Service, listen
 from twofold_kvtransfer.transports.two_sided.settings import TwoSidedSettings
 
 
@@ -53,16 +51,14 @@ class TwoSidedTransport:
         self._library = library
         self._settings = settings or TwoSidedSettings()
         self._clock = clock
-        self._lock = threading.Lock()
-        self._pairs: set[TwoSidedPair] = set()
-        self._closed = False
+        self._pairs = Pairs[TwoSidedPair]()
         key = new_key(KEY_BYTES)
-        self._server = Server(Service(key), self._make_line, self._settings)
+        self._acceptor = listen(Service(key), self._make_line, self._settings)
         self._description = encode_description(
             Description(
                 library=library.name,
                 host=self._settings.host,
-                port=self._server.port,
+                port=self._acceptor.port,
                 key=key,
                 blocks=local,
             )
@@ -70,47 +66,33 @@ class TwoSidedTransport:
 
     @property
     def ended_for(self) -> str | None:
-        return "the transport was closed" if self._closed else None
+        return self._pairs.ended_for
 
     @property
     def accepted_lines(self) -> int:
         """Those that peers have opened, each with a thread and buffers here."""
-        return self._server.line_count
+        return self._acceptor.accepted_count
 
     def describe(self) -> bytes:
         return self._description
 
     def open(self, description: bytes, remote: BlockMap) -> TwoSidedPair:
-        if self._closed:
-            raise PeerError("the transport is closed")
+        self._pairs.check_open()
         peer = decode_description(description, self._library.name)
         check_alike(self._local, remote)
         part = part_of(remote, peer.blocks)
-        try:
-            address = resolve(peer.host, peer.port)
-        except OSError as error:
-            raise PeerError(f"{peer.host} is not known: {error}") from error
+        address = address_of(peer.host, peer.port)
         ends = Ends(address, peer.key, self._make_line, self._settings)
         maps = (self._local, remote)
-        pair = TwoSidedPair(ends, self._library, maps, part, self._clock, self._forget)
-        with self._lock:
-            self._pairs.add(pair)
+        pair = TwoSidedPair(ends, self._library, maps, part, self._clock, self._pairs.forget)
+        self._pairs.add(pair)
         return pair
 
     def close(self) -> None:
-        if self._closed:
+        if not self._pairs.close():
             return
-        self._closed = True
-        with self._lock:
-            pairs = list(self._pairs)
-        for pair in pairs:
-            pair.close("the transport was closed")
-        self._server.close()
+        self._acceptor.close()
         self._library.close()
 
     def _make_line(self, sock: socket.socket) -> Line:
         return Line(sock, self._library, self._local, self._settings)
-
-    def _forget(self, pair: TwoSidedPair) -> None:
-        with self._lock:
-            self._pairs.discard(pair)

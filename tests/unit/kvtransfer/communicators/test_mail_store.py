@@ -5,7 +5,7 @@ from collections import deque
 import pytest
 
 from twofold_kvtransfer.communicators.mail_store import MailStore
-from twofold_kvtransfer.transports.tcp.failing import Failure, TransferError
+from twofold_kvtransfer.transports.sockets.failing import Failure, TransferError
 
 
 class Mailbox:

@@ -22,7 +22,7 @@ from twofold_kvtransfer.communicators.nccl import (
 )
 from twofold_kvtransfer.communicators.nccl_link import Link
 from twofold_kvtransfer.communicators.nccl_making import GivenUp
-from twofold_kvtransfer.transports.tcp.failing import TransferError
+from twofold_kvtransfer.transports.sockets.failing import TransferError
 from twofold_kvtransfer.transports.testing import host_blocks
 from twofold_kvtransfer.transports.two_sided import Limits, TwoSidedTransport
 

@@ -8,7 +8,7 @@ from tests.unit.kvtransfer.communicators.nccl_doubles import BOUND_SECONDS, Fake
 
 from twofold_kvtransfer.communicators.nccl_link import Link
 from twofold_kvtransfer.communicators.nccl_making import GivenUp, Making
-from twofold_kvtransfer.transports.tcp.failing import TransferError
+from twofold_kvtransfer.transports.sockets.failing import TransferError
 
 
 def link_of(nccl: FakeNccl) -> Link:

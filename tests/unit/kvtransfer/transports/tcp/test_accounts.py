@@ -1,16 +1,10 @@
+from tests.unit.kvtransfer.transports.clocks import Clock
+
 from twofold_kvtransfer.transports.tcp.accounts import Account, BusyTime, Stages
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 5.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def test_time_in_which_two_are_inside_counts_once() -> None:
-    clock = Clock()
+    clock = Clock(5.0)
     busy = BusyTime(clock)
     with busy:
         clock.now += 1
@@ -23,7 +17,7 @@ def test_time_in_which_two_are_inside_counts_once() -> None:
 
 
 def test_a_job_is_inside_from_its_begin_to_its_end() -> None:
-    clock = Clock()
+    clock = Clock(5.0)
     busy = BusyTime(clock)
     busy.begin()
     clock.now += 2
@@ -35,7 +29,7 @@ def test_a_job_is_inside_from_its_begin_to_its_end() -> None:
 
 
 def test_time_counts_while_somebody_is_inside() -> None:
-    clock = Clock()
+    clock = Clock(5.0)
     busy = BusyTime(clock)
     with busy:
         clock.now += 3
@@ -43,7 +37,7 @@ def test_time_counts_while_somebody_is_inside() -> None:
 
 
 def test_shares_add_their_bytes_and_encode_side_by_side() -> None:
-    account = Account(Clock())
+    account = Account(Clock(5.0))
     for payload_bytes, seconds in ((10, 2.0), (5, 3.0), (1, 1.0)):
         account.moved(payload_bytes)
         account.encoded(seconds)
@@ -52,7 +46,7 @@ def test_shares_add_their_bytes_and_encode_side_by_side() -> None:
 
 
 def test_what_goes_as_it_lies_is_not_coded() -> None:
-    account = Account(Clock())
+    account = Account(Clock(5.0))
     account.mix()
     account.moved(10)
 

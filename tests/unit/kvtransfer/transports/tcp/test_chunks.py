@@ -1,8 +1,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from twofold_kvtransfer.transports.sockets.wire import (
+    MAX_RUN_CELLS,
+)
 from twofold_kvtransfer.transports.tcp.chunks import CHUNK_BYTES, chunk_cells_for, chunks
-from twofold_kvtransfer.transports.tcp.wire import MAX_RUN_CELLS
 
 
 @given(

@@ -1,25 +1,18 @@
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.kvtransfer.transports.clocks import Clock
 
 from twofold_kvtransfer.transports.tcp.limiting import BURST_SECONDS, RateLimit
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def test_bytes_that_follow_each_other_wait_for_those_before() -> None:
-    limit = RateLimit(1000, Clock())
+    limit = RateLimit(1000, Clock(100.0))
 
     assert [round(limit.book(500), 9) for _ in range(3)] == [0.5, 1.0, 1.5]
 
 
 def test_a_link_that_was_idle_owes_no_more_than_a_burst() -> None:
-    clock = Clock()
+    clock = Clock(100.0)
     limit = RateLimit(1000, clock)
     clock.now += 60
 
@@ -35,7 +28,7 @@ def test_never_more_leaves_than_the_rate_and_a_burst_allow(
     sends: list[tuple[float, int, float]],
 ) -> None:
     """Each send comes some time after the last has left, and wakes a little late."""
-    clock = Clock()
+    clock = Clock(100.0)
     limit = RateLimit(1000, clock)
     sent = 0
     for idle, size, late in sends:

@@ -1,8 +1,9 @@
 from typing import cast
 
 import pytest
+from tests.unit.kvtransfer.transports.tcp.loops import Loop
 
-from twofold_kvtransfer.transports.tcp.connection import Connection
+from twofold_kvtransfer.transports.sockets.connection import Connection
 from twofold_kvtransfer.transports.tcp.counting import Counts
 from twofold_kvtransfer.transports.tcp.limiting import RateLimit
 from twofold_kvtransfer.transports.tcp.moving import Mover
@@ -12,41 +13,22 @@ RUNS = [[b"abc", b"de"], [b"f"], [b"abc", b"de"]]
 LARGEST_SEED = 2**64 - 1
 
 
-class Line:
-    """A connection to itself."""
-
-    def __init__(self) -> None:
-        self.data = bytearray()
-        self.pauses: list[float] = []
-
-    def send(self, buffers: list[memoryview]) -> None:
-        self.data += b"".join(buffers)
-
-    def receive(self, buffers: list[memoryview]) -> None:
-        for buffer in buffers:
-            buffer[:] = self.data[: len(buffer)]
-            del self.data[: len(buffer)]
-
-    def pause(self, seconds: float) -> None:
-        self.pauses.append(seconds)
-
-
 class Moved:
     """Sends ``RUNS`` with one seed and receives them with another."""
 
     def __init__(self, limit: RateLimit | None = None) -> None:
-        self.line = Line()
+        self.loop = Loop()
         self.counts = Counts()
         self.mover = Mover(self.counts, limit)
         self.arrived = [[bytearray(len(piece)) for piece in run] for run in RUNS]
 
     def send(self, seed: int | None) -> None:
         runs = [[memoryview(piece) for piece in run] for run in RUNS]
-        self.mover.send(cast("Connection", self.line), runs, seed)
+        self.mover.send(cast("Connection", self.loop), runs, seed)
 
     def receive(self, seed: int | None) -> bool:
         runs = [[memoryview(piece) for piece in run] for run in self.arrived]
-        return self.mover.receive(cast("Connection", self.line), runs, seed)
+        return self.mover.receive(cast("Connection", self.loop), runs, seed)
 
 
 @pytest.mark.parametrize("seed", [None, 0, 77, LARGEST_SEED])
@@ -71,7 +53,7 @@ def test_the_same_bytes_in_another_place_are_damage() -> None:
     moved = Moved()
     moved.send(1)
     first, last = slice(0, CHECKSUM_BYTES), slice(-5 - CHECKSUM_BYTES, -5)
-    moved.line.data[first], moved.line.data[last] = moved.line.data[last], moved.line.data[first]
+    moved.loop.data[first], moved.loop.data[last] = moved.loop.data[last], moved.loop.data[first]
 
     assert not moved.receive(1)
     assert moved.counts.snapshot(0, 0).damaged_count == 2
@@ -80,17 +62,17 @@ def test_the_same_bytes_in_another_place_are_damage() -> None:
 def test_damage_does_not_end_the_reception() -> None:
     moved = Moved()
     moved.send(1)
-    moved.line.data[CHECKSUM_BYTES] ^= 1
+    moved.loop.data[CHECKSUM_BYTES] ^= 1
 
     assert not moved.receive(1)
-    assert moved.line.data == b""
+    assert moved.loop.data == b""
     assert moved.counts.snapshot(0, 0).damaged_count == 1
 
 
 def test_without_a_seed_damage_is_not_found() -> None:
     moved = Moved()
     moved.send(None)
-    moved.line.data[CHECKSUM_BYTES] ^= 1
+    moved.loop.data[CHECKSUM_BYTES] ^= 1
 
     assert moved.receive(None)
     assert moved.arrived != RUNS
@@ -100,4 +82,4 @@ def test_each_run_waits_for_its_turn_on_a_limited_link() -> None:
     moved = Moved(RateLimit(1.0, lambda: 50.0))
     moved.send(None)
 
-    assert moved.line.pauses == [pytest.approx(5), pytest.approx(6), pytest.approx(11)]
+    assert moved.loop.pauses == [pytest.approx(5), pytest.approx(6), pytest.approx(11)]

@@ -6,21 +6,21 @@ from dataclasses import replace
 from typing import Any, cast
 
 import pytest
+from tests.unit.kvtransfer.transports.clocks import Clock
+from tests.unit.kvtransfer.transports.tcp.loops import Loop
 
 from twofold_kvtransfer.codecs import CodecName, KvShape, Packing
-from twofold_kvtransfer.transports.tcp.accounts import Account
-from twofold_kvtransfer.transports.tcp.connection import Connection
-from twofold_kvtransfer.transports.tcp.counting import Counts
-from twofold_kvtransfer.transports.tcp.failing import Failure, TransferError
-from twofold_kvtransfer.transports.tcp.moving import checksum_of
-from twofold_kvtransfer.transports.tcp.payloads import ROOMS, CodedCells, PayloadMover
-from twofold_kvtransfer.transports.tcp.wire import (
-    CHUNK_HEAD_BYTES,
-    ChunkHead,
+from twofold_kvtransfer.transports.sockets.connection import Connection
+from twofold_kvtransfer.transports.sockets.failing import Failure, TransferError
+from twofold_kvtransfer.transports.sockets.wire import (
     Direction,
     Request,
-    decode_chunk_head,
 )
+from twofold_kvtransfer.transports.tcp.accounts import Account
+from twofold_kvtransfer.transports.tcp.counting import Counts
+from twofold_kvtransfer.transports.tcp.moving import checksum_of
+from twofold_kvtransfer.transports.tcp.payloads import ROOMS, CodedCells, PayloadMover
+from twofold_kvtransfer.transports.tcp.wire import CHUNK_HEAD_BYTES, ChunkHead, decode_chunk_head
 
 SEED = 7
 PAYLOAD = b"payload!"
@@ -30,14 +30,6 @@ SHAPE = KvShape(
     regions=1, heads=1, block_tokens=64, head_dim=64, dtype="bfloat16", packing=Packing.CPU
 )
 """A cell has 16 KiB."""
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Prompt(Executor):
@@ -109,26 +101,6 @@ class Coder:
         """Nothing to end."""
 
 
-class Line:
-    """A connection to itself."""
-
-    def __init__(self) -> None:
-        self.data = bytearray()
-
-    def send(self, buffers: list[memoryview]) -> None:
-        self.data += b"".join(buffers)
-
-    def receive(self, buffers: list[memoryview]) -> None:
-        for buffer in buffers:
-            buffer[:] = self.data[: len(buffer)]
-            del self.data[: len(buffer)]
-
-    def receive_bytes(self, size: int) -> bytes:
-        buffer = bytearray(size)
-        self.receive([memoryview(buffer)])
-        return bytes(buffer)
-
-
 def cells(count: int) -> CodedCells:
     """Each is a chunk."""
     request = Request(Direction.READ, True, 1, 1, 0, 16_384, first=0, count=count, codec="int4")
@@ -140,17 +112,17 @@ class Moved:
 
     def __init__(self, count: int = 1, *, slow: bool = False) -> None:
         clock = Clock()
-        self.line = Line()
+        self.loop = Loop()
         self.account = Account(clock)
         self.cells = cells(count)
         coder = Coder(clock, Slow() if slow else Prompt(clock))
         self.mover = PayloadMover(coder, Counts(), None, clock)
 
     def send(self) -> None:
-        self.mover.send(cast("Connection", self.line), self.cells, SEED)
+        self.mover.send(cast("Connection", self.loop), self.cells, SEED)
 
     def receive(self) -> bool:
-        connection = cast("Connection", self.line)
+        connection = cast("Connection", self.loop)
         return self.mover.receive(connection, self.cells, SEED, self.account)
 
 
@@ -158,7 +130,7 @@ def test_the_wait_for_a_thread_counts_as_encoding() -> None:
     moved = Moved()
     moved.send()
 
-    head = decode_chunk_head(bytes(moved.line.data[:CHUNK_HEAD_BYTES]), SEED)
+    head = decode_chunk_head(bytes(moved.loop.data[:CHUNK_HEAD_BYTES]), SEED)
     assert head.encode_nanoseconds == pytest.approx((WAIT_SECONDS + CODING_SECONDS) * 1e9)
 
 
@@ -192,7 +164,7 @@ def test_a_payload_of_no_bytes_or_of_more_than_there_is_room_for_makes_no_sense(
     size_bytes: int,
 ) -> None:
     moved = Moved()
-    moved.line.data += ChunkHead(checksum_of([], SEED), size_bytes, 0).encode(SEED)
+    moved.loop.data += ChunkHead(checksum_of([], SEED), size_bytes, 0).encode(SEED)
 
     with pytest.raises(TransferError) as raised:
         moved.receive()

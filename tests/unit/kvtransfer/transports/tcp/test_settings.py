@@ -2,7 +2,8 @@ from typing import Any
 
 import pytest
 
-from twofold_kvtransfer.transports.tcp.settings import TcpSettings, TcpSettingsError
+from twofold_kvtransfer.transports.sockets.settings import InvalidSocketSettingsError
+from twofold_kvtransfer.transports.tcp import TcpSettings
 
 
 @pytest.mark.parametrize(
@@ -22,7 +23,7 @@ from twofold_kvtransfer.transports.tcp.settings import TcpSettings, TcpSettingsE
     ],
 )
 def test_a_setting_that_cannot_work_is_named(name: str, value: Any) -> None:
-    with pytest.raises(TcpSettingsError, match=name):
+    with pytest.raises(InvalidSocketSettingsError, match=name):
         TcpSettings(**{name: value})
 
 

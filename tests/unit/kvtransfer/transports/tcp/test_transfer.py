@@ -1,7 +1,7 @@
 import pytest
 
 from twofold_kvtransfer.transports import TransferState
-from twofold_kvtransfer.transports.tcp.failing import Failure, TransferError
+from twofold_kvtransfer.transports.sockets.failing import Failure, TransferError
 from twofold_kvtransfer.transports.tcp.transfer import TcpTransfer
 
 

@@ -5,7 +5,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from twofold_kvtransfer.transports.tcp.failing import Failure, TransferError
+from twofold_kvtransfer.transports.sockets.failing import Failure, TransferError
+from twofold_kvtransfer.transports.sockets.wire import Answer, Verdict
 from twofold_kvtransfer.transports.two_sided import TwoSidedSettings
 from twofold_kvtransfer.transports.two_sided.carrier import Ends
 
@@ -34,10 +35,10 @@ class FakeLine:
     def is_usable(self) -> bool:
         return not self._is_cut.is_set()
 
-    def expect_ok(self) -> None:
+    def receive_bytes(self, size: int) -> bytes:
         if not self._is_greeted:
             self._is_greeted = True
-            return
+            return Answer(Verdict.OK).encode()
         self.is_asked.set()
         assert self._is_cut.wait(BOUND_SECONDS)
         raise TransferError(Failure.PEER_LOST, "it was cut")

@@ -7,8 +7,12 @@ from tests.unit.kvtransfer.transports.two_sided.fake_lines import (
 )
 
 from twofold_kvtransfer.transports import TransferState
-from twofold_kvtransfer.transports.tcp.wire import Direction, Request
-from twofold_kvtransfer.transports.two_sided.carrier import Carrier, Job
+from twofold_kvtransfer.transports.sockets.waiting import Share
+from twofold_kvtransfer.transports.sockets.wire import (
+    Direction,
+    Request,
+)
+from twofold_kvtransfer.transports.two_sided.carrier import Carrier
 from twofold_kvtransfer.transports.two_sided.transfer import TwoSidedTransfer
 
 REQUEST = Request(Direction.READ, False, 1, 1, part_offset=0, part_bytes=8, first=0, count=1)
@@ -22,8 +26,8 @@ def test_a_transfer_has_failed_before_its_line_is_closed() -> None:
         return lines[-1]
 
     transfer = TwoSidedTransfer(8, lambda: 0.0, lambda _: None)
-    jobs = [Job(transfer, REQUEST, (0,), (0,))]
-    carrier = Carrier(ends_with(make_line), lambda: jobs.pop() if jobs else None)
+    shares = [Share(transfer, REQUEST, (0,), (0,))]
+    carrier = Carrier(ends_with(make_line), lambda: shares.pop() if shares else None)
     carrier.connect()
     seen: list[TransferState] = []
     lines[0].when_closed = lambda: seen.append(transfer.poll())

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from twofold_kvtransfer.transports.tcp.failing import TransferError
+from twofold_kvtransfer.transports.sockets.failing import TransferError
 from twofold_kvtransfer.transports.two_sided.control import MAX_MESSAGE_BYTES, Control, Step
 
 Both = tuple[Control, socket.socket]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from twofold_kvtransfer.transports.tcp.failing import Failure, TransferError
+from twofold_kvtransfer.transports.sockets.failing import Failure, TransferError
 from twofold_kvtransfer.transports.testing import host_blocks
 from twofold_kvtransfer.transports.two_sided import TwoSidedSettings
 from twofold_kvtransfer.transports.two_sided.line import Line

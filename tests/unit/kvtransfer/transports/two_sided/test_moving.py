@@ -7,7 +7,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twofold_kvtransfer.transports.tcp.wire import Direction, Request
+from twofold_kvtransfer.transports.sockets.wire import (
+    Direction,
+    Request,
+)
 from twofold_kvtransfer.transports.two_sided.moving import course
 
 LINE: Any = None

@@ -14,7 +14,7 @@ from tests.unit.kvtransfer.transports.two_sided.fake_lines import (
 from twofold_kvtransfer.blocks import Move
 from twofold_kvtransfer.communicators.gloo import GlooLibrary
 from twofold_kvtransfer.transports.port import PeerError
-from twofold_kvtransfer.transports.tcp.failing import Failure, TransferError
+from twofold_kvtransfer.transports.sockets.failing import Failure, TransferError
 from twofold_kvtransfer.transports.testing import host_blocks
 from twofold_kvtransfer.transports.two_sided.pair import TwoSidedPair
 
@@ -46,11 +46,11 @@ def busy_pair() -> Iterator[TwoSidedPair]:
 def test_cancelled_transfers_do_not_wait_for_a_peer_that_stands_still() -> None:
     with busy_pair() as pair:
         transfers = [pair.read(MOVE) for _ in range(3)]
-        waiting = list(pair._waiting)
+        waiting = list(pair._queue._waiting)
         for transfer in (transfers[0], transfers[2]):
             transfer.cancel()
 
-        assert list(pair._waiting) == [waiting[1]]
+        assert list(pair._queue._waiting) == [waiting[1]]
 
 
 def test_a_pair_that_cannot_be_opened_closes_its_line() -> None:

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from twofold_kvtransfer.transports.sockets.settings import InvalidSocketSettingsError
 from twofold_kvtransfer.transports.two_sided import Limits, TwoSidedSettings
-from twofold_kvtransfer.transports.two_sided.settings import TwoSidedSettingsError
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from twofold_kvtransfer.transports.two_sided.settings import TwoSidedSettingsErr
     ],
 )
 def test_a_setting_that_cannot_work_is_named(change: dict[str, Any]) -> None:
-    with pytest.raises(TwoSidedSettingsError, match=next(iter(change))):
+    with pytest.raises(InvalidSocketSettingsError, match=next(iter(change))):
         TwoSidedSettings(**change)
 
 

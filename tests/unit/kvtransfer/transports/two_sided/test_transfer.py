@@ -1,17 +1,11 @@
 """A move over a line: it ends when told to, but not while its blocks are held."""
 
 import pytest
+from tests.unit.kvtransfer.transports.clocks import Clock
 
 from twofold_kvtransfer.transports import TransferState
 from twofold_kvtransfer.transports.tcp import Failure
 from twofold_kvtransfer.transports.two_sided.transfer import TwoSidedTransfer
-
-
-class Clock:
-    now = 10.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
@@ -21,7 +15,7 @@ def ended() -> list[TwoSidedTransfer]:
 
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(10.0)
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ import struct
 import threading
 from typing import Any
 
-from twofold_kvtransfer.transports.tcp.failing import Failure, TransferError
+from twofold_kvtransfer.transports.port import PeerError
+from twofold_kvtransfer.transports.sockets.failing import Failure, TransferError
 from twofold_kvtransfer.vanishing import notice_vanished_host
 
 Address = tuple[socket.AddressFamily, Any]
@@ -135,6 +136,28 @@ def resolve(host: str, port: int) -> Address:
     """
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     return family, address
+
+
+def address_of(host: str, port: int) -> Address:
+    """Return that of a peer.
+
+    Raises:
+        PeerError: *host* is not known.
+    """
+    try:
+        return resolve(host, port)
+    except OSError as error:
+        raise PeerError(f"{host} is not known: {error}") from error
+
+
+def open_socket(family: socket.AddressFamily) -> socket.socket:
+    """Raises:
+    TransferError: this process has no more.
+    """
+    try:
+        return socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise TransferError(Failure.PEER_LOST, f"no socket: {error}") from error
 
 
 def _after(buffers: list[memoryview], count: int) -> list[memoryview]:

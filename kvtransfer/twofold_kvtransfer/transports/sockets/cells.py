@@ -9,7 +9,7 @@ import ctypes
 from collections.abc import Iterator
 
 from twofold_kvtransfer.blocks import BlockIds, BlockMap
-from twofold_kvtransfer.transports.tcp.wire import MAX_RUN_CELLS
+from twofold_kvtransfer.transports.sockets.wire import MAX_RUN_CELLS
 
 RUN_BYTES = 1 << 19
 """Of a run, about: so long that the calls cost little, so short that its bytes are still in the

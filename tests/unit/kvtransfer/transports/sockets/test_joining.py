@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from twofold_kvtransfer.transports.tcp.joining import join_all
+from twofold_kvtransfer.transports.sockets.joining import join_all
 
 
 def test_a_thread_that_does_not_end_is_told_by_name(caplog: pytest.LogCaptureFixture) -> None:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twofold_kvtransfer.transports.tcp.connection import Connection
-from twofold_kvtransfer.transports.tcp.failing import Failure, TransferError
+from twofold_kvtransfer.transports.sockets.connection import Connection
+from twofold_kvtransfer.transports.sockets.failing import Failure, TransferError
 
 
 class ShortSocket:

@@ -3,8 +3,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twofold_kvtransfer.transports.tcp.cells import RUN_BYTES, Regions, run_cells_for
-from twofold_kvtransfer.transports.tcp.wire import MAX_RUN_CELLS
+from twofold_kvtransfer.transports.sockets.cells import RUN_BYTES, Regions, run_cells_for
+from twofold_kvtransfer.transports.sockets.wire import (
+    MAX_RUN_CELLS,
+)
 from twofold_kvtransfer.transports.testing import host_blocks
 
 
