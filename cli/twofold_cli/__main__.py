@@ -55,6 +55,13 @@ def up(
     kv_events: Annotated[
         bool, typer.Option("--kv-events", help="Let the router follow what is cached.")
     ] = False,
+    directory_holdings: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="With --kv-events: most blocks of workers that the block directory lists.",
+        ),
+    ] = None,
     connector: Annotated[
         str, typer.Option(help="What moves cache blocks: nixl (vLLM's) or twofold (ours).")
     ] = _DEFAULTS.connector,
@@ -93,6 +100,7 @@ def up(
         port=port,
         kv_cache_gib=kv_cache_gib,
         kv_events=kv_events,
+        directory_holdings=directory_holdings,
         connector=connector,
         transport=transport,
         compression=compression,

@@ -39,7 +39,12 @@ def pools(settings: Settings, redis_url: str, grpc_address: str, logs: Path) -> 
         *("--ray", "local"),
         *("--log-dir", str(logs)),
         *(("--engine", "sim") if settings.device == "sim" else ()),
+        *_directory_limit(settings.directory_holdings),
     ]
+
+
+def _directory_limit(holdings: int | None) -> tuple[str, ...]:
+    return () if holdings is None else ("--directory-holdings", str(holdings))
 
 
 def router(settings: Settings, redis_url: str) -> list[str]:

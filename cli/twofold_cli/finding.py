@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import aiohttp
@@ -38,14 +39,20 @@ class Share(msgspec.Struct, frozen=True):
 
 
 class Found(msgspec.Struct, frozen=True):
-    """Who holds how much of a prompt, the most first."""
+    """Which workers of one revision hold how much of a prompt, the most first.
 
+    Another revision's may have other weights, under which the same names stand for other blocks.
+    """
+
+    revision: str
     token_count: int
     """Of the prompt. What the last tokens leave of a block is never held."""
     block_tokens: int
     shares: tuple[Share, ...]
     silent: tuple[WorkerId, ...]
     """Workers that may hold anything, since not all that they hold is listed."""
+    problem: str | None = None
+    """Why nothing is known of this revision; then nothing above is."""
 
 
 def prompt_body(prompt: str, *, model: str | None, is_chat: bool) -> dict[str, Any]:
@@ -57,8 +64,8 @@ def prompt_body(prompt: str, *, model: str | None, is_chat: bool) -> dict[str, A
     return asked if model is None else asked | {"model": model}
 
 
-def find_in_cluster(directory: StateDirectory, body: Mapping[str, Any]) -> Found:
-    """Find who holds the prompt of *body*.
+def find_in_cluster(directory: StateDirectory, body: Mapping[str, Any]) -> list[Found]:
+    """Find who holds the prompt of *body*, in each revision that has workers.
 
     Raises:
         NotRunningError: there is no cluster.
@@ -74,7 +81,10 @@ def found(
     listed: Collection[WorkerId],
 ) -> Found:
     """Say what *holdings* are of the prompt. Of a worker that is not *announced* in the same
-    incarnation there are none: nobody can fetch them. All that the *listed* ones hold is known."""
+    incarnation there are none: nobody can fetch them. All that the *listed* ones hold is known.
+
+    *announced*: workers of one revision, to whom the names in *chain* belong.
+    """
     shares = tuple(
         Share(
             holding.worker_id,
@@ -90,37 +100,63 @@ def found(
     silent = sorted(
         worker.worker_id for worker in announced.values() if worker.worker_id not in known
     )
-    return Found(chain.token_count, chain.block_tokens, shares, tuple(silent))
+    (revision,) = {worker.revision for worker in announced.values()}
+    return Found(revision, chain.token_count, chain.block_tokens, shares, tuple(silent))
 
 
-def exit_code(what: Found) -> int:
-    return EXIT_DEGRADED if what.silent else EXIT_READY
+def exit_code(what: Sequence[Found]) -> int:
+    is_whole = not any(one.silent or one.problem for one in what)
+    return EXIT_READY if is_whole else EXIT_DEGRADED
 
 
-def as_json(what: Found) -> str:
-    return msgspec.json.encode(what).decode()
+def as_json(what: Sequence[Found]) -> str:
+    return msgspec.json.encode({"revisions": what}).decode()
 
 
-async def _find(state: ClusterState, body: Mapping[str, Any]) -> Found:
+async def _find(state: ClusterState, body: Mapping[str, Any]) -> list[Found]:
     announced = await read_announced(state)
     if announced is None:
         raise CannotFindError("Redis does not say which workers there are")
-    if announced and not any(worker.kv_events for worker in announced.values()):
+    if not announced:
+        raise CannotFindError("no worker is ready")
+    if not any(worker.kv_events for worker in announced.values()):
         raise CannotFindError("no worker tells of its blocks; start the cluster with --kv-events")
-    chain = await _chain_of(body, announced.values())
     try:
         async with connect(state.redis_url) as redis:
-            blocks = [bytes.fromhex(name) for name in chain.blocks]
             directory = Directory(redis, state.service)
-            holdings = await directory.find(blocks)
-            listed = {
-                worker.worker_id
-                for worker in announced.values()
-                if await directory.lists_all(worker.worker_id, worker.incarnation)
-            }
+            what = [
+                await _find_in_revision(directory, workers, body)
+                for workers in by_revision(announced.values())
+            ]
     except (RedisError, OSError, TimeoutError) as error:
         raise CannotFindError(f"the directory does not answer: {error!r}") from error
-    return found(chain, holdings, announced, listed)
+    problems = [one.problem for one in what if one.problem is not None]
+    if len(problems) == len(what):
+        raise CannotFindError(problems[0])
+    return what
+
+
+def by_revision(workers: Iterable[Worker]) -> list[list[Worker]]:
+    """Return the workers of each revision apart, in order of their revisions and ids."""
+    ordered = sorted(workers, key=lambda worker: (worker.revision, worker.worker_id))
+    return [list(group) for _, group in groupby(ordered, key=lambda worker: worker.revision)]
+
+
+async def _find_in_revision(
+    directory: Directory, workers: Sequence[Worker], body: Mapping[str, Any]
+) -> Found:
+    """Find who of *workers*, all of one revision, holds the prompt; say so if none can name it."""
+    try:
+        chain = await _chain_of(body, workers)
+    except CannotFindError as error:
+        return Found(workers[0].revision, 0, 0, (), (), problem=str(error))
+    holdings = await directory.find([bytes.fromhex(name) for name in chain.blocks])
+    listed = {
+        worker.worker_id
+        for worker in workers
+        if await directory.lists_all(worker.worker_id, worker.incarnation)
+    }
+    return found(chain, holdings, {worker.worker_id: worker for worker in workers}, listed)
 
 
 async def _chain_of(body: Mapping[str, Any], workers: Iterable[Worker]) -> Chain:
@@ -129,7 +165,7 @@ async def _chain_of(body: Mapping[str, Any], workers: Iterable[Worker]) -> Chain
     Raises:
         CannotFindError: none can.
     """
-    problem = "no worker is ready"
+    problem = "no worker names blocks"
     async with aiohttp.ClientSession() as session:
         for worker in workers:
             try:

@@ -1,6 +1,6 @@
 """What engines say of peers and leases, for people."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -32,7 +32,18 @@ def show_leases(answers: list[Answer], console: Console) -> None:
                 say(console, f"{_name(answer.worker_id, answer.rank)}: {more} leases more")
 
 
-def show_found(found: Found, console: Console) -> None:
+def show_found(found: Sequence[Found], console: Console) -> None:
+    """Show each revision apart; its name is said where there are several."""
+    for one in found:
+        if len(found) > 1:
+            say(console, f"revision {one.revision}:")
+        if one.problem is None:
+            _show_revision(one, console)
+        else:
+            say(console, one.problem)
+
+
+def _show_revision(found: Found, console: Console) -> None:
     rows = [
         (
             share.worker,

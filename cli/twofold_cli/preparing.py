@@ -15,7 +15,7 @@ from twofold_cli.memory import GIB, check_memory, needed_gib
 from twofold_cli.models import smollm2
 from twofold_cli.models.resolving import Model, resolve
 from twofold_cli.settings import Settings
-from twofold_engine.settings import MOVERS, compression_lack
+from twofold_engine.settings import MOVERS, compression_lack, holdings_lack
 from twofold_router.access import is_loopback
 from twofold_sim.profiles import ProfileError, load_profile
 
@@ -41,6 +41,7 @@ class Arguments:
     port: int = 8000
     kv_cache_gib: float | None = None
     kv_events: bool = False
+    directory_holdings: int | None = None
     connector: str = "nixl"
     transport: str = "nixl"
     compression: str = "off"
@@ -84,6 +85,7 @@ def prepare(arguments: Arguments, cache: Path, console: Console) -> Settings:
         engine_args=engine_args(model, arguments.engine_args),
         router_args=arguments.router_args,
         kv_events=arguments.kv_events,
+        directory_holdings=arguments.directory_holdings,
         connector=arguments.connector,
         transport=arguments.transport,
         compression=arguments.compression,
@@ -116,6 +118,7 @@ def simulated(arguments: Arguments, valkey: Path) -> Settings:
         engine_args=("--profile", source, *arguments.engine_args),
         router_args=arguments.router_args,
         kv_events=arguments.kv_events,
+        directory_holdings=arguments.directory_holdings,
     )
 
 
@@ -132,6 +135,7 @@ def check_arguments(arguments: Arguments) -> None:
             raise BadArgumentError(f"--{name} must be {' or '.join(known)}, not {given}")
     if lack := compression_lack(arguments.compression, arguments.connector, arguments.transport):
         raise BadArgumentError(f"--compression: {lack}")
+    _check_directory(arguments)
     if arguments.profile is not None and arguments.engine != "sim":
         raise BadArgumentError("--profile is for --engine sim: vLLM takes as long as it takes")
     if not 0 <= arguments.prefill <= MAX_WORKERS:
@@ -147,6 +151,13 @@ def check_arguments(arguments: Arguments) -> None:
     kv_cache_gib = arguments.kv_cache_gib
     if kv_cache_gib is not None and not (math.isfinite(kv_cache_gib) and kv_cache_gib > 0):
         raise BadArgumentError(f"--kv-cache-gib must be more than 0, not {kv_cache_gib}")
+
+
+def _check_directory(arguments: Arguments) -> None:
+    if lack := holdings_lack(arguments.directory_holdings):
+        raise BadArgumentError(f"--directory-holdings: {lack}")
+    if arguments.directory_holdings is not None and not arguments.kv_events:
+        raise BadArgumentError("--directory-holdings is for --kv-events: nothing is listed without")
 
 
 def check_access(host: str, router_args: tuple[str, ...]) -> None:

@@ -36,6 +36,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Of each CPU worker. A GPU worker takes what vLLM finds free."""
     kv_events: bool = False
     """Have the router follow exactly what the engines have cached."""
+    directory_holdings: int | None = None
+    """Most that the block directory lists; None: its own limit."""
     connector: str = "nixl"
     """What moves cache blocks between vLLM engines."""
     transport: str = "nixl"

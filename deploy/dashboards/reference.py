@@ -13,6 +13,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from twofold_kvtransfer import metric_names
+from twofold_kvtransfer.directory import FeedSnapshot
+from twofold_kvtransfer.directory import metrics as directory_metrics
 from twofold_operator.cluster_api import ClusterApi
 from twofold_operator.operating.metrics import OperatorMetrics
 from twofold_operator.operating.running import Operator
@@ -78,7 +80,7 @@ class Described:
 def reference(dashboards: Iterable[Dashboard]) -> str:
     """Write the whole page."""
     engines = [each for each in engine_metrics() if each.name in named(dashboards)]
-    engines = sorted((*engines, *connector_metrics()))
+    engines = sorted((*engines, *connector_metrics(), *feed_metrics()))
     return "\n".join(
         (
             _TITLE,
@@ -145,6 +147,12 @@ def connector_metrics() -> list[Described]:
         )
         for metric in metric_names.ALL
     ]
+
+
+def feed_metrics() -> list[Described]:
+    """Return those that a worker with vLLM and KV events has of its feeding the directory."""
+    nothing = FeedSnapshot(0, 0, 0, 0, 0, 0, False, 0.0)
+    return [_described(each) for each in directory_metrics.families(nothing)]
 
 
 def _labels_of(family: Metric) -> list[str]:

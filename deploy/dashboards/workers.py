@@ -14,6 +14,7 @@ from deploy.dashboards.promql import (
 
 _TRANSFER = either("vllm:nixl_xfer_time_seconds", "twofold_kv_transfer_seconds")
 _FAILED = either("vllm:nixl_num_failed_transfers_total", "twofold_kv_transfer_failures_total")
+_DIRECTORY = "twofold_kv_directory_"
 _EXPIRED = chosen("twofold_kv_leases_ended_total", 'cause="expired"')
 _BY_WORKER = "{{worker}}"
 _IS_WORKER = 'role!=""'
@@ -218,9 +219,53 @@ _TRANSFERS = Row(
     ),
 )
 
+_LISTED = Row(
+    "Block directory, fed by workers with KV events",
+    (
+        graph(
+            "Blocks held",
+            "In all tiers, by worker, as its feeder knows.",
+            "short",
+            Query(f"sum by (worker) ({chosen(f'{_DIRECTORY}holdings')})", _BY_WORKER),
+        ),
+        graph(
+            "Lag",
+            "How long the oldest news of a worker has waited. Half a second is gathered at once; "
+            "more and more of it: Redis is away or too slow.",
+            "s",
+            Query(f"max by (worker) ({chosen(f'{_DIRECTORY}lag_seconds')})", _BY_WORKER),
+            steps=(Step(5.0, "yellow"),),
+        ),
+        graph(
+            "Batches of events",
+            "lost: the engine had dropped them before they were asked for; what its worker holds "
+            "is listed anew from then on.",
+            "ops",
+            Query(rate(chosen(f"{_DIRECTORY}batches_total"), "outcome"), "{{outcome}}"),
+        ),
+        graph(
+            "Not as it should be",
+            "errors: Redis could not be told. rebuilds: all was told anew, as it is once when a "
+            "worker starts. refused: blocks beyond spec.observability.directoryHoldings.",
+            "ops",
+            Query(rate(chosen(f"{_DIRECTORY}errors_total")), "errors"),
+            Query(rate(chosen(f"{_DIRECTORY}rebuilds_total")), "rebuilds"),
+            Query(rate(chosen(f"{_DIRECTORY}refused_blocks_total")), "refused"),
+            steps=_ANY,
+        ),
+        graph(
+            "Workers not wholly listed",
+            "They may hold more than the directory knows, after a gap or for want of room.",
+            "short",
+            Query(f"sum({chosen(f'{_DIRECTORY}degraded')})", "workers"),
+            steps=(Step(1.0, "yellow"),),
+        ),
+    ),
+)
+
 DASHBOARD = Dashboard(
     "twofold-workers",
     "Twofold / Workers and KV transfer",
     "The engines' own metrics, read from the addresses that the routers tell.",
-    (_NOW, _ENGINES, _TRANSFERS),
+    (_NOW, _ENGINES, _TRANSFERS, _LISTED),
 )

@@ -1,6 +1,7 @@
 """A worker's process as a Ray actor: Ray finds it a place, and ends it with its node."""
 
 import dataclasses
+import functools
 import os
 import socket
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Literal
 
 from twofold_cluster.identity import Role
 from twofold_engine.settings import WorkerSettings, to_argv
-from twofold_engine.simulated import MODULE, sim_argv
+from twofold_engine.simulated import MODULE, feed_directory_beside, sim_argv
 from twofold_engine.supervising import ProcessState, WorkerProcess
 
 MODULE_BY_ROLE = {
@@ -45,9 +46,13 @@ class EngineActor:
             node=os.environ.get(NODE_ENV) or settings.node,
             zone=os.environ.get(ZONE_ENV) or _zone_label() or settings.zone,
         )
-        is_sim = kind == "sim"
-        module = MODULE if is_sim else MODULE_BY_ROLE[settings.role]
-        self._process = WorkerProcess(settings, module, path, sim_argv if is_sim else to_argv)
+        if kind == "sim":
+            feed = functools.partial(feed_directory_beside, settings)
+            beside = feed if settings.kv_events else None
+            self._process = WorkerProcess(settings, MODULE, path, sim_argv, beside)
+        else:
+            module = MODULE_BY_ROLE[settings.role]
+            self._process = WorkerProcess(settings, module, path, to_argv)
 
     async def start(self) -> str:
         """Return the name of the machine: in Kubernetes the pod's."""

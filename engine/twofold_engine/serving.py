@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any
 
 import uvicorn
+from prometheus_client import REGISTRY
 from vllm import __version__ as vllm_version
 from vllm.config import VllmConfig
 from vllm.engine.arg_utils import AsyncEngineArgs
@@ -73,7 +74,12 @@ async def serve(settings: WorkerSettings, reporter: Reporter) -> None:
         if settings.kv_events and not is_common:
             _log.warning("blocks are not listed: %s begins with a secret", algorithm)
         name = Naming(engine, tasks, app.state).name if is_common else None
-        feed = functools.partial(feed_directory, settings.redis if is_common else None)
+        feed = functools.partial(
+            feed_directory,
+            settings.redis if is_common else None,
+            max_holdings=settings.directory_holdings,
+            registry=REGISTRY,  # what vLLM shows at /metrics
+        )
         app.include_router(control_routes(announced, name))
         models = app.state.openai_serving_models
         watched = watch_adapters(app, lambda: announced.have_adapters(models.lora_requests))

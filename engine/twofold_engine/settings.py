@@ -20,6 +20,9 @@ MOVERS: Mapping[str, tuple[str, ...]] = {
 
 REDIS_ENV = "TWOFOLD_REDIS_URL"
 
+MAX_DIRECTORY_HOLDINGS = 1_000_000_000
+"""At least 26 GB of Redis: more is a slip of the finger."""
+
 _NOT_OPTIONS = ("engine_args", "redis")
 
 
@@ -70,6 +73,9 @@ class WorkerSettings:
     kv_events: bool = False
     """Publish what the cache holds, so that the routers need not guess it. Costs the engine an
     encoding of every token it stores, and shows these to all who reach its host."""
+    directory_holdings: int | None = None
+    """Most that the service's block directory lists, one block in one tier of one worker being
+    one; None: its own limit. All workers of a service should have the same."""
     node: str = dataclasses.field(default_factory=socket.gethostname)
     zone: str = ""
     standby: bool = False
@@ -92,6 +98,8 @@ class WorkerSettings:
             raise ValueError(lack)
         if self.lease_seconds < 6:
             raise ValueError("lease_seconds must be at least 6: a heartbeat is a sixth of it")
+        if lack := holdings_lack(self.directory_holdings):
+            raise ValueError(lack)
         if self.kv_cache_gib <= 0:
             raise ValueError(f"kv_cache_gib must be more than 0, not {self.kv_cache_gib}")
 
@@ -104,6 +112,13 @@ def compression_lack(compression: str, connector: str, transport: str) -> str | 
         f"compression {compression} needs connector twofold and transport tcp,"
         f" not {connector} and {transport}"
     )
+
+
+def holdings_lack(directory_holdings: int | None) -> str | None:
+    """Return why a directory cannot be bounded so; None: it can."""
+    if directory_holdings is None or 1 <= directory_holdings <= MAX_DIRECTORY_HOLDINGS:
+        return None
+    return f"directory_holdings must be 1 to {MAX_DIRECTORY_HOLDINGS}, not {directory_holdings}"
 
 
 def to_argv(settings: WorkerSettings) -> list[str]:
@@ -175,6 +190,12 @@ def _parser(module: str, role: Role) -> argparse.ArgumentParser:
     parser.add_argument("--lease-seconds", type=int, help="how long unfetched blocks are kept")
     parser.add_argument("--rdma", action="store_true", help="warn where blocks do not go by RDMA")
     parser.add_argument("--kv-events", action="store_true", help="publish what the cache holds")
+    parser.add_argument(
+        "--directory-holdings",
+        type=int,
+        metavar="N",
+        help="most that the block directory of the service lists; the same for all its workers",
+    )
     parser.add_argument("--node", help="default: the host's name")
     parser.add_argument("--zone")
     parser.add_argument("--standby", action="store_true", help="take no new requests at first")

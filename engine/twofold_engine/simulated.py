@@ -1,9 +1,21 @@
 """A worker whose engine has no model: ``python -m twofold_sim engine``, which serves, announces
 itself and is steered as a worker with vLLM is."""
 
+import asyncio
+import logging
+
+import aiohttp
+import msgspec
+
+from twofold_cluster.worker import Worker
+from twofold_engine.paths import PREFIX
 from twofold_engine.settings import WorkerSettings
 
 MODULE = "twofold_sim"
+
+ANSWER_LIMIT_SECONDS = 5.0
+
+_log = logging.getLogger(__name__)
 
 
 def sim_argv(settings: WorkerSettings) -> list[str]:
@@ -37,3 +49,30 @@ def sim_argv(settings: WorkerSettings) -> list[str]:
         *(["--standby"] * settings.standby),
         *settings.engine_args,
     ]
+
+
+async def feed_directory_beside(settings: WorkerSettings, address: str) -> None:
+    """Tell the block directory what the worker at *address* holds, until cancelled.
+
+    A worker with vLLM does so itself. The simulator knows nothing of the directory, so it is done
+    where its process is supervised. What makes it impossible is logged, and harms no worker.
+    """
+    # Here and not above: who only manages pools needs neither ZMQ nor Prometheus' client.
+    from twofold_engine.feeding import feed_directory
+
+    try:
+        worker = await _ask_worker(address)
+    except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError) as error:
+        _log.warning("a simulated worker does not say what it is: %r", error)
+        return
+    await feed_directory(settings.redis, worker, max_holdings=settings.directory_holdings)
+
+
+async def _ask_worker(address: str) -> Worker:
+    """Return how the worker at *address* describes itself."""
+    async with (
+        asyncio.timeout(ANSWER_LIMIT_SECONDS),
+        aiohttp.ClientSession(raise_for_status=True) as session,
+        session.get(f"{address}{PREFIX}/worker") as response,
+    ):
+        return msgspec.json.decode(await response.read(), type=Worker)

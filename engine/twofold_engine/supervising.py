@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,16 +26,16 @@ from twofold_engine import adapters
 from twofold_engine.errors import EngineError
 from twofold_engine.events import Event, Step
 from twofold_engine.paths import PREFIX
+from twofold_engine.pipes import read_line, reading
 from twofold_engine.settings import REDIS_ENV, WorkerSettings, to_argv
 
 LOG_TAIL_LINES = 200
-MAX_LINE_BYTES = 2**20
 ORPHAN_GRACE_SECONDS = 5.0
 """How long the kernel may take to end the engine's processes after their server; meanwhile
 Python's resource tracker, which is one of them, removes their shared memory."""
 
 LAST_WORDS_SECONDS = 2.0
-"""How long the pipes of a process that has ended are still read."""
+"""How long a process that has ended is still read from; and for what ran beside it to end."""
 
 CONTROL_TIMEOUT_SECONDS = 5.0
 DRAIN_POLL_SECONDS = 0.2
@@ -68,7 +68,8 @@ class ProcessState:
 class WorkerProcess:
     """Owns one worker's process from :meth:`start` until :meth:`stop`.
 
-    It runs *module* with the options that *argv_of* makes of its settings.
+    It runs *module* with the options that *argv_of* makes of its settings, and *beside*, which is
+    told the worker's address, from its readiness until its end.
     """
 
     def __init__(
@@ -77,10 +78,13 @@ class WorkerProcess:
         module: str,
         log_dir: Path,
         argv_of: Callable[[WorkerSettings], list[str]] = to_argv,
+        beside: Callable[[str], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         self._settings = settings
         self._module = module
         self._argv_of = argv_of
+        self._beside = beside
+        self._companion: asyncio.Task[None] | None = None
         self._log_path = log_dir / f"{settings.worker_id}.log"
         self._state = ProcessState()
         self._tail: deque[str] = deque(maxlen=LOG_TAIL_LINES)
@@ -203,12 +207,18 @@ class WorkerProcess:
         for reader in unfinished:
             reader.cancel()
         await asyncio.gather(*readers, return_exceptions=True)
+        await self._end_companion()
         self._state = replace(self._state, message=self._cause(status), pid=0, ended=True)
+
+    async def _end_companion(self) -> None:
+        if self._companion is not None:
+            self._companion.cancel()
+            await asyncio.wait([self._companion], timeout=LAST_WORDS_SECONDS)
 
     async def _read_log(self, log_fd: int) -> None:
         with self._log_path.open("a", buffering=1) as log:
-            async with _reading(log_fd) as reader:
-                while raw := await _read_line(reader):
+            async with reading(log_fd) as reader:
+                while raw := await read_line(reader):
                     line = raw.decode(errors="replace")
                     self._tail.append(line.rstrip())
                     self._notice(line)
@@ -216,7 +226,7 @@ class WorkerProcess:
                         log.write(line)
 
     async def _read_events(self, events_fd: int) -> None:
-        async with _reading(events_fd) as reader:
+        async with reading(events_fd) as reader:
             while line := await reader.readline():
                 try:
                     self._take(msgspec.json.decode(line, type=Event))
@@ -232,6 +242,8 @@ class WorkerProcess:
             role=event.role or self._state.role,
             warning=event.warning or self._state.warning,
         )
+        if event.step is Step.READY and self._beside is not None and self._companion is None:
+            self._companion = asyncio.create_task(self._beside(self._state.address))
 
     def _notice(self, line: str) -> None:
         if self._state.step is not Step.STARTING:
@@ -268,27 +280,6 @@ class WorkerProcess:
                 return answer
         except (aiohttp.ClientError, ValueError, TimeoutError) as error:
             raise EngineError(f"{verb}: {error!r}") from error
-
-
-@contextlib.asynccontextmanager
-async def _reading(fd: int) -> AsyncIterator[asyncio.StreamReader]:
-    """Read the pipe *fd*, and close it in the end."""
-    reader = asyncio.StreamReader(limit=MAX_LINE_BYTES)
-    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(fd, "rb", buffering=0)
-    )
-    try:
-        yield reader
-    finally:
-        transport.close()
-
-
-async def _read_line(stream: asyncio.StreamReader) -> bytes:
-    """Read a line; of one that the buffer does not hold, only its end."""
-    try:
-        return await stream.readline()
-    except ValueError:
-        return await stream.read(2**16)
 
 
 async def _end_group(group_id: int) -> None:

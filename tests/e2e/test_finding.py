@@ -15,8 +15,9 @@ PROMPT = "A prefix that nothing else here begins with: " + "the river runs to th
 
 
 def found(cluster: Cluster, *arguments: str) -> dict[str, Any]:
-    answer: dict[str, Any] = json.loads(cluster.twofold("kv", "find", *arguments, "--json").stdout)
-    return answer
+    told = json.loads(cluster.twofold("kv", "find", *arguments, "--json").stdout)
+    (answer,) = told["revisions"]
+    return dict(answer)
 
 
 def held_by_prefill(found: dict[str, Any]) -> int:

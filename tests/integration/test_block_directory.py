@@ -5,13 +5,14 @@ import contextlib
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from redis.asyncio import Redis
 
 from twofold_cluster.identity import Incarnation, WorkerId
-from twofold_cluster.kv_events import Batch, BlockStored, EventBatch, Happening, KvEvent
+from twofold_cluster.kv_events import Batch, BlockStored, EventBatch, Happening, KvEvent, Lost
 from twofold_cluster.membership import FencedError, connect
 from twofold_cluster.membership.entries import REDIS_IS_AWAY, awaited
 from twofold_kvtransfer.directory import (
@@ -20,12 +21,14 @@ from twofold_kvtransfer.directory import (
     DirectorySettings,
     DirectoryUpdate,
     Feeder,
+    FeedSnapshot,
     Holding,
     Position,
     Rebuild,
     Verdict,
 )
 from twofold_kvtransfer.directory.directory import BLOCKS_PER_FIND
+from twofold_kvtransfer.directory.feeder import REPAIR_GAP_SECONDS
 from twofold_kvtransfer.directory.names import block_name
 
 if TYPE_CHECKING:
@@ -535,3 +538,94 @@ async def test_a_feeder_ends_when_its_worker_has_a_newer_incarnation(directory: 
     with pytest.raises(FencedError, match="worker-0"):
         async with asyncio.timeout(10):
             await Feeder(directory, W0, LIFE, Events(a_batch(0))).run()
+
+
+async def test_a_feeder_says_what_it_has_told_and_how_it_stands(redis: Redis) -> None:
+    directory = Unreliable(redis, SERVICE)
+    now = 100.0
+    feeder = Feeder(directory, W0, LIFE, Events(), clock=lambda: now)
+    feeder.hear(a_batch(0, *NAMES[:2]))
+    await feeder._try()
+    feeder.hear(a_batch(1, NAMES[2]))
+    directory.loses = True
+    await feeder._try()
+    now += 3.0
+    feeder.hear(a_batch(2, NAMES[3]))
+    late = feeder.snapshot()
+
+    await feeder._try()
+    told = feeder.snapshot()
+
+    assert late == FeedSnapshot(
+        applied_batches=1,
+        lost_batches=0,
+        rebuilds=1,
+        refused_blocks=0,
+        errors=1,
+        holdings=4,
+        degraded=False,
+        lag_seconds=3.0,
+    )
+    assert told == replace(late, applied_batches=3, lag_seconds=0.0)
+
+
+async def test_a_feeder_says_what_a_gap_has_cost(directory: Directory) -> None:
+    feeder = Feeder(directory, W0, LIFE, Events())
+    feeder.hear(a_batch(0, *NAMES[:2]))
+    await feeder._try()
+    feeder.hear(Lost(3))
+    feeder.hear(a_batch(4, NAMES[0]))
+
+    await feeder._try()
+    now = feeder.snapshot()
+
+    assert (now.lost_batches, now.applied_batches) == (3, 2)
+    assert (now.holdings, now.degraded) == (1, True)
+
+
+async def test_a_feeder_says_what_there_was_no_room_for(redis: Redis) -> None:
+    directory = Directory(redis, SERVICE, DirectorySettings(max_holdings=3))
+    feeder = Feeder(directory, W0, LIFE, Events())
+    feeder.hear(a_batch(0, *NAMES[:4]))
+    await feeder._try()
+    at_first = feeder.snapshot()
+    feeder.hear(a_batch(1, *NAMES[4:6]))
+
+    await feeder._try()
+
+    assert (at_first.refused_blocks, at_first.degraded) == (1, True)
+    assert feeder.snapshot().refused_blocks == 3
+
+
+async def test_a_worker_without_room_for_all_keeps_what_is_listed(redis: Redis) -> None:
+    directory = Directory(redis, SERVICE, DirectorySettings(max_holdings=7))
+    now = 100.0
+    feeder = Feeder(directory, W0, LIFE, Events(), clock=lambda: now)
+    feeder.hear(a_batch(0, *NAMES))
+    await feeder._try()
+    now += REPAIR_GAP_SECONDS
+
+    assert await feeder._try() is Verdict.KNOWN
+    assert await directory.find(CHAIN) == [held(7, degraded=True)]
+    assert feeder.snapshot().rebuilds == 1
+
+
+async def test_a_worker_is_listed_wholly_as_soon_as_there_is_room_for_it(redis: Redis) -> None:
+    directory = Directory(redis, SERVICE, DirectorySettings(max_holdings=17))
+    now = 100.0
+    feeder = Feeder(directory, W0, LIFE, Events(), clock=lambda: now)
+    others = [bytes([number]).rjust(16, b"o") for number in range(10)]
+    await begin(directory, *others, worker=W1)
+    feeder.hear(a_batch(0, *NAMES))
+    await feeder._try()
+    before = await directory.find(CHAIN)
+    await directory.forget(W1, LIFE)
+    while await directory.sweep("t") == "more":
+        pass
+    now += REPAIR_GAP_SECONDS
+
+    assert await feeder._try() is Verdict.UNKNOWN
+    await feeder._try()
+
+    assert before == [held(7, degraded=True)]
+    assert await directory.find(CHAIN) == [held(8)]

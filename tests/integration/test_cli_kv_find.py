@@ -76,7 +76,13 @@ async def naming(answer: dict[str, Any], status: int = 200) -> AsyncIterator[tup
 
 
 async def put(
-    url: str, name: str, address: str, *, kv_events: str = EVENTS, held: int | None = None
+    url: str,
+    name: str,
+    address: str,
+    *,
+    kv_events: str = EVENTS,
+    held: int | None = None,
+    revision: str = "1",
 ) -> None:
     """Announce a worker, which holds the first *held* blocks; None: the directory has no entry."""
     worker = Worker(
@@ -84,7 +90,7 @@ async def put(
         incarnation=Incarnation("1"),
         service="local",
         role=Role.PREFILL if name.startswith("p") else Role.DECODE,
-        revision="1",
+        revision=revision,
         address=address,
         model="m",
         engine=Engine("v", "c"),
@@ -134,7 +140,8 @@ async def test_the_workers_that_hold_a_prompt_are_shown(
     _, first, second = [" ".join(line.split()) for line in shown.output.splitlines()]
     assert first == "p-0 prefill 64 of 70 91 % GPU"
     assert second == "d-0 decode 32 of 70 45 % GPU"
-    shares = json.loads(told.output)["shares"]
+    (revision,) = json.loads(told.output)["revisions"]
+    shares = revision["shares"]
     assert [(share["worker"], share["token_count"]) for share in shares] == [
         ("p-0", 64),
         ("d-0", 32),
@@ -173,6 +180,37 @@ async def test_a_worker_of_which_not_all_is_listed_is_told_of(
         "d-0: what it holds is not listed",
         "d-1: what it holds is not listed",
     ]
+    assert shown.exit_code == 1
+
+
+async def test_each_revision_is_asked_for_its_own_names_and_shown_apart(
+    valkey: "Valkey", environment: dict[str, str]
+) -> None:
+    names = [block.hex() for block in BLOCKS[:2]]
+    other = {"token_count": 65, "block_tokens": 32, "blocks": names}
+    async with naming(CHAIN) as (old, _), naming(other) as (new, _):
+        await put(valkey.url, "p-0", old, held=4)
+        await put(valkey.url, "p-1", new, held=4, revision="2")
+        shown = await run(environment, "Hello")
+
+    told = [" ".join(line.split()) for line in shown.output.splitlines()]
+    assert told[0] == "revision 1:"
+    assert told[2:4] == ["p-0 prefill 64 of 70 91 % GPU", "revision 2:"]
+    assert told[5:] == ["p-1 prefill 64 of 65 98 % GPU"]
+    assert shown.exit_code == 0
+
+
+async def test_a_revision_whose_workers_name_nothing_leaves_the_others_to_be_found(
+    valkey: "Valkey", environment: dict[str, str]
+) -> None:
+    async with naming(CHAIN) as (old, _), naming({}, status=503) as (new, _):
+        await put(valkey.url, "p-0", old, held=4)
+        await put(valkey.url, "p-1", new, held=4, revision="2")
+        shown = await run(environment, "Hello")
+
+    told = [" ".join(line.split()) for line in shown.output.splitlines()]
+    assert "p-0 prefill 64 of 70 91 % GPU" in told
+    assert "p-1 does not name the prompt's blocks: 503: {}" in told
     assert shown.exit_code == 1
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 import zmq.asyncio
+from prometheus_client import CollectorRegistry
 
 from twofold_cluster.identity import Incarnation, Role, WorkerId
 from twofold_cluster.kv_events import Batch, BlockRemoved, EventBatch, Happening, Lost, Restarted
@@ -65,8 +66,8 @@ def held(block_count: int, *, degraded: bool = False, incarnation: str = "1") ->
 
 
 @asynccontextmanager
-async def feeding(url: str, worker: Worker) -> AsyncIterator[asyncio.Task[None]]:
-    task = asyncio.create_task(feed_directory(url, worker))
+async def feeding(url: str, worker: Worker, **more: Any) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.create_task(feed_directory(url, worker, **more))
     try:
         yield task
     finally:
@@ -94,6 +95,26 @@ async def test_what_an_engine_stores_and_drops_is_found(valkey: "Valkey") -> Non
             await until(valkey.url, held(4))
             await source.publish(removal(CHAIN[1]))
             await until(valkey.url, held(1))
+
+
+async def test_a_feed_is_shown_for_as_long_as_it_lasts(valkey: "Valkey") -> None:
+    registry = CollectorRegistry()
+    held_now = "twofold_kv_directory_holdings"
+    async with publisher() as source:
+        await source.publish(stored(*CHAIN))
+        async with feeding(valkey.url, a_worker(source), registry=registry):
+            await until(valkey.url, held(4))
+            meanwhile = registry.get_sample_value(held_now)
+
+    assert meanwhile == 4.0
+    assert registry.get_sample_value(held_now) is None
+
+
+async def test_no_more_is_listed_than_was_allowed(valkey: "Valkey") -> None:
+    async with publisher() as source:
+        await source.publish(stored(*CHAIN))
+        async with feeding(valkey.url, a_worker(source), max_holdings=3):
+            await until(valkey.url, held(3, degraded=True))
 
 
 async def test_a_worker_that_ends_in_order_holds_nothing_and_does_not_come_back(

@@ -426,6 +426,22 @@ async def test_an_adapter_of_the_models_own_name_is_refused(managed: Managed) ->
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
+async def test_workers_know_how_much_the_directory_may_list(valkey: Any) -> None:
+    launcher, clock = FakeLauncher(), Clock()
+    settings = ManagerSettings("s", valkey.url, "s", directory_holdings=100)
+    async with connect(valkey.url) as redis:
+        manager = PoolManager(settings, launcher, redis, clock)
+        task = asyncio.create_task(manager.run())
+        managed = Managed(manager, launcher, clock)
+        managed.want(1, prefill=1, decode=0)
+        handle = await managed.handle(PREFILL_0)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    assert handle.settings.directory_holdings == 100
+
+
 async def test_a_manager_works_while_redis_is_away(valkey: Any) -> None:
     launcher, clock = FakeLauncher(), Clock()
     valkey.kill()

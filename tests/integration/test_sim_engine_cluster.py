@@ -18,6 +18,8 @@ import pytest
 
 from twofold_sim.live.testing import QUICK
 
+PROMPT = "Who is there? " * 400
+
 UP_SECONDS = 120.0
 WAIT_SECONDS = 30.0
 
@@ -43,10 +45,18 @@ class Local:
         status = json.loads(self.twofold("status", "--json").stdout)
         return {worker["worker_id"]: worker for worker in status["workers"]}
 
+    def held(self, role: str) -> int:
+        """Return how many tokens of the prompt the only worker of a *role* is known to hold."""
+        told = self.twofold("kv", "find", PROMPT, "--chat", "--json")
+        if told.returncode not in (0, 1):
+            return 0
+        (revision,) = json.loads(told.stdout)["revisions"]
+        return sum(s["token_count"] for s in revision["shares"] if s["role"] == role)
+
     def ask(self) -> httpx.Response:
         body = {
             "model": "quick",
-            "messages": [{"role": "user", "content": "Who is there? " * 400}],
+            "messages": [{"role": "user", "content": PROMPT}],
             "max_tokens": 20,
         }
         url = f"http://127.0.0.1:{self.port}/v1/chat/completions"
@@ -82,6 +92,8 @@ def test_a_cluster_of_engines_without_a_model_serves_and_repairs_itself(
     )
     assert up.returncode == 0, up.stdout + up.stderr
     first = local.ask()
+    full = first.json()["usage"]["prompt_tokens"] // QUICK.block_tokens * QUICK.block_tokens
+    until(lambda: local.held("prefill") == full)
     before = local.workers()["local-prefill-0"]
     os.kill(before["pid"], signal.SIGKILL)
 
@@ -93,6 +105,8 @@ def test_a_cluster_of_engines_without_a_model_serves_and_repairs_itself(
     # The router hears of it a moment later.
     until(lambda: local.ask().headers["x-twofold-mode"] == "disaggregated")
     last = local.ask()
+    # What the killed one held is gone with it, and what it computed since is found.
+    until(lambda: local.held("prefill") == full)
     down = local.twofold("down")
 
     assert first.headers["x-twofold-mode"] == "disaggregated"

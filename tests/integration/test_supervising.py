@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -25,10 +26,16 @@ reporter = Reporter(settings.events_fd)
 """
 
 
-def a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str) -> WorkerProcess:
+def a_process(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    program: str,
+    companion: "Companion | None" = None,
+) -> WorkerProcess:
     (tmp_path / "played_worker.py").write_text(PRELUDE + program)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    return WorkerProcess(SETTINGS, "played_worker", tmp_path)
+    beside = None if companion is None else companion.run
+    return WorkerProcess(SETTINGS, "played_worker", tmp_path, beside=beside)
 
 
 async def until_step(process: WorkerProcess, step: Step) -> None:
@@ -130,6 +137,59 @@ time.sleep(600)
     await process.stop(limit_seconds=0.2)
 
     assert process.state.message == "ended with signal 9"
+
+
+class Companion:
+    """Runs beside a process until it is cancelled."""
+
+    def __init__(self) -> None:
+        self.addresses: list[str] = []
+        self.is_over = False
+
+    async def run(self, address: str) -> None:
+        self.addresses.append(address)
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            self.is_over = True
+
+
+async def test_what_runs_beside_a_process_ends_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    companion = Companion()
+    process = a_process(
+        tmp_path,
+        monkeypatch,
+        """
+reporter.report(Event(Step.READY, address="http://127.0.0.1:1"))
+time.sleep(600)
+""",
+        companion,
+    )
+    await process.start()
+    assert companion.addresses == []
+    await until_step(process, Step.READY)
+    await asyncio.sleep(0)
+    assert (companion.addresses, companion.is_over) == (["http://127.0.0.1:1"], False)
+
+    os.kill(process.state.pid, signal.SIGKILL)
+    await until_ended(process)
+
+    assert (len(companion.addresses), companion.is_over) == (1, True)
+
+
+async def test_nothing_runs_beside_a_process_that_was_never_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    companion = Companion()
+    program = "reporter.report(Event(Step.STARTING)); sys.exit(1)"
+    process = a_process(tmp_path, monkeypatch, program, companion)
+    await process.start()
+
+    await until_ended(process)
+
+    assert companion.addresses == []
 
 
 def _signal_unless_zombie(pid: int) -> None:

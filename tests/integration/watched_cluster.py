@@ -12,16 +12,19 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
-from prometheus_client import start_http_server
+import msgspec
+from prometheus_client import CollectorRegistry, start_http_server
 
 from twofold_cluster.identity import Role, WorkerId
+from twofold_cluster.worker import Worker
+from twofold_engine.feeding import feed_directory
 from twofold_operator.operating.metrics import OperatorMetrics
 from twofold_router.access.key_file import KeyEntry
 from twofold_router.access.minting import hash_of, new_key, render_entry
@@ -142,10 +145,11 @@ async def watched_cluster(
         await until(lambda: _knows(router, len(engines)))
         await _lose_a_worker(redis, router, len(engines))
         keys.write_text(keys.read_text() + "\n# The same keys, in a file that has changed.\n")
+        feed_ports = {name: await enter(_feed(redis, serving)) for name, serving in engines.items()}
         operator_port = stack.enter_context(_operator())
         prometheus_port = free_port()
         config = directory / "prometheus.yaml"
-        config.write_text(json.dumps(_config(port, operator_port, rules)))
+        config.write_text(json.dumps(_config(port, operator_port, feed_ports, rules)))
         stack.enter_context(_process(*_prometheus_command(directory, config, prometheus_port)))
         http = await enter(
             httpx.AsyncClient(base_url=f"http://127.0.0.1:{prometheus_port}", timeout=START_SECONDS)
@@ -182,6 +186,23 @@ def _engine(name: str, redis: str) -> contextlib.AbstractAsyncContextManager[Ser
         membership=place, role=_ROLES[name[0]], kv_events=KvEventSettings(), lease_seconds=2.0
     )
     return open_engine(settings)
+
+
+@asynccontextmanager
+async def _feed(redis: str, serving: Serving) -> AsyncIterator[int]:
+    """Tell the block directory what an engine holds, as a worker with vLLM does, and serve the
+    metrics of it, which there are on the engine's own page."""
+    async with httpx.AsyncClient(timeout=START_SECONDS) as http:
+        described = await http.get(f"{serving.url}/twofold/v1/worker")
+    worker = msgspec.json.decode(described.content, type=Worker)
+    registry = CollectorRegistry()
+    feeding = asyncio.create_task(feed_directory(redis, worker, registry=registry))
+    try:
+        with _page(registry) as port:
+            yield port
+    finally:
+        feeding.cancel()
+        await asyncio.wait([feeding])
 
 
 async def _lose_a_worker(redis: str, router: httpx.AsyncClient, others: int) -> None:
@@ -227,7 +248,13 @@ def _operator() -> Iterator[int]:
         return 0.0
 
     metrics.follow("lag_seconds", "Of tests.", reconcile)
-    server, thread = start_http_server(0, "127.0.0.1", metrics.registry)
+    with _page(metrics.registry) as port:
+        yield port
+
+
+@contextmanager
+def _page(registry: CollectorRegistry) -> Iterator[int]:
+    server, thread = start_http_server(0, "127.0.0.1", registry)
     assert isinstance(thread, threading.Thread)
     try:
         yield server.server_port
@@ -259,7 +286,9 @@ def _prometheus_command(directory: Path, config: Path, port: int) -> Iterable[st
     yield f"--web.listen-address=127.0.0.1:{port}"
 
 
-def _config(router_port: int, operator_port: int, rules: Path) -> dict[str, Any]:
+def _config(
+    router_port: int, operator_port: int, feed_ports: Mapping[str, int], rules: Path
+) -> dict[str, Any]:
     router = f"127.0.0.1:{router_port}"
     labels = {"namespace": "team", "service": "qwen"}
     return {
@@ -271,6 +300,13 @@ def _config(router_port: int, operator_port: int, rules: Path) -> dict[str, Any]
                 "job_name": "workers",
                 "http_sd_configs": [
                     {"url": f"http://{router}/metrics/targets", "refresh_interval": "1s"}
+                ],
+            },
+            {
+                "job_name": "feeds",
+                "static_configs": [
+                    {"targets": [f"127.0.0.1:{feed_port}"], "labels": labels | {"worker": name}}
+                    for name, feed_port in feed_ports.items()
                 ],
             },
             {

@@ -15,7 +15,7 @@ from twofold_cluster.logs import log_json
 from twofold_cluster.membership import connect
 from twofold_engine.actor import EngineKind
 from twofold_engine.pools.managing import ManagerSettings, PoolManager
-from twofold_engine.settings import REDIS_ENV
+from twofold_engine.settings import REDIS_ENV, holdings_lack
 
 RAY_LIMIT_SECONDS = 120.0
 """For Ray to be there: its container may start after this one."""
@@ -32,6 +32,8 @@ def main() -> int:
         parser.error(f"--redis or {REDIS_ENV} must say where the membership is")
     if options.join and options.ray in ("local", "auto"):
         parser.error("--join needs the address of a Ray cluster as --ray")
+    if lack := holdings_lack(options.directory_holdings):
+        parser.error(lack)
     log_json("info")
     return asyncio.run(_serve(options))
 
@@ -78,6 +80,13 @@ def _parser() -> argparse.ArgumentParser:
         default="vllm",
         help="sim: engines without a model; a pool's engine arguments are then the simulator's",
     )
+    parser.add_argument(
+        "--directory-holdings",
+        type=int,
+        metavar="N",
+        help="most that the block directory, which workers with KV events feed, lists: one block "
+        "in one worker is one; default: the directory's own limit",
+    )
     return parser
 
 
@@ -115,7 +124,7 @@ async def _manage(options: argparse.Namespace, node_ends: "asyncio.Task[int] | N
     server = new_server()
     async with connect(options.redis) as redis:
         manager = PoolManager(
-            ManagerSettings(options.service, options.redis, prefix),
+            ManagerSettings(options.service, options.redis, prefix, options.directory_holdings),
             RayLauncher(options.log_dir, one_machine=options.ray == "local", kind=options.engine),
             redis,
         )

@@ -44,6 +44,9 @@ class ManagerSettings:
     redis: str
     worker_prefix: str
     """What worker ids begin with. Two managers of one service have two of them."""
+    directory_holdings: int | None = None
+    """Most that the service's block directory lists; None: its own limit. The directory is one for
+    all pools, so this is none of an engine."""
     drain_limit_seconds: float = 60.0
     """Longer than the lease of blocks, so that none is taken away from a decode worker."""
     stop_limit_seconds: float = 15.0
@@ -361,5 +364,6 @@ class PoolManager:
             transport=engine.transport,
             compression=engine.compression,
             unverified=engine.unverified,
+            directory_holdings=self._settings.directory_holdings,
             standby=member.pool.standby,
         )

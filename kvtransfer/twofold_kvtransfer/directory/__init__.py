@@ -12,7 +12,7 @@ has bounds of its own.
 
 from twofold_kvtransfer.directory.directory import Directory
 from twofold_kvtransfer.directory.feed import Feed
-from twofold_kvtransfer.directory.feeder import Feeder
+from twofold_kvtransfer.directory.feeder import Feeder, FeedSnapshot
 from twofold_kvtransfer.directory.holdings import Holding
 from twofold_kvtransfer.directory.settings import DirectorySettings, InvalidDirectorySettingsError
 from twofold_kvtransfer.directory.source import EventSource
@@ -33,6 +33,7 @@ __all__ = [
     "DirectoryUpdate",
     "EventSource",
     "Feed",
+    "FeedSnapshot",
     "Feeder",
     "Holding",
     "InvalidDirectorySettingsError",

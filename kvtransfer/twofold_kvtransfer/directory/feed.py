@@ -52,9 +52,12 @@ class Feed:
         self._continues = False
         self._ahead: Position | None = None  # where the directory stands, if it is not behind
         self._on_the_way: Changes | None = None
-        self._held: defaultdict[Tier, set[bytes]] = defaultdict(set)
+        # In the order in which they were stored, so that a directory without room for all takes
+        # the heads of chains: without its head, a chain is of no use.
+        self._held: defaultdict[Tier, dict[bytes, None]] = defaultdict(dict)
         self._is_whole = False  # until the first batch is seen
         self._next: int | None = None
+        self._lost_count = 0
         # So that the directory hears of a new incarnation before its first event.
         self._position = _BEFORE_ALL
         self._changes = Changes(first=0)
@@ -74,6 +77,11 @@ class Feed:
         """Over all tiers."""
         return sum(map(len, self._held.values()))
 
+    @property
+    def lost_count(self) -> int:
+        """Batches that were missed for good, over all lives of the engine."""
+        return self._lost_count
+
     def take(self, number: int, batch: EventBatch) -> None:
         """Take in batch *number*. Those that were taken before are ignored; if some before it are
         missing, what was known is given up."""
@@ -83,6 +91,7 @@ class Feed:
         elif number < self._next:
             return
         elif number > self._next:
+            self._lost_count += number - self._next
             self._give_up(number)
         self._next = number + 1
         self._position = Position(batch.at, number)
@@ -96,6 +105,7 @@ class Feed:
         """Batch *number* cannot be read, so what is held is not known any more."""
         if self._next is not None and number < self._next:
             return
+        self._lost_count += number + 1 - self._following()
         self._give_up(number)
         self._changes.clear(degrades=True)
         self._next = number + 1
@@ -195,7 +205,7 @@ class Feed:
             case BlockRemoved():
                 tier = event.medium or DEFAULT_TIER
                 for name in map(block_name, event.block_hashes):
-                    self._held[tier].discard(name)
+                    self._held[tier].pop(name, None)
                     self._changes.note(tier, name, is_stored=False)
             case AllBlocksCleared():
                 self._held.clear()
@@ -215,9 +225,9 @@ class Feed:
         held, max_blocks = self._held[tier], self._max_blocks(tier)
         for name in map(block_name, event.block_hashes):
             if len(held) >= max_blocks and name not in held:
-                # The newest is left out: without its head, a chain is of no use.
+                # The newest is left out, as where the directory has no room.
                 self._is_whole = False
                 self._changes.degrades = True
                 continue
-            held.add(name)
+            held[name] = None
             self._changes.note(tier, name, is_stored=True)

@@ -5,15 +5,23 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from twofold_cluster.identity import Incarnation, WorkerId
 from twofold_cluster.kv_events import Batch, Happening, Lost, Restarted
 from twofold_cluster.membership import FencedError
 from twofold_cluster.membership.entries import REDIS_IS_AWAY
+from twofold_kvtransfer.directory.backlog import Backlog
 from twofold_kvtransfer.directory.directory import Directory
 from twofold_kvtransfer.directory.feed import Feed
 from twofold_kvtransfer.directory.source import EventSource
-from twofold_kvtransfer.directory.updates import Answer, Tier, Verdict
+from twofold_kvtransfer.directory.updates import (
+    Answer,
+    DirectoryUpdate,
+    Rebuild,
+    Tier,
+    Verdict,
+)
 
 GATHER_SECONDS = 0.5
 """What happens meanwhile goes out together: an engine has tens of steps a second, and a thousand of
@@ -29,7 +37,7 @@ REBUILD_PAUSE_SECONDS = 0.02
 of it."""
 
 REPAIR_GAP_SECONDS = 30.0
-"""A degraded entry is rebuilt at most this often: there may be no room for it."""
+"""So often it is seen whether a degraded entry can be made whole: there may be no room for it."""
 
 SWEEP_PAUSE_SECONDS = 0.02
 SWEEP_GAP_SECONDS = 10.0
@@ -37,7 +45,32 @@ SWEEP_GAP_SECONDS = 10.0
 _AT_ODDS = (Verdict.KNOWN, Verdict.BUSY, Verdict.SUPERSEDED)
 """Why a rebuild is not taken: another feeder is further, or at it."""
 
+_TOLD = (Verdict.APPLIED, Verdict.KNOWN)
+"""The directory has all that was told."""
+
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class FeedSnapshot:
+    """What a feeder has done since it began, and how it stands."""
+
+    applied_batches: int
+    """The directory has them, from this feeder or from another."""
+    lost_batches: int
+    """Missed for good; what is known began with nothing then."""
+    rebuilds: int
+    """Times that all was told anew."""
+    refused_blocks: int
+    """Told, and the directory had no room. A rebuild tells the same again."""
+    errors: int
+    """Times that Redis could not be told."""
+    holdings: int
+    """Blocks over all tiers."""
+    degraded: bool
+    """The directory's last word: the worker may hold more than is listed."""
+    lag_seconds: float
+    """Since the oldest batch was heard that the directory does not know; 0 without one."""
 
 
 class Feeder:
@@ -69,9 +102,26 @@ class Feeder:
         capacity = max_blocks or (lambda tier: limit)
         self._feed = Feed(worker_id, incarnation, lambda tier: min(limit, capacity(tier)))
         self._changed = asyncio.Event()
+        self._backlog = Backlog(clock)
         self._is_linked = False
         self._is_away = False
+        self._is_degraded = True  # until the directory says something else
+        self._rebuild_count = 0
+        self._refused_count = 0
+        self._error_count = 0
         self._repair_at = 0.0
+
+    def snapshot(self) -> FeedSnapshot:
+        return FeedSnapshot(
+            applied_batches=self._backlog.arrived_count,
+            lost_batches=self._feed.lost_count,
+            rebuilds=self._rebuild_count,
+            refused_blocks=self._refused_count,
+            errors=self._error_count,
+            holdings=self._feed.block_count,
+            degraded=self._is_degraded,
+            lag_seconds=self._backlog.lag_seconds(),
+        )
 
     async def run(self) -> None:
         """Feed until cancelled, through any number of losses of Redis.
@@ -93,6 +143,7 @@ class Feeder:
         match happening:
             case Batch(number, batch):
                 self._feed.take(number, batch)
+                self._backlog.add()
             case Lost(None):
                 return
             case Lost(int(number)):
@@ -109,7 +160,7 @@ class Feeder:
             verdict = await self._try()
             if verdict is Verdict.FENCED:
                 return
-            if verdict is Verdict.APPLIED or verdict is Verdict.KNOWN:
+            if verdict in _TOLD:
                 await self._wait_for_change(renew_seconds)
                 await asyncio.sleep(GATHER_SECONDS)
             elif verdict is not Verdict.UNKNOWN:
@@ -124,13 +175,18 @@ class Feeder:
 
     async def _try(self) -> Verdict | None:
         """Return what the directory says; None while Redis is away."""
+        verdict: Verdict | None = None
+        self._backlog.leave()
         try:
             verdict = await self._exchange()
         except REDIS_IS_AWAY as error:
+            self._error_count += 1
             if not self._is_away:
                 _log.warning("cannot tell the block directory", extra={"error": repr(error)})
             self._is_away = True
             return None
+        finally:
+            self._backlog.settle(has_arrived=verdict in _TOLD)
         if self._is_away:
             _log.info("telling the block directory again")
         self._is_away = False
@@ -152,10 +208,10 @@ class Feeder:
         is_told = False
         try:
             for part in self._feed.updates():
-                answer = await self._directory.apply(part)
+                answer = await self._apply(part)
                 if answer.verdict is not Verdict.APPLIED:
                     break
-            is_told = answer is not None and answer.verdict in (Verdict.APPLIED, Verdict.KNOWN)
+            is_told = answer is not None and answer.verdict in _TOLD
         finally:
             if is_told:
                 self._feed.sent()
@@ -163,17 +219,20 @@ class Feeder:
                 self._feed.unsent()
         if answer is None:
             return Verdict.KNOWN  # it waits until it has come as far as the directory
-        if answer.verdict is Verdict.UNKNOWN or (is_told and self._can_repair(answer)):
+        if answer.verdict is Verdict.UNKNOWN or (is_told and await self._can_repair(answer)):
             self._feed.lose_link()
             return Verdict.UNKNOWN
         return answer.verdict
 
-    def _can_repair(self, answer: Answer) -> bool:
+    async def _can_repair(self, answer: Answer) -> bool:
+        """Tell whether a rebuild would make a degraded entry whole. What it replaces takes up room
+        until it is swept, so without room for both there would be less in it than before."""
         now = self._clock()
         if not (answer.degraded and self._feed.is_whole and now >= self._repair_at):
             return False
         self._repair_at = now + REPAIR_GAP_SECONDS
-        return True
+        needed = await self._directory.holding_count() + self._feed.block_count
+        return needed <= self._directory.settings.max_holdings
 
     async def _rebuild(self) -> Verdict:
         token = f"{self._rng.getrandbits(64):016x}"
@@ -181,7 +240,7 @@ class Feeder:
         is_told = False
         try:
             for part in self._feed.rebuild(token):
-                verdict = (await self._directory.apply(part)).verdict
+                verdict = (await self._apply(part)).verdict
                 if verdict is not Verdict.APPLIED:
                     break
                 if not part.is_last_part:
@@ -191,9 +250,17 @@ class Feeder:
             if not is_told:
                 self._feed.lose_link()
         assert verdict is not None
+        self._rebuild_count += is_told
         if verdict in _AT_ODDS:
             await self._link()
         return verdict
+
+    async def _apply(self, part: DirectoryUpdate | Rebuild) -> Answer:
+        answer = await self._directory.apply(part)
+        self._refused_count += answer.refused
+        if answer.verdict in _TOLD:
+            self._is_degraded = answer.degraded
+        return answer
 
     async def _sweep(self) -> None:
         token = f"{self._rng.getrandbits(64):016x}"

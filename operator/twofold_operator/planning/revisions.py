@@ -36,6 +36,9 @@ def revision_of(service: LLMService, image: str, redis: Redis) -> str:
         "prefill": _worker(spec.prefill),
         "decode": _worker(spec.decode),
     }
+    if (holdings := spec.observability.directory_holdings) is not None:
+        # Absent otherwise, so that services that do not say it keep their revisions.
+        parts["directory"] = holdings
     text = msgspec.json.encode(parts, order="deterministic")
     return hashlib.sha256(text).hexdigest()[:10]
 

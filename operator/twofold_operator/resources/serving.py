@@ -106,6 +106,10 @@ class Observability(Part, frozen=True, kw_only=True):
     kv_events: bool = False
     """Engines publish what their caches hold, so that routers need not guess. It shows the tokens
     of prompts to all who reach the workers."""
+    directory_holdings: Annotated[int, Meta(ge=1, le=1_000_000_000)] | None = None
+    """With kvEvents: most that the service's block directory lists in Redis, where a block that one
+    worker holds in one tier is one and takes up to 26 bytes. What is beyond is not listed.
+    Default: 5,000,000, which fit into the chart's Valkey. Another number is a new revision."""
     service_monitor: bool = False
     """Have the Prometheus operator scrape routers and workers, where its API exists."""
     labels: Labels = field(default_factory=dict)

@@ -18,6 +18,7 @@ from twofold_router.http import Request, Responder
 from twofold_sim.live.engine import SimEngine
 from twofold_sim.live.errors import BadRequestError
 from twofold_sim.live.exchange import JSON
+from twofold_sim.live.naming import name_chain
 from twofold_sim.live.settings import EngineSettings, MembershipSettings
 
 PREFIX = "/twofold/v1/"
@@ -67,14 +68,18 @@ class Membership:
             await self._announcer.run()
 
     async def handle(self, request: Request, responder: Responder) -> None:
-        """Answer what steers a worker.
+        """Answer what steers a worker, or asks it for the names of a prompt's blocks.
 
         Raises:
             BadRequestError: the body is none.
+            UnknownModelError: the prompt is for an adapter that is not loaded.
         """
         verb = request.path.removeprefix(PREFIX)
         if verb == "busy":
             responder.send(200, [JSON], _encode({"busy": self._engine.is_busy}))
+            return
+        if verb == "chain" and request.method == "POST":
+            responder.send(200, [JSON], _encode(name_chain(self._engine, request.body)))
             return
         if verb == "drain" and request.method == "POST":
             self._announce(msgspec.structs.replace(self._worker, state=WorkerState.DRAINING))

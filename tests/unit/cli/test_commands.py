@@ -40,6 +40,14 @@ def test_the_pool_manager_is_told_that_engines_have_no_model() -> None:
     assert "--block-tokens" not in router(simulated, "redis://h:1")
 
 
+def test_the_pool_manager_is_told_how_much_the_directory_may_list() -> None:
+    bounded = msgspec.structs.replace(SETTINGS, directory_holdings=100)
+
+    command = pools(bounded, "redis://h:1", "h:2", Path("/logs"))
+
+    assert command[-2:] == ["--directory-holdings", "100"]
+
+
 def test_the_router_is_told_when_there_is_no_prefill() -> None:
     expected = "router --service local --redis redis://h:1 --host 127.0.0.1 --port 9000"
     on_gpus = msgspec.structs.replace(SETTINGS, device="cuda")

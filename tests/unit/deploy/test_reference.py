@@ -8,6 +8,7 @@ import pytest
 from deploy.dashboards.reference import (
     connector_metrics,
     engine_metrics,
+    feed_metrics,
     named,
     operator_metrics,
     router_metrics_described,
@@ -20,6 +21,7 @@ DESCRIBED = [
     *operator_metrics(),
     *engine_metrics(),
     *connector_metrics(),
+    *feed_metrics(),
 ]
 VLLM = importlib.util.find_spec("vllm")
 SOURCES = ("v1/metrics/loggers.py", "distributed/kv_transfer/kv_connector/v1/nixl/stats.py")

@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from twofold_cluster.identity import Incarnation, Role, WorkerId
 from twofold_engine.settings import (
+    MAX_DIRECTORY_HOLDINGS,
     MOVERS,
     REDIS_ENV,
     WorkerSettings,
@@ -28,6 +29,7 @@ words = st.text("abcdefghijklmnopqrstuvwxyz0123456789/.:_", min_size=1)
         kv_events=st.booleans(),
         rdma=st.booleans(),
         unverified=st.booleans(),
+        directory_holdings=st.none() | st.integers(1, MAX_DIRECTORY_HOLDINGS),
         connector=st.sampled_from(MOVERS["connector"]),
         transport=st.sampled_from(MOVERS["transport"]),
         standby=st.booleans(),
@@ -63,6 +65,8 @@ def test_the_served_name_is_the_model_unless_it_is_said() -> None:
         ("--max-unprefilled", "0"),
         ("--lease-seconds", "2"),
         ("--kv-cache-gib", "0"),
+        ("--directory-holdings", "0"),
+        ("--directory-holdings", "1000000001"),
         ("--role", "x"),
     ],
 )

@@ -34,6 +34,7 @@ def manager_container(
             f"--listen=0.0.0.0:{names.POOLS_PORT}",
             f"--engine={service.spec.engine}",
             f"--drain-seconds={settings.drain_seconds:g}",
+            *_directory_limit(service),
             *arguments,
         ],
         "env": [*pods.scratch_environment(), *pods.redis_environment(service, redis)],
@@ -43,6 +44,11 @@ def manager_container(
         "securityContext": pods.container_security(),
         "volumeMounts": pods.scratch_mounts(),
     }
+
+
+def _directory_limit(service: LLMService) -> list[str]:
+    holdings = service.spec.observability.directory_holdings
+    return [] if holdings is None else [f"--directory-holdings={holdings}"]
 
 
 def pools_service(service: LLMService, revision: str) -> dict[str, Any]:

@@ -279,3 +279,29 @@ def test_changes_that_nobody_can_be_told_of_give_way_to_a_rebuild() -> None:
 
     assert feed.needs_rebuild
     assert feed.updates() == []
+
+
+def test_a_rebuild_tells_heads_of_chains_before_what_follows_them() -> None:
+    many = [number.to_bytes(16, "big") for number in range(200)]
+    feed = a_told_feed(*many)
+
+    (part,) = feed.rebuild("t")
+
+    assert [name for _, name in part.stored] == many
+
+
+def test_what_is_missed_for_good_is_counted_by_the_batch() -> None:
+    feed = a_feed()
+    feed.lose(1)  # the engine has dropped 0 and 1
+    feed.take(2, batch(2))
+    feed.take(5, batch(5))  # not 3 and 4
+    feed.lose(6)
+    counted = feed.lost_count
+
+    feed.lose(3)  # known
+    feed.take(2, batch(2))
+    feed.restart()
+    feed.take(0, batch(0))
+
+    assert counted == 5
+    assert feed.lost_count == 5

@@ -246,6 +246,18 @@ def test_the_manager_on_an_existing_ray_shows_its_token() -> None:
     assert {"name": "RAY_AUTH_TOKEN", "valueFrom": {"secretKeyRef": secret}} in container["env"]
 
 
+def test_a_pool_manager_knows_how_much_the_directory_may_list() -> None:
+    def arguments(world: World) -> list[str]:
+        containers = cluster(world)["spec"]["headGroupSpec"]["template"]["spec"]["containers"]
+        (manager,) = [one for one in containers if one["name"] == "pools"]
+        return list(manager["args"])
+
+    told = made(observability={"kvEvents": True, "directoryHoldings": 100})
+
+    assert "--directory-holdings=100" in arguments(told)
+    assert not any("directory" in argument for argument in arguments(made()))
+
+
 def test_keys_are_a_mounted_file_and_without_them_everybody_is_let_in() -> None:
     router = only(made(), "Deployment")["spec"]["template"]["spec"]["containers"][0]
     assert "--insecure" in router["args"]

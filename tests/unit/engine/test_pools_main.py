@@ -1,0 +1,19 @@
+import sys
+
+import pytest
+
+from twofold_engine.pools.__main__ import main
+
+
+@pytest.mark.parametrize("holdings", ["0", "-5", "1000000001", "many"])
+def test_a_directory_that_lists_nothing_or_too_much_is_refused_by_name(
+    holdings: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = ["pools", "--service=s", "--redis=redis://h:1", f"--directory-holdings={holdings}"]
+    monkeypatch.setattr(sys, "argv", told)
+
+    with pytest.raises(SystemExit) as ended:
+        main()
+
+    assert ended.value.code == 2
+    assert "directory" in capsys.readouterr().err.splitlines()[-1]
