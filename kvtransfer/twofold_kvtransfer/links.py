@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from twofold_cluster.errors import TwofoldError
 from twofold_kvtransfer.blocks import BlockIds, BlockMap, InvalidBlocksError, Move
 from twofold_kvtransfer.side_channel import Channel, ChannelError, Hello, Patience
-from twofold_kvtransfer.sources import Source, split_engine_id
+from twofold_kvtransfer.sources import Peer, split_engine_id
 from twofold_kvtransfer.traffic import Traffic, TrafficSnapshot
 from twofold_kvtransfer.transports import Pair, PeerError, Transfer, Transport
 
@@ -27,6 +27,15 @@ class LinkSnapshot:
     traffic: TrafficSnapshot
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Blocks of a peer's prefix cache, which nobody keeps: they may change."""
+
+    names: tuple[bytes, ...]
+    blocks: tuple[int, ...]
+    versions: tuple[int, ...]
+
+
 class Link:
     """One peer in one incarnation: its leases can be claimed, its blocks can be read."""
 
@@ -35,6 +44,7 @@ class Link:
         self._pair = pair
         self._opened_at = opened_at
         self._traffic = Traffic()
+        self._moving_bytes = 0
 
     async def claim(self, request_ids: Sequence[str]) -> list[float | None]:
         """Renew leases; return for how many seconds from the call each is held, None: it is not.
@@ -69,15 +79,52 @@ class Link:
         except ChannelError as error:
             raise LinkError(str(error)) from error
 
-    def read(self, move: Move) -> Transfer:
-        """Raises:
-        InvalidBlocksError: one side does not have these blocks.
+    async def look(self, names: Sequence[bytes]) -> Seen:
+        """Look for blocks of the peer's prefix cache that have the first of *names*.
+
+        How long it may take is for the caller to say.
+
+        Raises:
+            LinkError: the peer has gone, or does not answer.
         """
-        return self._pair.read(move)
+        try:
+            blocks, versions = await self._channel.look(names)
+        except ChannelError as error:
+            raise LinkError(str(error)) from error
+        return Seen(tuple(names[: len(blocks)]), tuple(blocks), tuple(versions))
+
+    async def recheck(self, seen: "Seen", *, digest: bool) -> list[int] | None:
+        """Ask what the blocks hold that were *seen*, if *digest*; None: not the same any more.
+
+        Raises:
+            LinkError: the peer has gone, or makes no digests of these.
+        """
+        try:
+            return await self._channel.recheck(
+                seen.names, seen.blocks, seen.versions, digest=digest
+            )
+        except ChannelError as error:
+            raise LinkError(str(error)) from error
+
+    def read(self, move: Move) -> Transfer:
+        """Start to fetch blocks; :meth:`note` is to be told when that has ended.
+
+        Raises:
+            InvalidBlocksError: one side does not have these blocks.
+        """
+        transfer = self._pair.read(move)
+        self._moving_bytes += transfer.size_bytes
+        return transfer
 
     def note(self, transfer: Transfer) -> None:
         """Count *transfer*, which was read here and has ended."""
+        self._moving_bytes -= transfer.size_bytes
         self._traffic.note(transfer)
+
+    def predict_seconds(self, size_bytes: int, unmeasured_bytes_per_second: float) -> float:
+        """Return how long a read of *size_bytes* would take, after those that are moving."""
+        measured = self._traffic.snapshot().bytes_per_second
+        return (self._moving_bytes + size_bytes) / (measured or unmeasured_bytes_per_second)
 
     def snapshot(self, engine_id: str, now: float) -> LinkSnapshot:
         return LinkSnapshot(
@@ -115,20 +162,20 @@ class Links:
         self._closed = False
         self._one_opens = threading.Lock()
 
-    async def to(self, source: Source) -> Link:
-        """Return the link to that rank of *source*'s engine which holds this rank's heads.
+    async def to(self, peer: Peer) -> Link:
+        """Return the link to that rank of *peer* which holds this rank's heads.
 
         Raises:
             LinkError: it cannot be opened, or a later incarnation is known.
         """
         if self._closed:
             raise LinkError("the links are closed")
-        self._fence(source.engine_id)
-        line = self._lines.get(source.engine_id) or self._start(source)
+        self._fence(peer.engine_id)
+        line = self._lines.get(peer.engine_id) or self._start(peer)
         try:
             return await asyncio.shield(line.link)
         except LinkError as error:
-            raise LinkError(f"no link to {source.engine_id}: {error}") from error
+            raise LinkError(f"no link to {peer.engine_id}: {error}") from error
 
     def snapshot(self) -> tuple[LinkSnapshot, ...]:
         """Return the links that are open now."""
@@ -145,11 +192,11 @@ class Links:
         for line in self._lines.values():
             line.close("the link was closed")
 
-    def _start(self, source: Source) -> "_Line":
+    def _start(self, peer: Peer) -> "_Line":
         link: asyncio.Future[Link] = asyncio.get_running_loop().create_future()
-        task = self._tasks.create_task(self._run(source, link))
-        task.add_done_callback(lambda _: self._lines.pop(source.engine_id))
-        line = self._lines[source.engine_id] = _Line(link, task)
+        task = self._tasks.create_task(self._run(peer, link))
+        task.add_done_callback(lambda _: self._lines.pop(peer.engine_id))
+        line = self._lines[peer.engine_id] = _Line(link, task)
         return line
 
     def _fence(self, engine_id: str) -> None:
@@ -162,13 +209,13 @@ class Links:
                 raise LinkError(f"{engine_id} was followed by {known_id}")
             line.close(f"{known_id} was followed by {engine_id}")
 
-    async def _run(self, source: Source, link: "asyncio.Future[Link]") -> None:
+    async def _run(self, peer: Peer, link: "asyncio.Future[Link]") -> None:
         """Open a link and keep it to its end. What a peer may do wrong is an error of the link:
         a task that raises would end all others."""
         try:
-            port = source.port + self._rank_there(source)
-            async with await Channel.connect(source.host, port, self._patience) as channel:
-                pair = await self._greet(channel, source)
+            port = peer.port + self._rank_there(peer)
+            async with await Channel.connect(peer.host, port, self._patience) as channel:
+                pair = await self._greet(channel, peer)
                 link.set_result(Link(channel, pair, self._clock()))
                 reason = "the link was closed"
                 try:
@@ -178,11 +225,11 @@ class Links:
         except (ChannelError, LinkError, PeerError, InvalidBlocksError) as error:
             _refuse(link, str(error))
 
-    async def _greet(self, channel: Channel, source: Source) -> Pair:
+    async def _greet(self, channel: Channel, peer: Peer) -> Pair:
         welcome = await channel.greet(self._hello)
-        if (welcome.worker, welcome.incarnation) != split_engine_id(source.engine_id):
+        if (welcome.worker, welcome.incarnation) != split_engine_id(peer.engine_id):
             raise LinkError(f"{welcome.worker}:{welcome.incarnation} is there now")
-        index, count = self._part(source)
+        index, count = self._part(peer)
         remote = welcome.blocks.part(index, count)
         opening = asyncio.get_running_loop().run_in_executor(
             None, self._open, welcome.description, remote
@@ -198,20 +245,20 @@ class Links:
         with self._one_opens:
             return self._transport.open(description, remote)
 
-    def _rank_there(self, source: Source) -> int:
-        return self._hello.reader.rank // self._ranks_each(source)
+    def _rank_there(self, peer: Peer) -> int:
+        return self._hello.reader.rank // self._ranks_each(peer)
 
-    def _part(self, source: Source) -> tuple[int, int]:
+    def _part(self, peer: Peer) -> tuple[int, int]:
         """Return which of how many parts of each block hold this rank's heads."""
-        count = self._ranks_each(source)
+        count = self._ranks_each(peer)
         return self._hello.reader.rank % count, count
 
-    def _ranks_each(self, source: Source) -> int:
-        count, rest = divmod(self._hello.tensor_parallel, source.tensor_parallel)
+    def _ranks_each(self, peer: Peer) -> int:
+        count, rest = divmod(self._hello.tensor_parallel, peer.tensor_parallel)
         if rest or not count:
             raise LinkError(
                 f"tensor parallelism of {self._hello.tensor_parallel} is not a multiple of"
-                f" {source.tensor_parallel}"
+                f" {peer.tensor_parallel}"
             )
         return count
 

@@ -43,4 +43,24 @@ PAYLOAD_BYTES = MetricName(
     "Bytes that the tcp transport moved for them, by codec: of none, the blocks themselves.",
     "codec",
 )
-ALL = (SECONDS, BYTES, FAILURES, LEASES, TRANSFERS_BY_CODEC, PAYLOAD_BYTES)
+PREFIX_PULLS = MetricName(
+    "twofold_kv_prefix_pulls_total",
+    "counter",
+    "Requests that named a worker with the beginning of their prompt, by what came of pulling it.",
+    "outcome",
+)
+PREFIX_BLOCKS = MetricName(
+    "twofold_kv_prefix_blocks_total",
+    "counter",
+    "Blocks of prompts that were pulled from other workers, and so not computed.",
+)
+ALL = (
+    SECONDS,
+    BYTES,
+    FAILURES,
+    LEASES,
+    TRANSFERS_BY_CODEC,
+    PAYLOAD_BYTES,
+    PREFIX_PULLS,
+    PREFIX_BLOCKS,
+)

@@ -21,9 +21,12 @@ from twofold_kvtransfer.inspecting import Identity, Inspection
 from twofold_kvtransfer.keeping import Keeper
 from twofold_kvtransfer.leases import Ended, LeaseTable, Reader
 from twofold_kvtransfer.links import Links
+from twofold_kvtransfer.prefixes import Pull, Pulled
+from twofold_kvtransfer.pulling import Puller
 from twofold_kvtransfer.receiving import Receiver, Reception
 from twofold_kvtransfer.service import bind, serving
 from twofold_kvtransfer.settings import ConnectorSettings
+from twofold_kvtransfer.shelf import Shelf
 from twofold_kvtransfer.side_channel import Desk, Hello, Host, Welcome
 from twofold_kvtransfer.sources import split_engine_id
 from twofold_kvtransfer.transports import Transport
@@ -70,15 +73,23 @@ class Node:
     """
 
     def __init__(
-        self, rank: Rank, blocks: BlockMap, transport: Transport, settings: ConnectorSettings
+        self,
+        rank: Rank,
+        blocks: BlockMap,
+        transport: Transport,
+        settings: ConnectorSettings,
+        shelf: Callable[[], Shelf | None] = lambda: None,
     ) -> None:
-        """The node closes *transport* when it ends."""
+        """The node closes *transport* when it ends. *shelf* has what the engine's prefix cache
+        holds, if that is in this process."""
         self._rank = rank
         self._engine = split_engine_id(rank.engine_id)
         self._blocks = blocks
         self._transport = transport
         self._settings = settings
+        self._shelf = shelf
         self._received: deque[Reception] = deque()
+        self._pulled: deque[Pulled] = deque()
         self._ended: deque[Ended] = deque()
         self._news = threading.Event()
         self._leases = LeaseTable(settings.lease_seconds, settings.keep_limit_seconds)
@@ -111,6 +122,24 @@ class Node:
         self._check()
         self._call(lambda running: self._do(work, running))
 
+    def pull(self, pull: Pull) -> None:
+        """Have a prefix pulled.
+
+        Raises:
+            NodeError: the thread has ended.
+        """
+        self._check()
+        self._call(lambda running: self._pull(pull, running))
+
+    def drop_pull(self, request_id: str) -> None:
+        """Have the pull of a request end that is over.
+
+        Raises:
+            NodeError: the thread has ended.
+        """
+        self._check()
+        self._call(lambda running: running.puller.drop(request_id))
+
     def wait_for_news(self, seconds: float) -> bool:
         """Return when there is something new to take, and whether there is after *seconds*."""
         is_there = self._news.wait(seconds)
@@ -125,6 +154,10 @@ class Node:
         """
         self._check()
         return _drain(self._received)
+
+    def take_pulled(self) -> list[Pulled]:
+        """Return the prefixes that have been pulled, or were not, since the last call."""
+        return _drain(self._pulled)
 
     def take_ended(self) -> list[Ended]:
         """Return the leases that have ended since the last call; their blocks are free."""
@@ -169,7 +202,11 @@ class Node:
 
     async def _serve(self) -> None:
         async with Desk(
-            self._host(), self._leases, returned=self._collect, digester=self._digester
+            self._host(),
+            self._leases,
+            returned=self._collect,
+            digester=self._digester,
+            shelf=self._shelf,
         ) as desk:
             server = await asyncio.start_server(desk.serve, self._settings.host, self._port)
             try:
@@ -188,15 +225,25 @@ class Node:
         links = Links(self._transport, self._hello(), tasks)
         interval = self._settings.lease_seconds / RENEWALS_PER_LEASE
         keeper = Keeper(links, tasks, interval=interval)
+        verifying = self._digester if self._verifies() else None
         receiver = Receiver(
             links,
             keeper,
             tasks,
             limit_seconds=self._settings.read_limit_seconds,
             received=self._receive,
-            digester=self._digester if self._verifies() else None,
+            digester=verifying,
         )
-        running = _Running(receiver)
+        puller = Puller(
+            links,
+            tasks,
+            block_bytes=self._blocks.bytes_per_block,
+            unmeasured_bytes_per_second=self._settings.link_bytes_per_second,
+            limit_seconds=self._settings.read_limit_seconds,
+            pulled=self._take_in,
+            digester=verifying,
+        )
+        running = _Running(receiver, puller)
         async with AsyncExitStack() as inspected:
             if service is not None:
                 inspection = self._inspection(links, keeper, desk)
@@ -228,6 +275,10 @@ class Node:
             self._serving = False
             running.stop(error)
 
+    def _pull(self, pull: Pull, running: "_Running") -> None:
+        if self._serving:
+            running.puller.pull(pull)
+
     async def _expire(self) -> None:
         while True:
             await asyncio.sleep(EXPIRY_SECONDS)
@@ -237,6 +288,10 @@ class Node:
 
     def _receive(self, reception: Reception) -> None:
         self._received.append(reception)
+        self._news.set()
+
+    def _take_in(self, pulled: Pulled) -> None:
+        self._pulled.append(pulled)
         self._news.set()
 
     def _collect(self) -> None:
@@ -276,8 +331,9 @@ class Node:
 class _Running:
     """What the thread has once it serves."""
 
-    def __init__(self, receiver: Receiver) -> None:
+    def __init__(self, receiver: Receiver, puller: Puller) -> None:
         self.receiver = receiver
+        self.puller = puller
         self.loop = asyncio.get_running_loop()
         self.until_stopped: asyncio.Future[None] = self.loop.create_future()
 

@@ -14,15 +14,7 @@ from twofold_kvtransfer.links import Link, LinkError, Links
 from twofold_kvtransfer.sources import Source
 from twofold_kvtransfer.transports import CHECKSUM, Transfer, TransferState
 from twofold_kvtransfer.verifying import Proof
-
-POLL_SECONDS = 0.0005
-"""A short prompt's blocks move in about this time."""
-
-POLL_SHARE = 0.02
-"""Of the time that a transfer has moved already: a hundred long ones shall not take a core."""
-
-LETTING_GO_SECONDS = 10.0
-"""After a transfer that takes too long was cancelled; then its pair is closed as well."""
+from twofold_kvtransfer.waiting import LETTING_GO_SECONDS, ended, stop
 
 _log = logging.getLogger(__name__)
 
@@ -151,17 +143,17 @@ class Receiver:
         proof = None if self._digester is None else Proof(link, source, move, self._tasks)
         try:
             async with asyncio.timeout(self._limit_seconds) as limit:
-                await _ended(transfer)
+                await ended(transfer)
             if transfer.poll() is TransferState.FAILED:
-                raise _error_of(transfer)
-            ended = self._keeper.now()
+                raise FetchError(failure_of(transfer), transfer.reason or "failed")
+            arrived = self._keeper.now()
             await claiming
-            self._check_held(source, ended)
+            self._check_held(source, arrived)
             if self._digester is not None and proof is not None:
                 async with asyncio.timeout_at(limit.when()):
                     await self._verify(proof, self._digester, source)
         except TimeoutError as error:
-            await self._stop(transfer, link)
+            await stop(transfer, link, self._letting_go_seconds)
             raise FetchError(Failure.LATE, f"not within {self._limit_seconds:g} s") from error
         finally:
             if proof is not None:
@@ -182,29 +174,11 @@ class Receiver:
         _log.warning("blocks of %s not fetched: %s: %s", request_id, failure, error)
         return Reception(request_id, failure)
 
-    async def _stop(self, transfer: Transfer, link: Link) -> None:
-        """Return when local memory is written no more, however long that takes."""
-        if transfer.poll() is not TransferState.MOVING:
-            return
-        transfer.cancel()
-        try:
-            async with asyncio.timeout(self._letting_go_seconds):
-                await _ended(transfer)
-        except TimeoutError:
-            _log.error("a cancelled transfer is still moving; its link is closed")
-            link.close("a cancelled transfer does not end")
-            await _ended(transfer)
 
-
-async def _ended(transfer: Transfer) -> None:
-    while transfer.poll() is TransferState.MOVING:  # noqa: ASYNC110  transports have no events
-        await asyncio.sleep(max(POLL_SECONDS, transfer.seconds * POLL_SHARE))
-
-
-def _error_of(transfer: Transfer) -> FetchError:
-    reason = transfer.reason or "failed"
-    failure = Failure.INTEGRITY if reason.startswith(CHECKSUM) else Failure.TRANSFER
-    return FetchError(failure, reason)
+def failure_of(transfer: Transfer) -> Failure:
+    """Return why *transfer* failed."""
+    damaged = (transfer.reason or "").startswith(CHECKSUM)
+    return Failure.INTEGRITY if damaged else Failure.TRANSFER
 
 
 def _move(source: Source, local: tuple[int, ...]) -> Move:

@@ -64,6 +64,11 @@ class ConnectorSettings:
     """Compare what arrived with what was sent, where the transport does not and the blocks are in
     host memory: a pass over the bytes on both sides."""
 
+    @property
+    def keeps_blocks_exact(self) -> bool:
+        """What arrives has no loss, so that it may be cached under the prompt's name."""
+        return self.compression in ("off", "lossless")
+
     def __post_init__(self) -> None:
         if self.transport not in get_args(TransportName):
             known = ", ".join(get_args(TransportName))
@@ -129,6 +134,15 @@ def service_address(config: Mapping[str, Any]) -> str:
     and leases: ``host:port`` of its first rank. Empty: it does not."""
     host, port = config.get("host", ""), config.get("service_port")
     return "" if port is None else host_and_port(host, port)
+
+
+def side_channel_address(config: Mapping[str, Any]) -> str:
+    """Return where the engine of *config*, vLLM's ``kv_connector_extra_config``, lets its peers ask
+    for prefixes: ``host:port`` of its first rank. Empty: it does not."""
+    if "port" not in config:
+        return ""  # another connector
+    settings = ConnectorSettings.from_config(dict(config))
+    return host_and_port(settings.host, settings.port) if settings.keeps_blocks_exact else ""
 
 
 def host_and_port(host: str, port: int) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import msgspec
 
@@ -14,6 +14,22 @@ MAX_NAME_LENGTH = 1024
 
 class InvalidSourceError(TwofoldError):
     """``kv_transfer_params`` that do not say where the blocks are."""
+
+
+class Peer(Protocol):
+    """An engine that blocks can be read from; what :class:`Source` says of it."""
+
+    @property
+    def engine_id(self) -> str: ...
+
+    @property
+    def host(self) -> str: ...
+
+    @property
+    def port(self) -> int: ...
+
+    @property
+    def tensor_parallel(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +96,16 @@ def from_params(params: Mapping[str, Any]) -> Source:
     )
 
 
-_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME_LENGTH)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME_LENGTH)]
+Port = Annotated[int, msgspec.Meta(ge=1, lt=2**16)]
 
 
 class _Params(msgspec.Struct):
     """They come through a client, so nothing is taken for granted."""
 
     remote_block_ids: list[list[Annotated[int, msgspec.Meta(ge=0)]]]
-    remote_engine_id: _Name
-    remote_request_id: _Name
-    remote_host: _Name
-    remote_port: Annotated[int, msgspec.Meta(ge=1, lt=2**16)]
+    remote_engine_id: Name
+    remote_request_id: Name
+    remote_host: Name
+    remote_port: Port
     tp_size: Annotated[int, msgspec.Meta(ge=1)] = 1

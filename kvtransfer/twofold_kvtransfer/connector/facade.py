@@ -11,6 +11,7 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import (
     KVConnectorMetadata,
     KVConnectorRole,
     KVConnectorTransferResults,
+    KVConnectorWorkerMetadata,
 )
 from vllm.distributed.kv_transfer.kv_connector.v1.metrics import (
     KVConnectorStats,
@@ -19,18 +20,23 @@ from vllm.distributed.kv_transfer.kv_connector.v1.metrics import (
 )
 from vllm.forward_context import ForwardContext
 from vllm.platforms import current_platform
+from vllm.v1.core.block_pool import BlockPool
 from vllm.v1.core.kv_cache_manager import KVCacheBlocks
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.kv_cache_interface import KVCacheConfig
 from vllm.v1.metrics.cache_hit_source import CacheHitSource
+from vllm.v1.outputs import KVConnectorOutput
 from vllm.v1.request import Request, RequestStatus
 
+from twofold_kvtransfer.connector import shelves
 from twofold_kvtransfer.connector.cache_layout import LAYOUT, check_cache
 from twofold_kvtransfer.connector.orders import Orders
 from twofold_kvtransfer.connector.scheduler_side import SchedulerSide
 from twofold_kvtransfer.connector.statistics import TransferMetrics, TransferStats
 from twofold_kvtransfer.connector.worker_side import WorkerSide
+from twofold_kvtransfer.prefixes import Pulled
 from twofold_kvtransfer.settings import ConnectorSettings
+from twofold_kvtransfer.shelf import Shelf
 
 _COMPLETE = (RequestStatus.FINISHED_LENGTH_CAPPED, RequestStatus.FINISHED_STOPPED)
 
@@ -40,6 +46,19 @@ class Metadata(KVConnectorMetadata):  # type: ignore[misc]  # vLLM is untyped he
     """Orders, as vLLM carries them."""
 
     orders: Orders
+    step: int = 0
+    """Its number, for the shelf."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerMetadata(KVConnectorWorkerMetadata):  # type: ignore[misc]  # vLLM is untyped here
+    """What an engine's only rank tells after each step; it comes when the model has run in it."""
+
+    step: int
+    pulled: tuple[Pulled, ...]
+
+    def aggregate(self, other: KVConnectorWorkerMetadata) -> KVConnectorWorkerMetadata:
+        raise AssertionError("one rank has nobody to be put together with")
 
 
 class TwofoldConnector(KVConnectorBase_V1):  # type: ignore[misc]  # vLLM is untyped here
@@ -59,7 +78,12 @@ class TwofoldConnector(KVConnectorBase_V1):  # type: ignore[misc]  # vLLM is unt
         check_cache(kv_cache_config, uses_mla=vllm_config.model_config.use_mla)
         transfer = vllm_config.kv_transfer_config
         settings = ConnectorSettings.from_config(transfer.kv_connector_extra_config)
+        self._engine_id: str = transfer.engine_id
         self._scheduler: SchedulerSide | None = None
+        self._shelf: Shelf | None = None
+        is_alone: bool = vllm_config.parallel_config.world_size == 1
+        self._shares_prefixes = is_alone and settings.keeps_blocks_exact
+        """Needs the only rank in the scheduler's process, and blocks that may be passed on."""
         self._worker: WorkerSide | None = None
         self._idle = False
         """No model runs in this step."""
@@ -75,6 +99,12 @@ class TwofoldConnector(KVConnectorBase_V1):  # type: ignore[misc]  # vLLM is unt
 
     # The scheduler's side.
 
+    def bind_gpu_block_pool(self, gpu_block_pool: BlockPool) -> None:
+        self._scheduling.bind_pool(gpu_block_pool, may_pull=self._shares_prefixes)
+        if self._shares_prefixes:
+            self._shelf = Shelf(gpu_block_pool)
+            shelves.put_up(self._engine_id, self._shelf)
+
     def on_new_request(self, request: Request) -> None:
         self._scheduling.note_arrival(request)
 
@@ -82,7 +112,7 @@ class TwofoldConnector(KVConnectorBase_V1):  # type: ignore[misc]  # vLLM is unt
         self, request: Request, num_computed_tokens: int
     ) -> tuple[int | None, bool]:
         count = self._scheduling.count_remote_tokens(request, num_computed_tokens)
-        return count, count > 0
+        return count, bool(count)
 
     def update_state_after_alloc(
         self, request: Request, blocks: KVCacheBlocks, num_external_tokens: int
@@ -90,7 +120,20 @@ class TwofoldConnector(KVConnectorBase_V1):  # type: ignore[misc]  # vLLM is unt
         self._scheduling.note_blocks(request, blocks, num_external_tokens)
 
     def build_connector_meta(self, scheduler_output: SchedulerOutput) -> KVConnectorMetadata:
-        return Metadata(self._scheduling.take_orders())
+        step = 0 if self._shelf is None else self._shelf.note_scheduled()
+        return Metadata(self._scheduling.take_orders(), step)
+
+    def update_connector_output(self, connector_output: KVConnectorOutput) -> None:
+        told = connector_output.kv_connector_worker_meta
+        if self._shelf is None or told is None:
+            return
+        self._shelf.note_done(told.step)
+        for pulled in told.pulled:
+            self._scheduling.note_pulled(pulled)
+
+    def has_pending_push_work(self) -> bool:
+        # An engine whose last request was aborted steps on until it has the blocks of its pull.
+        return self._scheduling.is_pulling
 
     def request_finished(
         self, request: Request, block_ids: list[int]
@@ -127,6 +170,13 @@ class TwofoldConnector(KVConnectorBase_V1):  # type: ignore[misc]  # vLLM is unt
 
     def get_transfer_results(self, finished_req_ids: set[str]) -> KVConnectorTransferResults:
         return self._moving.take_results(idle=self._idle)
+
+    def build_connector_worker_meta(self) -> KVConnectorWorkerMetadata | None:
+        if not self._shares_prefixes:
+            return None
+        return WorkerMetadata(
+            self._get_connector_metadata().step, tuple(self._moving.take_pulled())
+        )
 
     def get_block_ids_with_load_errors(self) -> set[int]:
         return self._moving.take_failed_blocks()

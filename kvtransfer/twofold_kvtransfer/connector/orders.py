@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from twofold_kvtransfer.prefixes import Pull
 from twofold_kvtransfer.sources import Source
 
 
@@ -27,6 +28,10 @@ class Orders:
     fetches: list[Fetch] = field(default_factory=list)
     abandoned: list[Source] = field(default_factory=list)
     """Of requests that need no blocks, or that nobody wants any more."""
+    pulls: list[Pull] = field(default_factory=list)
+    """Prefixes that requests wait for before they are scheduled."""
+    dropped_pulls: list[str] = field(default_factory=list)
+    """Of requests that have ended."""
 
     @property
     def is_empty(self) -> bool:
@@ -37,4 +42,6 @@ class Orders:
             or self.awaited
             or self.fetches
             or self.abandoned
+            or self.pulls
+            or self.dropped_pulls
         )

@@ -1,9 +1,12 @@
 """Which requests have their blocks elsewhere, and whose blocks are kept for others."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from twofold_kvtransfer.connector.orders import Fetch, Orders
+from twofold_kvtransfer.connector.prefix_pulls import Pool, PrefixPulls
+from twofold_kvtransfer.prefixes import Pulled
 from twofold_kvtransfer.settings import ConnectorSettings
 from twofold_kvtransfer.sources import InvalidSourceError, Source, from_params, to_params
 
@@ -17,6 +20,8 @@ class Request(Protocol):
     kv_transfer_params: dict[str, Any] | None
     num_prompt_tokens: int
     num_computed_tokens: int
+    block_hashes: Sequence[bytes]
+    skip_reading_prefix_cache: bool | None
 
 
 class Blocks(Protocol):
@@ -39,11 +44,18 @@ class SchedulerSide:
         self._tensor_parallel = tensor_parallel
         self._sources: dict[str, Source | None] = {}
         self._orders = Orders()
+        self._prefixes: PrefixPulls | None = None
+
+    def bind_pool(self, pool: Pool, *, may_pull: bool) -> None:
+        """Pull prefixes into *pool* from now on, if it *may_pull*."""
+        self._prefixes = PrefixPulls(pool, may_pull=may_pull)
 
     def note_arrival(self, request: Request) -> None:
         """Read where the blocks of *request* are, and keep them there while it waits."""
         params = request.kv_transfer_params
         if not params or not params.get("do_remote_prefill"):
+            if self._prefixes is not None:
+                self._prefixes.note_arrival(request)
             return
         try:
             source = from_params(params)
@@ -54,10 +66,12 @@ class SchedulerSide:
         self._sources[request.request_id] = source
         self._orders.awaited.append(source)
 
-    def count_remote_tokens(self, request: Request, computed: int) -> int:
-        """Return how many tokens of the prompt, after the *computed* ones, can be fetched."""
+    def count_remote_tokens(self, request: Request, computed: int) -> int | None:
+        """Return how many tokens of the prompt, after the *computed* ones, can be fetched; None:
+        ask again, more of them will perhaps be cached here."""
         if request.request_id not in self._sources:
-            return 0
+            waits = self._prefixes is not None and self._prefixes.waits(request, computed)
+            return None if waits else 0
         return max(0, request.num_prompt_tokens - computed)
 
     def note_blocks(self, request: Request, blocks: Blocks, remote_tokens: int) -> None:
@@ -74,6 +88,16 @@ class SchedulerSide:
         elif source is not None:
             self._orders.abandoned.append(source)
 
+    @property
+    def is_pulling(self) -> bool:
+        """A prefix is being pulled."""
+        return self._prefixes is not None and self._prefixes.is_pulling
+
+    def note_pulled(self, pulled: Pulled) -> None:
+        """Note that a prefix was pulled, or was not."""
+        assert self._prefixes is not None
+        self._prefixes.note_pulled(pulled)
+
     def note_end(
         self, request: Request, block_ids: list[int], *, complete: bool
     ) -> tuple[bool, dict[str, Any] | None]:
@@ -82,6 +106,7 @@ class SchedulerSide:
         *complete*: it has generated what it was to; it was not aborted, and did not fail.
         """
         name = request.request_id
+        prefix = self._prefixes.note_end(request) if self._prefixes is not None else {}
         source = self._sources.pop(name, None)
         if source is not None:
             self._orders.abandoned.append(source)
@@ -99,9 +124,11 @@ class SchedulerSide:
             tensor_parallel=self._tensor_parallel,
             blocks=tuple(block_ids),
         )
-        return True, to_params(kept, request.num_computed_tokens)
+        return True, to_params(kept, request.num_computed_tokens) | prefix
 
     def take_orders(self) -> Orders:
         """Return what has been ordered since the last call."""
         orders, self._orders = self._orders, Orders()
+        if self._prefixes is not None:
+            orders.pulls, orders.dropped_pulls = self._prefixes.take_orders()
         return orders

@@ -17,6 +17,7 @@ from twofold_kvtransfer import metric_names
 from twofold_kvtransfer.codecs import QUALITY, CodecName
 from twofold_kvtransfer.leases import Cause, Ended
 from twofold_kvtransfer.metric_names import MetricName
+from twofold_kvtransfer.prefixes import Outcome, Pulled
 from twofold_kvtransfer.receiving import Failure, Reception
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -42,6 +43,9 @@ class TransferStats(KVConnectorStats):  # type: ignore[misc]  # vLLM is untyped 
 
     def record_lease(self, ended: Ended) -> None:
         self.data["leases"].append(ended.cause.value)
+
+    def record_pull(self, pulled: Pulled) -> None:
+        self.data["pulls"].append((pulled.outcome.value, pulled.block_count))
 
     def record_codecs(self, used: Sequence[tuple[CodecName, int, int]]) -> None:
         """Count transfers: of each codec its name, how many, and their bytes of payload."""
@@ -95,11 +99,17 @@ class TransferMetrics(KVConnectorPromMetrics):  # type: ignore[misc]  # vLLM is 
         self._leases = self._counter(metric_names.LEASES)
         self._by_codec = self._counter(metric_names.TRANSFERS_BY_CODEC)
         self._payload_bytes = self._counter(metric_names.PAYLOAD_BYTES)
+        self._pulls = self._counter(metric_names.PREFIX_PULLS)
+        self._pulled_blocks = create_metric_per_engine(
+            self._counter(metric_names.PREFIX_BLOCKS), per_engine_labelvalues
+        )
         for engine in per_engine_labelvalues.values():  # so that a rate is seen from the first one
             for failure in Failure:
                 self._failures.labels(*engine, failure.value)
             for cause in Cause:
                 self._leases.labels(*engine, cause.value)
+            for outcome in Outcome:
+                self._pulls.labels(*engine, outcome.value)
             for codec in QUALITY:
                 self._by_codec.labels(*engine, codec)
                 self._payload_bytes.labels(*engine, codec)
@@ -114,6 +124,9 @@ class TransferMetrics(KVConnectorPromMetrics):  # type: ignore[misc]  # vLLM is 
             self._failures.labels(*engine, failure).inc(count)
         for cause, count in Tally(transfer_stats_data["leases"]).items():
             self._leases.labels(*engine, cause).inc(count)
+        for outcome, block_count in transfer_stats_data["pulls"]:
+            self._pulls.labels(*engine, outcome).inc()
+            self._pulled_blocks[engine_idx].inc(block_count)
         for codec, count, size_bytes in transfer_stats_data["codecs"]:
             self._by_codec.labels(*engine, codec).inc(count)
             self._payload_bytes.labels(*engine, codec).inc(size_bytes)
@@ -130,9 +143,9 @@ class TransferMetrics(KVConnectorPromMetrics):  # type: ignore[misc]  # vLLM is 
         return self._counter_cls(
             name=metric.name,
             documentation=metric.meaning,
-            labelnames=[*self._labelnames, metric.label],
+            labelnames=[*self._labelnames, *filter(None, [metric.label])],
         )
 
 
 def _nothing() -> dict[str, list[Any]]:
-    return {"seconds": [], "bytes": [], "failures": [], "leases": [], "codecs": []}
+    return {"seconds": [], "bytes": [], "failures": [], "leases": [], "codecs": [], "pulls": []}

@@ -13,12 +13,14 @@ from vllm.v1.kv_cache_interface import KVCacheConfig
 
 from twofold_kvtransfer.blocks import BlockMap
 from twofold_kvtransfer.compatibility import compatibility
+from twofold_kvtransfer.connector import shelves
 from twofold_kvtransfer.connector.cache_layout import map_blocks
 from twofold_kvtransfer.connector.codec_tally import CodecTally
 from twofold_kvtransfer.connector.orders import Orders
 from twofold_kvtransfer.connector.statistics import TransferStats
 from twofold_kvtransfer.leases import LeaseTable
 from twofold_kvtransfer.node import Node, Rank
+from twofold_kvtransfer.prefixes import Pulled
 from twofold_kvtransfer.receiving import Failure, Receiver, Reception
 from twofold_kvtransfer.settings import ConnectorSettings
 from twofold_kvtransfer.transports import Transport
@@ -61,7 +63,13 @@ class WorkerSide:
             tensor_parallel=parallel.tensor_parallel_size,
             rank=get_tensor_model_parallel_rank(),
         )
-        self._node = Node(rank, blocks, self._transport(blocks), self._settings)
+        self._node = Node(
+            rank,
+            blocks,
+            self._transport(blocks),
+            self._settings,
+            shelf=lambda: shelves.find(rank.engine_id),
+        )
         self._node.start()
         _log.info("%d blocks of %d bytes to lend", blocks.block_count, blocks.bytes_per_block)
 
@@ -80,6 +88,10 @@ class WorkerSide:
             receive(orders, receiver)
 
         self._node.order(work)
+        for pull in orders.pulls:
+            self._node.pull(pull)
+        for request_id in orders.dropped_pulls:
+            self._node.drop_pull(request_id)
 
     def take_results(self, *, idle: bool) -> KVConnectorTransferResults:
         """Return the requests whose blocks were fetched, and those whose blocks are free.
@@ -104,6 +116,15 @@ class WorkerSide:
             finished_sending={lease.request_id for lease in ended},
             finished_recving={reception.request_id for reception in received},
         )
+
+    def take_pulled(self) -> list[Pulled]:
+        """Return what came of pulls since the last call."""
+        assert self._node is not None
+        pulled = self._node.take_pulled()
+        for one in pulled:
+            if one.is_last:
+                self._stats.record_pull(one)
+        return pulled
 
     def take_failed_blocks(self) -> set[int]:
         """Return the blocks that were to be fetched and hold nothing of use."""

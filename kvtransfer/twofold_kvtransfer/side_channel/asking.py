@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self, TypeVar
 
@@ -22,10 +22,16 @@ from twofold_kvtransfer.side_channel.messages import (
     Done,
     GiveBack,
     Hello,
+    Look,
+    Numbered,
+    NumberedAnswer,
     ProtocolError,
     Question,
+    Recheck,
+    Rechecked,
     Refused,
-    Undigested,
+    Seen,
+    Unanswered,
     Welcome,
     decode_answer,
     frame,
@@ -42,6 +48,7 @@ class Patience:
 
 
 A = TypeVar("A", bound=Answer)
+T = TypeVar("T")
 
 
 class ChannelError(TwofoldError):
@@ -51,9 +58,9 @@ class ChannelError(TwofoldError):
 class Channel:
     """A connection to the engine process that holds blocks.
 
-    Answers come in the order of the questions, but those with digests: they are made in their own
-    time, so ``_digesting`` has who waits for each by its number. It is lost once, for a reason that
-    stays; what was asked then fails at once, and what is asked later.
+    Answers come in the order of the questions, but those with a number: they are made in their own
+    time, so ``_numbered`` has who waits for each. It is lost once, for a reason that stays; what
+    was asked then fails at once, and what is asked later.
     """
 
     def __init__(
@@ -68,7 +75,7 @@ class Channel:
         self._name = name
         self._answer_seconds = answer_seconds
         self._asked: deque[asyncio.Future[Answer]] = deque()
-        self._digesting: dict[int, asyncio.Future[Digested | Undigested]] = {}
+        self._numbered: dict[int, asyncio.Future[NumberedAnswer]] = {}
         self._numbers = itertools.count()
         self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._watching = asyncio.create_task(self._watch())
@@ -128,8 +135,7 @@ class Channel:
         for some in _portions(request_ids):
             answer = self._expect(await self._ask(Claim(some)), Claimed)
             if len(answer.seconds) != len(some):
-                self.close("it does not speak as it must")
-                raise ChannelError(f"{self._name} answers {len(answer.seconds)} of {len(some)}")
+                raise self._misspoken(f"answers {len(answer.seconds)} of {len(some)}")
             seconds += answer.seconds
         return seconds
 
@@ -149,20 +155,63 @@ class Channel:
             ChannelError: the peer has gone, or makes no digests of these.
         """
         answers = [
-            self._ask_digests(request_id, blocks[start : start + MAX_BLOCKS_PER_MESSAGE])
-            for start in range(0, len(blocks), MAX_BLOCKS_PER_MESSAGE)
+            self._ask_numbered(Digest(next(self._numbers), request_id, list(some)))
+            for some in _block_portions(blocks)
         ]
         digests: list[int] = []
         for answer in answers:
-            match await answer:
-                case Digested(_, some):
-                    digests += some
-                case Undigested(_, reason):
-                    raise ChannelError(f"{self._name} makes no digests: {reason}")
-        if len(digests) != sum(1 for _ in portions(blocks)):
-            self.close("it does not speak as it must")
-            raise ChannelError(f"{self._name} makes {len(digests)} digests of {len(blocks)} blocks")
+            digests += self._answered(await answer, Digested).digests
+        self._check_count(digests, blocks)
         return digests
+
+    async def look(self, names: Sequence[bytes]) -> tuple[list[int], list[int]]:
+        """Return blocks of the peer's prefix cache that have the first of *names*, computed by now,
+        and their versions; as many as there are. As long as the peer takes, like digests.
+
+        Raises:
+            ChannelError: the peer has gone, or is in a long step.
+        """
+        blocks: list[int] = []
+        versions: list[int] = []
+        for some in _block_portions(names):
+            answer = await self._ask_numbered(Look(next(self._numbers), list(some)))
+            seen = self._answered(answer, Seen)
+            if not len(seen.blocks) == len(seen.versions) <= len(some):
+                raise self._misspoken(f"sees {len(seen.blocks)} blocks of {len(some)}")
+            blocks += seen.blocks
+            versions += seen.versions
+            if len(seen.blocks) < len(some):
+                break
+        return blocks, versions
+
+    async def recheck(
+        self,
+        names: Sequence[bytes],
+        blocks: Sequence[int],
+        versions: Sequence[int],
+        *,
+        digest: bool,
+    ) -> list[int] | None:
+        """Ask whether the *blocks* that were seen under *names* have been the same since, and what
+        they hold if *digest*; None: they have not. As long as the peer takes, like digests.
+
+        Raises:
+            ChannelError: the peer has gone, or makes no digests of these.
+        """
+        portions_of_all = zip(
+            _block_portions(names), _block_portions(blocks), _block_portions(versions), strict=True
+        )
+        answers = [
+            self._ask_numbered(
+                Recheck(next(self._numbers), list(some), list(these), list(those), digest)
+            )
+            for some, these, those in portions_of_all
+        ]
+        checked = [self._answered(await answer, Rechecked) for answer in answers]
+        digests = [one for some in checked for one in some.digests]
+        if digest:
+            self._check_count(digests, blocks)
+        return digests if all(some.unchanged for some in checked) else None
 
     def close(self, reason: str) -> None:
         """Lose it for *reason*, unless it is lost already."""
@@ -171,10 +220,10 @@ class Channel:
         self._lost.set_result(f"{self._name}: {reason}")
         for asked in self._asked:
             _fail(asked, self._lost.result())
-        for digesting in self._digesting.values():
-            _fail(digesting, self._lost.result())
+        for numbered in self._numbered.values():
+            _fail(numbered, self._lost.result())
         self._asked.clear()
-        self._digesting.clear()
+        self._numbered.clear()
         self._writer.transport.abort()
 
     async def _watch(self) -> None:
@@ -188,14 +237,11 @@ class Channel:
         finally:
             self.close(reason)
 
-    def _ask_digests(
-        self, request_id: str, blocks: BlockIds
-    ) -> "asyncio.Future[Digested | Undigested]":
+    def _ask_numbered(self, question: Numbered) -> "asyncio.Future[NumberedAnswer]":
         if self._lost.done():
             raise ChannelError(self._lost.result())
-        number = next(self._numbers)
-        answer = self._digesting[number] = asyncio.get_running_loop().create_future()
-        self._writer.write(frame(Digest(number, request_id, list(blocks))))
+        answer = self._numbered[question.number] = asyncio.get_running_loop().create_future()
+        self._writer.write(frame(question))
         return answer
 
     async def _ask(self, question: Question) -> Answer:
@@ -212,12 +258,12 @@ class Channel:
             raise ChannelError(f"{self._name} does not answer") from error
 
     def _take(self, answer: Answer) -> None:
-        if isinstance(answer, Digested | Undigested):
-            digesting = self._digesting.pop(answer.number, None)
-            if digesting is None:
-                raise ProtocolError("digests that nobody asked for")
-            if not digesting.done():  # nobody waits any more
-                digesting.set_result(answer)
+        if isinstance(answer, NumberedAnswer):
+            numbered = self._numbered.pop(answer.number, None)
+            if numbered is None:
+                raise ProtocolError("an answer with a number that nobody asked for")
+            if not numbered.done():  # nobody waits any more
+                numbered.set_result(answer)
             return
         if not self._asked:
             raise ProtocolError("an answer that nobody asked for")
@@ -225,11 +271,24 @@ class Channel:
         if not asked.done():
             asked.set_result(answer)
 
+    def _answered(self, answer: NumberedAnswer, kind: type[A]) -> A:
+        if isinstance(answer, Unanswered):
+            raise ChannelError(f"{self._name} does not answer: {answer.reason}")
+        return self._expect(answer, kind)
+
     def _expect(self, answer: Answer, kind: type[A]) -> A:
         if not isinstance(answer, kind):
-            self.close("it does not speak as it must")
-            raise ChannelError(f"{self._name} answers {type(answer).__name__}")
+            raise self._misspoken(f"answers {type(answer).__name__}")
         return answer
+
+    def _check_count(self, digests: Sequence[int], blocks: BlockIds) -> None:
+        if len(digests) != sum(1 for _ in portions(blocks)):
+            raise self._misspoken(f"makes {len(digests)} digests of {len(blocks)} blocks")
+
+    def _misspoken(self, how: str) -> ChannelError:
+        """Lose a peer that does not speak as it must, and return the error that says so."""
+        self.close("it does not speak as it must")
+        return ChannelError(f"{self._name} {how}")
 
 
 def _fail(asked: "asyncio.Future[A]", reason: str) -> None:
@@ -243,3 +302,9 @@ def _portions(request_ids: Sequence[str]) -> list[list[str]]:
         list(request_ids[start : start + MAX_LEASES_PER_MESSAGE])
         for start in range(0, len(request_ids), MAX_LEASES_PER_MESSAGE)
     ]
+
+
+def _block_portions(listed: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Cut what there is for each block into what fits into a message."""
+    for start in range(0, len(listed), MAX_BLOCKS_PER_MESSAGE):
+        yield listed[start : start + MAX_BLOCKS_PER_MESSAGE]

@@ -2,7 +2,7 @@
 
 A frame is four bytes of length, big-endian, then one message in MessagePack. The reader of blocks
 speaks first, and each of its messages has one answer. The first is :class:`Hello`. Answers come in
-the order of the messages, but for those to :class:`Digest`, which carry its number and come when
+the order of the messages, but for those to messages with a number, which carry it too and come when
 they are made.
 """
 
@@ -12,7 +12,7 @@ from twofold_cluster.errors import TwofoldError
 from twofold_kvtransfer.blocks import BlockMap, InvalidBlocksError
 from twofold_kvtransfer.leases import Reader
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 MAX_FRAME_BYTES = 16 * 2**20
 """NIXL describes each region of memory in some 100 bytes; the rest is small."""
@@ -25,7 +25,8 @@ MAX_LEASES_PER_MESSAGE = 1024
 
 
 MAX_BLOCKS_PER_MESSAGE = 1024
-"""Of those that digests are wanted of; a multiple of ``digesting.BLOCKS_PER_DIGEST``."""
+"""Of those that digests are wanted of, or that are looked for by name; a multiple of
+``digesting.BLOCKS_PER_DIGEST``."""
 
 
 class ProtocolError(TwofoldError):
@@ -90,8 +91,47 @@ class Digested(msgspec.Struct, frozen=True, tag="digested"):
     digests: list[int]
 
 
-class Undigested(msgspec.Struct, frozen=True, tag="undigested"):
-    """Why there are no digests."""
+class Look(msgspec.Struct, frozen=True, tag="look"):
+    """Say which blocks of the prefix cache have these names, at most ``MAX_BLOCKS_PER_MESSAGE``."""
+
+    number: int
+    names: list[bytes]
+    """The engine's own hashes of a prompt's blocks, in the order of the prompt."""
+
+
+class Seen(msgspec.Struct, frozen=True, tag="seen"):
+    """The blocks that have the first of the names, up to the first name that no block has.
+
+    They are computed, and nobody keeps them: whether they still are what they were,
+    :class:`Recheck` tells.
+    """
+
+    number: int
+    blocks: list[int]
+    versions: list[int]
+    """How often each was given to another content; for :class:`Recheck`."""
+
+
+class Recheck(msgspec.Struct, frozen=True, tag="recheck"):
+    """Say whether blocks have still these names, and whether they had all the time since they were
+    :class:`Seen`; and digest them, if that is wanted."""
+
+    number: int
+    names: list[bytes]
+    blocks: list[int]
+    versions: list[int]
+    digest: bool
+
+
+class Rechecked(msgspec.Struct, frozen=True, tag="rechecked"):
+    number: int
+    unchanged: bool
+    digests: list[int]
+    """As of :class:`Digested`; of all blocks or none."""
+
+
+class Unanswered(msgspec.Struct, frozen=True, tag="unanswered"):
+    """Why there is no answer to the question of this number."""
 
     number: int
     reason: str
@@ -107,8 +147,11 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
     """What was asked has been done."""
 
 
-Question = Hello | Claim | Digest | GiveBack
-Answer = Welcome | Refused | Claimed | Digested | Undigested | Done
+Numbered = Digest | Look | Recheck
+"""Questions whose answers take their time."""
+NumberedAnswer = Digested | Seen | Rechecked | Unanswered
+Question = Hello | Claim | GiveBack | Numbered
+Answer = Welcome | Refused | Claimed | Done | NumberedAnswer
 
 _encode = msgspec.msgpack.Encoder().encode
 _questions: msgspec.msgpack.Decoder[Question] = msgspec.msgpack.Decoder(Question)

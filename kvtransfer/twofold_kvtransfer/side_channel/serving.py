@@ -8,12 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
-from twofold_kvtransfer.blocks import InvalidBlocksError
 from twofold_kvtransfer.digesting import Digester
 from twofold_kvtransfer.leases import LeaseTable, Reader, UnknownLeaseError
+from twofold_kvtransfer.shelf import Shelf
 from twofold_kvtransfer.side_channel.frames import notice_end, read_frame
 from twofold_kvtransfer.side_channel.messages import (
-    MAX_BLOCKS_PER_MESSAGE,
     MAX_FRAME_BYTES,
     MAX_HELLO_BYTES,
     MAX_LEASES_PER_MESSAGE,
@@ -21,19 +20,19 @@ from twofold_kvtransfer.side_channel.messages import (
     Answer,
     Claim,
     Claimed,
-    Digest,
-    Digested,
     Done,
     GiveBack,
     Hello,
+    Numbered,
     ProtocolError,
     Question,
     Refused,
-    Undigested,
+    Unanswered,
     Welcome,
     decode_question,
     frame,
 )
+from twofold_kvtransfer.side_channel.slow_answers import SlowAnswers
 
 HELLO_SECONDS = 10.0
 """How long a connection may be open before somebody says who it is."""
@@ -41,9 +40,9 @@ HELLO_SECONDS = 10.0
 MAX_CONNECTIONS = 4096
 """A connection a rank of each decode worker; the largest pools have some thousand."""
 
-MAX_DIGESTING = 1024
-"""Questions for digests that are answered at a time, of all readers. What they name is some 40 MB
-at most; a prompt takes milliseconds."""
+MAX_SLOW_ANSWERS = 1024
+"""Questions with a number that are answered at a time, of all readers. What they name is some
+100 MB at most; a prompt takes milliseconds."""
 
 _log = logging.getLogger(__name__)
 
@@ -102,19 +101,19 @@ class Desk:
         *,
         returned: Callable[[], None],
         digester: Digester | None = None,
+        shelf: Callable[[], Shelf | None] = lambda: None,
         hello_seconds: float = HELLO_SECONDS,
         max_connections: int = MAX_CONNECTIONS,
-        max_digesting: int = MAX_DIGESTING,
+        max_slow_answers: int = MAX_SLOW_ANSWERS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """*returned* is called when leases may have ended: given back, or fenced. Without
-        *digester* the blocks are not in host memory, and it is told so to who asks for digests."""
+        *digester* the blocks are not in host memory, and it is told so to who asks for digests;
+        without *shelf* nobody finds blocks by their names."""
         self._host = host
         self._leases = leases
         self._returned = returned
-        self._digester = digester
-        self._max_digesting = max_digesting
-        self._digesting_count = 0
+        self._slow = SlowAnswers(self._claim, digester, shelf, max_count=max_slow_answers)
         self._hello_seconds = hello_seconds
         self._max_connections = max_connections
         self._clock = clock
@@ -182,21 +181,25 @@ class Desk:
     async def _answer_all(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, asker: Reader
     ) -> None:
-        digesting: set[asyncio.Task[None]] = set()
+        answering: set[asyncio.Task[None]] = set()
         async with asyncio.TaskGroup() as tasks:
             while (question := await _question(reader, MAX_FRAME_BYTES)) is not None:
-                if not isinstance(question, Digest):
+                if not isinstance(question, Numbered):
                     await _say(writer, self._answer(question, asker))
-                elif (reason := self._why_no_digests(question, asker)) is not None:
-                    await _say(writer, Undigested(question.number, reason))
+                elif (reason := self._slow.why_none(question, asker)) is not None:
+                    await _say(writer, Unanswered(question.number, reason))
                 else:
-                    task = tasks.create_task(self._say_digests(writer, question, asker))
-                    self._digesting_count += 1
-                    digesting.add(task)
-                    task.add_done_callback(self._digested)
-                    task.add_done_callback(digesting.discard)
-            for task in digesting:  # nobody waits for them any more
+                    task = tasks.create_task(self._answer_slowly(writer, question, asker))
+                    self._slow.start(task)
+                    answering.add(task)
+                    task.add_done_callback(answering.discard)
+            for task in answering:  # nobody waits for them any more
                 task.cancel()
+
+    async def _answer_slowly(
+        self, writer: asyncio.StreamWriter, question: Numbered, asker: Reader
+    ) -> None:
+        await _say(writer, await self._slow.answer(question, asker))
 
     def _why_late(self, asker: Reader) -> str | None:
         for known, _ in filter(None, self._open.values()):
@@ -214,33 +217,6 @@ class Desk:
                 writer.transport.abort()
         self._leases.fence(asker.worker, asker.incarnation)
         self._returned()
-
-    def _why_no_digests(self, question: Digest, reader: Reader) -> str | None:
-        """Say why *reader* gets none; None when it does, and holds its lease longer for that."""
-        if len(question.blocks) > MAX_BLOCKS_PER_MESSAGE:
-            raise ProtocolError(f"{len(question.blocks)} blocks in a message")
-        if self._digesting_count >= self._max_digesting:
-            return "too many are asked for"
-        if self._claim(question.request_id, reader) is None:
-            return "the blocks are not kept for this reader"
-        return None
-
-    async def _digest(self, question: Digest, reader: Reader) -> Digested | Undigested:
-        if self._digester is None:
-            return Undigested(question.number, "the blocks are not in host memory")
-        part = reader.rank % reader.count, reader.count
-        try:
-            return Digested(question.number, await self._digester.digest(question.blocks, part))
-        except InvalidBlocksError as error:
-            return Undigested(question.number, str(error))
-
-    async def _say_digests(
-        self, writer: asyncio.StreamWriter, question: Digest, reader: Reader
-    ) -> None:
-        await _say(writer, await self._digest(question, reader))
-
-    def _digested(self, task: "asyncio.Task[None]") -> None:
-        self._digesting_count -= 1
 
     def _answer(self, question: Claim | GiveBack | Hello, reader: Reader) -> Answer:
         match question:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from twofold_kvtransfer.blocks import BlockIds
 from twofold_kvtransfer.digesting import Digester
 from twofold_kvtransfer.leases import Ended, LeaseTable, Reader
+from twofold_kvtransfer.shelf import Shelf
 from twofold_kvtransfer.side_channel import Desk, Hello, Host, Welcome
 from twofold_kvtransfer.side_channel.messages import Answer, Question, decode_answer, frame
 from twofold_kvtransfer.sources import Source
@@ -115,7 +116,8 @@ async def holding(
     max_connections: int = 100,
     description: bytes | None = None,
     digester: Callable[[HostBlocks], Digester] | None = make_digester,
-    max_digesting: int = 100,
+    max_slow_answers: int = 100,
+    shelf: Shelf | None = None,
 ) -> AsyncIterator[Holder]:
     blocks = host_blocks(3, 8, block_bytes, seed=rank + 1)
     made = digester(blocks) if digester is not None else None
@@ -134,7 +136,8 @@ async def holding(
         leases,
         returned=lambda: holder.collect(),
         digester=made,
-        max_digesting=max_digesting,
+        shelf=lambda: shelf,
+        max_slow_answers=max_slow_answers,
         hello_seconds=hello_seconds,
         max_connections=max_connections,
         clock=clock,

@@ -17,10 +17,12 @@ from tests.integration.kvtransfer.holders import (
     stranger,
     until,
 )
+from tests.unit.kvtransfer.pools import FakePool
 
 from twofold_kvtransfer.digesting import BLOCKS_PER_DIGEST, Digester
 from twofold_kvtransfer.leases import Cause, Ended
-from twofold_kvtransfer.side_channel import Channel, ChannelError, Hello, Patience
+from twofold_kvtransfer.shelf import Shelf
+from twofold_kvtransfer.side_channel import Channel, ChannelError, Hello, Patience, slow_answers
 from twofold_kvtransfer.side_channel.frames import read_frame
 from twofold_kvtransfer.side_channel.messages import (
     MAX_BLOCKS_PER_MESSAGE,
@@ -32,7 +34,12 @@ from twofold_kvtransfer.side_channel.messages import (
     Digested,
     Done,
     GiveBack,
+    Look,
+    Recheck,
+    Rechecked,
     Refused,
+    Seen,
+    Unanswered,
     Welcome,
     frame,
 )
@@ -47,6 +54,21 @@ async def greeted(port: int, says: Hello | None = None) -> AsyncIterator[Channel
     async with await Channel.connect(LOCALHOST, port, PATIENT) as channel:
         await channel.greet(says or hello())
         yield channel
+
+
+NAMES = (b"a", b"b", b"c")
+
+
+class Shown:
+    """A prefix cache that has blocks of all ``NAMES``, and the shelf that shows it."""
+
+    def __init__(self, *, computed: bool = True) -> None:
+        self.pool = FakePool(8)
+        self.shelf = Shelf(self.pool)
+        self.blocks = self.pool.hold(NAMES) if computed else self.pool.schedule(NAMES)
+        self.step = 0 if computed else self.shelf.note_scheduled()
+        """Until it is done, the blocks are not computed."""
+        self.ids = [block.block_id for block in self.blocks]
 
 
 @pytest.fixture
@@ -153,7 +175,7 @@ async def test_what_is_being_digested_is_kept_for_a_lease_s_time(holder: Holder)
 async def test_blocks_that_are_not_there_are_not_digested(holder: Holder) -> None:
     holder.grant("r")
     async with greeted(holder.port) as channel:
-        with pytest.raises(ChannelError, match="makes no digests: blocks 1 to 8 of 8"):
+        with pytest.raises(ChannelError, match="does not answer: blocks 1 to 8 of 8"):
             await channel.digest("r", (1, 8))
 
         assert await channel.claim(["r"]) == [LONG]
@@ -184,15 +206,15 @@ async def test_leases_do_not_wait_for_digests_and_digests_come_when_they_are_mad
 
 async def test_more_digests_than_may_be_made_at_once_are_refused() -> None:
     async with (
-        holding(MemoryNetwork(), digester=PatientDigester, max_digesting=2) as holder,
+        holding(MemoryNetwork(), digester=PatientDigester, max_slow_answers=2) as holder,
         greeted(holder.port) as one,
         greeted(holder.port, hello("other")) as other,
     ):
         assert isinstance(holder.digester, PatientDigester)
         holder.grant("r")
         first = [asyncio.create_task(each.digest("r", (0,))) for each in (one, other)]
-        await until(lambda: holder.desk._digesting_count == 2)
-        with pytest.raises(ChannelError, match="too many"):
+        await until(lambda: holder.desk._slow.count == 2)
+        with pytest.raises(ChannelError, match="too much"):
             await one.digest("r", (0,))
         holder.digester.may_answer.set()
         await asyncio.gather(*first)
@@ -205,14 +227,14 @@ async def test_nothing_is_digested_for_a_reader_that_has_left() -> None:
         holder.grant("r")
         async with greeted(holder.port) as channel:
             digesting = asyncio.create_task(channel.digest("r", (0, 1)))
-            await until(lambda: holder.desk._digesting_count)
+            await until(lambda: holder.desk._slow.count)
         with pytest.raises(ChannelError, match="closed"):
             await digesting
         with pytest.raises(ChannelError, match="closed"):
             await channel.digest("r", (0, 1))
 
         await until(lambda: holder.desk.connection_count == 0)
-        assert holder.desk._digesting_count == 0
+        assert holder.desk._slow.count == 0
 
 
 async def test_who_waits_for_digests_no_more_leaves_the_channel_to_others() -> None:
@@ -224,13 +246,200 @@ async def test_who_waits_for_digests_no_more_leaves_the_channel_to_others() -> N
         holder.grant("r")
         gives_up = asyncio.create_task(channel.digest("r", (0, 1)))
         waits = asyncio.create_task(channel.digest("r", (0, 1)))
-        await until(lambda: holder.desk._digesting_count == 2)
+        await until(lambda: holder.desk._slow.count == 2)
         gives_up.cancel()
         await asyncio.sleep(0)
         holder.digester.may_answer.set()
 
         assert await waits == await digests_of(holder.blocks, (0, 1))
         assert await channel.claim(["r"]) == [LONG]
+
+
+async def test_blocks_of_the_prefix_cache_are_found_by_their_names() -> None:
+    shown = Shown()
+    async with (
+        holding(MemoryNetwork(), shelf=shown.shelf) as holder,
+        greeted(holder.port) as channel,
+    ):
+        blocks, versions = await channel.look(NAMES)
+        assert blocks == shown.ids
+        assert await channel.look([b"a", b"unknown", b"b"]) == (blocks[:1], versions[:1])
+        assert await channel.look([]) == ([], [])
+
+        digests = await channel.recheck(NAMES, blocks, versions, digest=True)
+        assert digests == await digests_of(holder.blocks, blocks)
+        assert await channel.recheck(NAMES, blocks, versions, digest=False) == []
+        shown.pool.give_away(shown.blocks[1], b"b")
+        assert await channel.recheck(NAMES, blocks, versions, digest=True) is None
+        assert await channel.recheck(NAMES[:1], blocks[:1], versions[:1], digest=False) == []
+
+
+@pytest.mark.parametrize("gone", [None, 0, MAX_BLOCKS_PER_MESSAGE])
+async def test_more_blocks_than_fit_into_a_message_are_found_with_several(gone: int | None) -> None:
+    count = MAX_BLOCKS_PER_MESSAGE + 3
+    names = [number.to_bytes(32, "big") for number in range(count)]
+    pool = FakePool(count + 1)
+    held = pool.hold(names)
+    async with (
+        holding(MemoryNetwork(), shelf=Shelf(pool), digester=None) as holder,
+        greeted(holder.port) as channel,
+    ):
+        blocks, versions = await channel.look(names)
+        assert blocks == [block.block_id for block in held]
+        if gone is not None:
+            pool.give_away(held[gone])
+
+        told = await channel.recheck(names, blocks, versions, digest=False)
+        assert told == ([] if gone is None else None)
+        assert len((await channel.look(names))[0]) == (count if gone is None else gone)
+
+
+async def test_a_holder_without_a_shelf_has_no_prefixes(holder: Holder) -> None:
+    async with greeted(holder.port) as channel:
+        assert await channel.look(NAMES) == ([], [])
+        assert await channel.recheck(NAMES, [1, 2, 3], [1, 1, 1], digest=False) is None
+
+
+async def test_blocks_of_the_prefix_cache_that_are_not_in_host_memory_are_not_digested() -> None:
+    shown = Shown()
+    async with (
+        holding(MemoryNetwork(), shelf=shown.shelf, digester=None) as holder,
+        greeted(holder.port) as channel,
+    ):
+        blocks, versions = await channel.look(NAMES)
+        with pytest.raises(ChannelError, match="not in host memory"):
+            await channel.recheck(NAMES, blocks, versions, digest=True)
+
+        assert await channel.recheck(NAMES, blocks, versions, digest=False) == []
+
+
+@pytest.mark.parametrize("blocks", [[-1, 1, 2], [1, 2, 8], [2**63, 1, 2]])
+async def test_blocks_that_are_not_there_are_not_the_same(blocks: list[int]) -> None:
+    shown = Shown()
+    async with (
+        holding(MemoryNetwork(), shelf=shown.shelf) as holder,
+        greeted(holder.port) as channel,
+    ):
+        assert await channel.recheck(NAMES, blocks, [1, 1, 1], digest=False) is None
+        with pytest.raises(ChannelError, match="does not answer: blocks"):
+            await channel.recheck(NAMES, blocks, [1, 1, 1], digest=True)
+        assert (await channel.look(NAMES))[0] == shown.ids
+
+
+async def test_the_step_that_computes_blocks_is_waited_for_and_the_channel_is_not() -> None:
+    shown = Shown(computed=False)
+    async with (
+        holding(MemoryNetwork(), shelf=shown.shelf) as holder,
+        greeted(holder.port) as channel,
+    ):
+        looking = asyncio.create_task(channel.look(NAMES))
+        await until(lambda: holder.desk._slow.count)
+        assert await channel.claim(["unknown"]) == [None]
+        assert await channel.look([b"unknown"]) == ([], [])
+        assert not looking.done()
+        shown.shelf.note_done(shown.step)
+
+        assert (await looking)[0] == shown.ids
+
+
+async def test_a_step_that_takes_too_long_is_waited_for_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(slow_answers, "STEP_LIMIT_SECONDS", 0.0)
+    shown = Shown(computed=False)
+    async with (
+        holding(MemoryNetwork(), shelf=shown.shelf) as holder,
+        greeted(holder.port) as channel,
+    ):
+        with pytest.raises(ChannelError, match="long step"):
+            await channel.look(NAMES)
+        shown.shelf.note_done(shown.step)
+
+        assert (await channel.look(NAMES))[0] == shown.ids
+
+
+async def test_who_looks_for_too_much_at_a_time_is_refused_and_not_let_go() -> None:
+    shown = Shown(computed=False)
+    async with (
+        holding(MemoryNetwork(), shelf=shown.shelf, max_slow_answers=2) as holder,
+        stranger(holder.port) as other,
+    ):
+        assert isinstance(await other.ask(hello()), Welcome)
+        for number in range(3):
+            other.writer.write(frame(Look(number, list(NAMES))))
+        assert await other.answer() == Unanswered(2, "too much is asked at a time")
+        shown.shelf.note_done(shown.step)
+
+        answers = [await other.answer(), await other.answer()]
+        assert sorted(answer.number for answer in answers if isinstance(answer, Seen)) == [0, 1]
+        assert isinstance(await other.ask(Look(3, list(NAMES))), Seen)
+
+
+async def test_nobody_looks_for_a_reader_that_has_left() -> None:
+    shown = Shown(computed=False)
+    async with holding(MemoryNetwork(), shelf=shown.shelf) as holder:
+        async with greeted(holder.port) as channel:
+            looking = asyncio.create_task(channel.look(NAMES))
+            await until(lambda: holder.desk._slow.count)
+        with pytest.raises(ChannelError, match="closed"):
+            await looking
+
+        await until(lambda: holder.desk.connection_count == 0)
+        assert holder.desk._slow.count == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        pytest.param(Seen(0, [1, 2, 3, 4], [1, 1, 1, 1]), "sees 4 blocks of 3", id="too many"),
+        pytest.param(Seen(0, [1, 2], [1]), "sees 2 blocks of 3", id="fewer versions"),
+        pytest.param(Seen(0, [1], [1, 1]), "sees 1 blocks of 3", id="more versions"),
+        pytest.param(Seen(1, [], []), "nobody asked for", id="of another number"),
+        pytest.param(Digested(0, []), "answers Digested", id="of another kind"),
+    ],
+)
+async def test_a_holder_that_sees_what_cannot_be_is_given_up(
+    answer: Seen | Digested, error: str
+) -> None:
+    async with saying(answer) as channel:
+        with pytest.raises(ChannelError, match=error):
+            await channel.look(NAMES)
+        with pytest.raises(ChannelError):
+            await channel.claim(["r"])
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        pytest.param(Rechecked(0, True, []), "makes 0 digests of 3 blocks", id="too few"),
+        pytest.param(Rechecked(0, True, [1, 2]), "makes 2 digests of 3 blocks", id="too many"),
+        pytest.param(Seen(0, [], []), "answers Seen", id="of another kind"),
+    ],
+)
+async def test_a_holder_that_vouches_for_other_blocks_is_given_up(
+    answer: Seen | Rechecked, error: str
+) -> None:
+    async with saying(answer) as channel:
+        with pytest.raises(ChannelError, match=error):
+            await channel.recheck(NAMES, [1, 2, 3], [1, 1, 1], digest=True)
+        with pytest.raises(ChannelError):
+            await channel.claim(["r"])
+
+
+@asynccontextmanager
+async def saying(answer: Seen | Rechecked | Digested) -> AsyncIterator[Channel]:
+    """Yield a channel to a holder that says *answer*, whatever it is asked."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_frame(reader)
+        writer.write(frame(answer))
+        await reader.read()
+
+    async with (
+        listening(talk) as port,
+        await Channel.connect(LOCALHOST, port, PATIENT) as channel,
+    ):
+        yield channel
 
 
 @pytest.mark.parametrize(
@@ -390,6 +599,18 @@ async def test_an_answer_that_nobody_asked_for_ends_the_channel() -> None:
         pytest.param(
             frame(hello()) + frame(Digest(0, "r", [0] * (MAX_BLOCKS_PER_MESSAGE + 1))),
             id="too many blocks",
+        ),
+        pytest.param(
+            frame(hello()) + frame(Look(0, [b""] * (MAX_BLOCKS_PER_MESSAGE + 1))),
+            id="too many names",
+        ),
+        *(
+            pytest.param(
+                frame(hello())
+                + frame(Recheck(0, [b""] * names, [0] * blocks, [0] * versions, True)),
+                id=f"{names} names, {blocks} blocks, {versions} versions",
+            )
+            for names, blocks, versions in ((1, 2, 2), (2, 1, 2), (2, 2, 1), (1025, 1025, 1025))
         ),
         pytest.param(b"", id="nothing"),
     ],

@@ -4,7 +4,11 @@ from typing import Any
 import pytest
 
 from twofold_kvtransfer import ConnectorSettings, TransferSettings, connector_config
-from twofold_kvtransfer.settings import InvalidTransferSettingsError, service_address
+from twofold_kvtransfer.settings import (
+    InvalidTransferSettingsError,
+    service_address,
+    side_channel_address,
+)
 
 OWN = ConnectorSettings(host="10.0.0.1", port=5600, service_port=5601)
 
@@ -32,6 +36,25 @@ def test_an_engine_tells_of_its_peers_where_its_connector_was_told_to(
     config = connector_config(settings)
 
     assert service_address(config["kv_connector_extra_config"]) == address
+
+
+@pytest.mark.parametrize(
+    ("settings", "address"),
+    [
+        (TransferSettings("w:1", connector="twofold", own=OWN), "10.0.0.1:5600"),
+        (
+            TransferSettings("w:1", connector="twofold", own=dataclasses.replace(OWN, host="::1")),
+            "[::1]:5600",
+        ),
+        (TransferSettings("w:1", connector="nixl"), ""),
+    ],
+)
+def test_peers_ask_for_blocks_at_the_side_channel_of_our_connector_only(
+    settings: TransferSettings, address: str
+) -> None:
+    config = connector_config(settings)
+
+    assert side_channel_address(config["kv_connector_extra_config"]) == address
 
 
 @pytest.mark.parametrize("port", [0, 65536])

@@ -1,12 +1,15 @@
 """What happens to requests becomes orders, each once."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from tests.unit.kvtransfer.pools import FakePool
 
 from twofold_kvtransfer.connector.orders import Fetch, Orders
 from twofold_kvtransfer.connector.scheduler_side import SchedulerSide
+from twofold_kvtransfer.prefixes import PARAM, Outcome, PrefixSource, Pull, Pulled
 from twofold_kvtransfer.settings import ConnectorSettings
 from twofold_kvtransfer.sources import Source, from_params, to_params
 
@@ -14,6 +17,14 @@ SETTINGS = ConnectorSettings(host="10.0.0.1", port=5600)
 SOURCE = Source("prefill-0:1", "cmpl-1", "10.0.0.9", 5700, 1, (4, 5, 6))
 
 ASKED_FOR_BLOCKS = {"do_remote_decode": True, "do_remote_prefill": False}
+
+PREFIX: dict[str, Any] = {
+    "engine_id": "prefill-1:1",
+    "host": "10.0.0.8",
+    "port": 5700,
+    "tokens": 8,
+    "seconds_per_token": 0.001,
+}
 
 
 @dataclass
@@ -24,6 +35,8 @@ class FakeRequest:
     kv_transfer_params: dict[str, Any] | None = None
     num_prompt_tokens: int = 300
     num_computed_tokens: int = 300
+    block_hashes: Sequence[bytes] = (b"0", b"1", b"2")
+    skip_reading_prefix_cache: bool | None = None
 
 
 @dataclass
@@ -68,6 +81,7 @@ def test_what_is_not_cached_here_is_fetched_into_the_new_blocks(side: SchedulerS
     side.take_orders()
 
     count = side.count_remote_tokens(request, 128)
+    assert count is not None
     side.note_blocks(request, FakeBlocks([8, 9]), count)
 
     assert count == 300 - 128
@@ -109,6 +123,7 @@ def test_params_that_name_no_blocks_make_a_fetch_that_fails(side: SchedulerSide)
     side.note_arrival(request)
 
     count = side.count_remote_tokens(request, 0)
+    assert count is not None
     side.note_blocks(request, FakeBlocks(), count)
 
     assert count == 300, "it must not be computed here unseen"
@@ -137,3 +152,87 @@ def test_a_leg_1_without_a_result_keeps_nothing(
 
     assert side.note_end(request, blocks, complete=complete) == (False, None)
     assert side.take_orders() == Orders(promised=["r"], withdrawn=["r"])
+
+
+@pytest.fixture
+def pulling(side: SchedulerSide) -> SchedulerSide:
+    side.bind_pool(FakePool(10), may_pull=True)
+    return side
+
+
+def with_prefix(params: dict[str, Any]) -> FakeRequest:
+    return FakeRequest(kv_transfer_params=params | {PARAM: PREFIX})
+
+
+def test_a_leg_1_waits_for_its_prefix_and_says_what_was_pulled(pulling: SchedulerSide) -> None:
+    request = with_prefix(ASKED_FOR_BLOCKS)
+    pulling.note_arrival(request)
+
+    assert pulling.count_remote_tokens(request, 0) is None
+    is_pulling = [pulling.is_pulling]
+    (pull,) = pulling.take_orders().pulls
+    assert (pull.names, pull.local) == ((b"0", b"1"), (1, 2))
+    assert pulling.take_orders().is_empty
+    pulling.note_pulled(Pulled("r", Outcome.PULLED, 2, 0.25))
+    is_pulling.append(pulling.is_pulling)
+
+    assert is_pulling == [True, False]
+    assert pulling.count_remote_tokens(request, 8) == 0
+    pulling.note_blocks(request, FakeBlocks(), 0)
+    _, params = pulling.note_end(request, [1, 2, 3], complete=True)
+    assert params is not None
+    assert (params["prefix_tokens"], params["prefix_seconds"]) == (8, 0.25)
+    assert from_params(params).blocks == (1, 2, 3)
+
+
+def test_of_a_prefix_that_was_not_pulled_nothing_is_said(pulling: SchedulerSide) -> None:
+    request = with_prefix(ASKED_FOR_BLOCKS)
+    pulling.note_arrival(request)
+    pulling.count_remote_tokens(request, 0)
+    pulling.note_pulled(Pulled("r", Outcome.ABSENT))
+
+    assert pulling.count_remote_tokens(request, 0) == 0
+    _, params = pulling.note_end(request, [1], complete=True)
+    assert params is not None
+    assert not {"prefix_tokens", "prefix_seconds"} & params.keys()
+
+
+def test_an_engine_without_a_pool_of_its_own_pulls_nothing(side: SchedulerSide) -> None:
+    request = with_prefix(ASKED_FOR_BLOCKS)
+    side.note_arrival(request)
+
+    assert side.count_remote_tokens(request, 0) == 0
+    assert not side.is_pulling
+    assert side.take_orders() == Orders()
+    assert side.note_end(request, [1], complete=True)[0]
+
+
+def test_a_request_whose_blocks_are_elsewhere_pulls_no_prefix(pulling: SchedulerSide) -> None:
+    request = with_prefix(to_params(SOURCE, 300))
+    pulling.note_arrival(request)
+
+    assert pulling.count_remote_tokens(request, 0) == 300
+    assert pulling.take_orders() == Orders(awaited=[SOURCE])
+
+
+def test_a_request_that_ends_while_it_waits_drops_its_pull(pulling: SchedulerSide) -> None:
+    request = with_prefix(ASKED_FOR_BLOCKS)
+    pulling.note_arrival(request)
+    pulling.count_remote_tokens(request, 0)
+    pulling.take_orders()
+
+    assert pulling.note_end(request, [], complete=False) == (False, None)
+    orders = pulling.take_orders()
+
+    assert orders == Orders(withdrawn=["r"], dropped_pulls=["r"])
+    assert not orders.is_empty
+    assert pulling.is_pulling, "until its blocks are written no more"
+    pulling.note_pulled(Pulled("r", Outcome.LATE))
+    assert pulling.take_orders().is_empty
+
+
+def test_a_pull_or_its_drop_alone_is_an_order() -> None:
+    source = PrefixSource(**PREFIX)
+
+    assert not Orders(pulls=[Pull("r", source, (b"0",), (1,), 4)]).is_empty
+    assert not Orders(dropped_pulls=["r"]).is_empty

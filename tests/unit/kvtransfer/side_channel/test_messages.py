@@ -21,10 +21,14 @@ from twofold_kvtransfer.side_channel.messages import (
     Done,
     GiveBack,
     Hello,
+    Look,
     ProtocolError,
     Question,
+    Recheck,
+    Rechecked,
     Refused,
-    Undigested,
+    Seen,
+    Unanswered,
     Welcome,
     decode_answer,
     decode_question,
@@ -53,6 +57,15 @@ def stream(data: bytes) -> asyncio.StreamReader:
     st.builds(Claim, names)
     | st.builds(GiveBack, names)
     | st.builds(Digest, st.integers(0, 2**63), st.text(max_size=20), numbers)
+    | st.builds(Look, st.integers(0, 2**63), st.lists(st.binary(max_size=40), max_size=5))
+    | st.builds(
+        Recheck,
+        st.integers(0, 2**63),
+        st.lists(st.binary(max_size=40), max_size=5),
+        numbers,
+        numbers,
+        st.booleans(),
+    )
     | st.just(HELLO)
 )
 def test_a_question_arrives_as_it_was_asked(question: Question) -> None:
@@ -63,7 +76,9 @@ def test_a_question_arrives_as_it_was_asked(question: Question) -> None:
     st.builds(Claimed, seconds)
     | st.builds(Refused, st.text())
     | st.builds(Digested, st.integers(0, 2**63), numbers)
-    | st.builds(Undigested, st.integers(0, 2**63), st.text())
+    | st.builds(Seen, st.integers(0, 2**63), numbers, numbers)
+    | st.builds(Rechecked, st.integers(0, 2**63), st.booleans(), numbers)
+    | st.builds(Unanswered, st.integers(0, 2**63), st.text())
     | st.sampled_from([Done()])
 )
 def test_an_answer_arrives_as_it_was_given(answer: Answer) -> None:

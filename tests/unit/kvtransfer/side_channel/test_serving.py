@@ -20,7 +20,7 @@ def test_a_reader_that_has_all_alike_is_welcome() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "reason"),
     [
-        ("version", 1, "another protocol version: 1 there, 2 here"),
+        ("version", 1, "another protocol version: 1 there, 3 here"),
         ("transport", "nixl", "another transport: nixl there, tcp here"),
         ("compatibility", "c2", "another engine, model or cache: c2 there, c1 here"),
         ("tensor_parallel", 3, "tensor parallelism of 3 is not a multiple of 2"),

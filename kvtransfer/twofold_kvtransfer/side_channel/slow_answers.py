@@ -1,0 +1,127 @@
+"""Answers that take their time: what blocks hold, and which of them the prefix cache has."""
+
+import asyncio
+from collections.abc import Callable
+
+from twofold_kvtransfer.blocks import InvalidBlocksError
+from twofold_kvtransfer.digesting import Digester
+from twofold_kvtransfer.leases import Reader
+from twofold_kvtransfer.shelf import Shelf
+from twofold_kvtransfer.side_channel.messages import (
+    MAX_BLOCKS_PER_MESSAGE,
+    Digest,
+    Digested,
+    Look,
+    Numbered,
+    NumberedAnswer,
+    ProtocolError,
+    Recheck,
+    Rechecked,
+    Seen,
+    Unanswered,
+)
+
+STEP_POLL_SECONDS = 0.001
+STEP_LIMIT_SECONDS = 30.0
+"""Steps of an engine take tens of milliseconds, on a CPU seconds."""
+
+
+class SlowAnswers:
+    """Answers questions that carry a number, at most ``max_count`` at a time."""
+
+    def __init__(
+        self,
+        claim: Callable[[str, Reader], float | None],
+        digester: Digester | None,
+        shelf: Callable[[], Shelf | None],
+        *,
+        max_count: int,
+    ) -> None:
+        """*claim* renews a lease, or returns None. Without *digester* the blocks are not in host
+        memory; without *shelf* the prefix cache is another process's."""
+        self._claim = claim
+        self._digester = digester
+        self._shelf = shelf
+        self._max_count = max_count
+        self._count = 0
+
+    @property
+    def count(self) -> int:
+        """How many are being made."""
+        return self._count
+
+    def why_none(self, question: Numbered, reader: Reader) -> str | None:
+        """Say why *reader* gets no answer; None when it does, and holds its lease longer for that.
+
+        Raises:
+            ProtocolError: *question* is none of this protocol.
+        """
+        _check(question)
+        if self._count >= self._max_count:
+            return "too much is asked at a time"
+        if isinstance(question, Digest) and self._claim(question.request_id, reader) is None:
+            return "the blocks are not kept for this reader"
+        return None
+
+    def start(self, answering: "asyncio.Task[None]") -> None:
+        """Count *answering* until it has ended."""
+        self._count += 1
+        answering.add_done_callback(self._ended)
+
+    async def answer(self, question: Numbered, reader: Reader) -> NumberedAnswer:
+        part = reader.rank % reader.count, reader.count
+        try:
+            match question:
+                case Digest(number, _, blocks):
+                    return Digested(number, await self._digest(blocks, part))
+                case Look():
+                    return await self._look(question)
+                case Recheck():
+                    return await self._recheck(question, part)
+        except (InvalidBlocksError, _NoAnswerError) as error:
+            return Unanswered(question.number, str(error))
+
+    async def _look(self, question: Look) -> Seen:
+        shelf = self._shelf()
+        sight = shelf.look(question.names) if shelf is not None else None
+        if shelf is None or sight is None or not sight.blocks:
+            return Seen(question.number, [], [])
+        try:
+            async with asyncio.timeout(STEP_LIMIT_SECONDS):
+                while not shelf.has_done(sight.step):  # noqa: ASYNC110  another thread does it
+                    await asyncio.sleep(STEP_POLL_SECONDS)
+        except TimeoutError as error:
+            raise _NoAnswerError("the engine is in a long step") from error
+        return Seen(question.number, list(sight.blocks), list(sight.versions))
+
+    async def _recheck(self, question: Recheck, part: tuple[int, int]) -> Rechecked:
+        shelf = self._shelf()
+        digests = await self._digest(question.blocks, part) if question.digest else []
+        unchanged = shelf is not None and shelf.unchanged(
+            question.names, question.blocks, question.versions
+        )
+        return Rechecked(question.number, unchanged, digests)
+
+    async def _digest(self, blocks: list[int], part: tuple[int, int]) -> list[int]:
+        if self._digester is None:
+            raise _NoAnswerError("the blocks are not in host memory")
+        return await self._digester.digest(blocks, part)
+
+    def _ended(self, answering: "asyncio.Task[None]") -> None:
+        self._count -= 1
+
+
+class _NoAnswerError(Exception):
+    """Told to who asks."""
+
+
+def _check(question: Numbered) -> None:
+    counts = {
+        len(listed)
+        for name in ("names", "blocks", "versions")
+        if (listed := getattr(question, name, None)) is not None
+    }
+    if len(counts) > 1:
+        raise ProtocolError("not as many blocks as names and versions")
+    if max(counts) > MAX_BLOCKS_PER_MESSAGE:
+        raise ProtocolError(f"{max(counts)} blocks in a message")
