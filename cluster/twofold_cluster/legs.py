@@ -15,10 +15,35 @@ import msgspec
 from twofold_cluster.apis import Api
 from twofold_cluster.errors import TwofoldError
 from twofold_cluster.fields import Fields, decode_field
+from twofold_cluster.worker import Worker
 
 
 class InvalidTransferParamsError(TwofoldError):
     """The prefill worker's answer does not say where the blocks are."""
+
+
+class PrefixSource(msgspec.Struct, frozen=True, kw_only=True):
+    """A third worker, from which that of leg 1 may fetch the beginning of the prompt. It decides by
+    itself whether to fetch or to compute."""
+
+    engine_id: str
+    host: str
+    port: int
+    """Of the side channel of its first rank."""
+    tensor_parallel: int
+    tokens: int
+    """About how many of the prompt's first tokens it is thought to hold."""
+    seconds_per_token: float
+    """What it takes to compute one where leg 1 goes, as the router has measured it."""
+    follow: bool = False
+    """It computes the prompt just now; see :func:`following_leg`."""
+
+
+class PulledPrefix(msgspec.Struct, frozen=True):
+    """What the worker of leg 1 has fetched from the source, and how long that took."""
+
+    tokens: int
+    seconds: float
 
 
 _ASK_FOR_BLOCKS = msgspec.Raw(
@@ -27,6 +52,8 @@ _ASK_FOR_BLOCKS = msgspec.Raw(
 )
 
 _REQUIRED_PARAMS = ("remote_engine_id", "remote_request_id", "remote_host", "remote_port")
+
+_SOURCE = b'"prefix_source":'
 
 _NULL, _ONE = msgspec.Raw(b"null"), msgspec.Raw(b"1")
 _FALSE, _TRUE = msgspec.Raw(b"false"), msgspec.Raw(b"true")
@@ -67,6 +94,14 @@ _encode = msgspec.json.Encoder().encode
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
+class _Pulled(msgspec.Struct, frozen=True):
+    prefix_tokens: int = 0
+    prefix_seconds: float = 0.0
+
+
+_decode_pulled = msgspec.json.Decoder(_Pulled).decode
+
+
 def why_inseparable(api: Api, fields: Fields) -> str | None:
     """Say why a request must be served by one worker; None when it can have two legs.
 
@@ -83,13 +118,47 @@ def why_inseparable(api: Api, fields: Fields) -> str | None:
     return "prompt" if several else None
 
 
-def prefill_leg(api: Api, fields: Fields) -> bytes:
-    """Encode leg 1: the same prompt, one token, not streamed, the blocks kept.
+def prefix_source(
+    worker: Worker, tokens: int, seconds_per_token: float, *, follow: bool = False
+) -> PrefixSource | None:
+    """Name *worker*, which should hold the prompt's first *tokens*, as a source; None if its side
+    channel has no address. *seconds_per_token* is what computing takes where leg 1 goes."""
+    host, _, port = worker.kv_side_channel.rpartition(":")
+    if not host or not port.isdecimal():
+        return None
+    return PrefixSource(
+        engine_id=worker.engine_id,
+        host=host.removeprefix("[").removesuffix("]"),
+        port=int(port),
+        tensor_parallel=worker.engine.tensor_parallel,
+        tokens=tokens,
+        seconds_per_token=seconds_per_token,
+        follow=follow,
+    )
+
+
+def prefill_leg(api: Api, fields: Fields, source: PrefixSource | None = None) -> bytes:
+    """Encode leg 1: the same prompt, one token, not streamed, the blocks kept. Its beginning may be
+    fetched from *source*.
 
     Raises:
         RequestError: a field is not valid JSON.
     """
-    return _encode(_one_token(api, fields) | {_PARAMS: _ASK_FOR_BLOCKS})
+    params = _ASK_FOR_BLOCKS
+    if source is not None:
+        params = msgspec.Raw(b"%b,%b%b}" % (bytes(params)[:-1], _SOURCE, _encode(source)))
+    return _encode(_one_token(api, fields) | {_PARAMS: params})
+
+
+def following_leg(api: Api, fields: Fields, source: PrefixSource) -> bytes:
+    """Encode the leg that has a decode worker take the blocks of leg 1 from *source* while that
+    computes them. It is not answered before it is left.
+
+    Raises:
+        RequestError: a field is not valid JSON.
+    """
+    params = msgspec.Raw(b"{%b%b}" % (_SOURCE, _encode(source)))
+    return _encode(_one_token(api, fields) | {_PARAMS: params})
 
 
 def decode_leg(fields: Fields, params: msgspec.Raw) -> bytes:
@@ -141,6 +210,18 @@ def transfer_params(answer: bytes) -> msgspec.Raw:
     if given.get("do_remote_prefill") != _TRUE:
         raise InvalidTransferParamsError("kv_transfer_params do not offer a remote prefill")
     return params
+
+
+def pulled_prefix(params: msgspec.Raw) -> PulledPrefix | None:
+    """Read in the *params* of an answer to leg 1 what was fetched from the source; None: nothing,
+    or nothing that we understand."""
+    try:
+        told = _decode_pulled(params)
+    except _NO_OBJECT:
+        return None
+    if told.prefix_tokens <= 0 or told.prefix_seconds <= 0:
+        return None
+    return PulledPrefix(told.prefix_tokens, told.prefix_seconds)
 
 
 def _clients_own(fields: Fields) -> dict[str, msgspec.Raw]:

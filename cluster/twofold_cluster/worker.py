@@ -70,6 +70,9 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True, tag="worker"):
     """``host:port`` where the engine's first rank tells of its peers and leases (gRPC,
     ``twofold.kvtransfer.v1``), the others at the ports that follow; empty: its connector does not.
     """
+    kv_side_channel: str = ""
+    """``host:port`` where peers of the same revision ask the engine's first rank for blocks, the
+    others at the ports that follow; empty: its connector lets nobody fetch a prefix."""
     adapters: tuple[str, ...] = ()
     """LoRA adapters that are loaded, by the names that clients send as the model."""
     topology: Topology = Topology()
@@ -80,6 +83,11 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True, tag="worker"):
     def names(self) -> tuple[str, ...]:
         """Return what clients may send as the model: its name, and those of the adapters."""
         return tuple(dict.fromkeys((self.model, *self.adapters)))
+
+    @property
+    def engine_id(self) -> str:
+        """Return what its engine is called among its peers; a restarted one is another peer."""
+        return f"{self.worker_id}:{self.incarnation}"
 
 
 class Gone(msgspec.Struct, frozen=True, kw_only=True, tag="gone"):

@@ -44,6 +44,7 @@ from twofold_engine.settings import WorkerSettings
 from twofold_engine.vllm_arguments import vllm_arguments
 from twofold_kvtransfer import service_address
 from twofold_kvtransfer.compatibility import compatibility
+from twofold_kvtransfer.settings import side_channel_address
 
 EXIT_ENGINE_DIED = 70
 
@@ -248,6 +249,7 @@ def _describe(
         kv_events=kv_events,
         kv_events_replay=kv_events_replay,
         kv_transfer=service_address(config.kv_transfer_config.kv_connector_extra_config),
+        kv_side_channel=side_channel_address(config.kv_transfer_config.kv_connector_extra_config),
         adapters=adapters,
         topology=Topology(node=settings.node, zone=settings.zone),
         state=WorkerState.STANDBY if settings.standby else WorkerState.READY,

@@ -85,6 +85,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--processes", type=int, default=1, metavar="N", help="that share the port")
     add(GATEWAY_FLAG, type=Assignment.parse, help=argparse.SUPPRESS)
     add("--no-disaggregation", action="store_true", help="serve each request on one worker")
+    add("--no-prefix-pull", action="store_true", help="never fetch a prefix from a third worker")
     add(
         "--on-no-prefill",
         default=_DEFAULT["on_no_prefill"],
@@ -121,6 +122,7 @@ def _add_bounds(parser: argparse.ArgumentParser) -> None:
     add("--max-answer-mib", int, 64, "largest answer that is not streamed, MiB")
     add("--max-queued", int, _DEFAULT["max_queued"], "requests that may wait")
     add("--max-unprefilled-tokens", int, _DEFAULT["max_unprefilled_tokens"], "per prefill worker")
+    add("--follow-tokens", int, _DEFAULT["follow_tokens"], "as many to compute: moved meanwhile")
     add("--min-uncached-tokens", int, _DEFAULT["min_uncached_tokens"], "fewer: no leg 1")
     add("--block-tokens", int, _DEFAULT["block_tokens"], "by which prompts are compared")
     add("--request-timeout", float, _DEFAULT["request_timeout_seconds"], "whole request, s")
@@ -151,6 +153,8 @@ def settings_of(parsed: argparse.Namespace, environment: Mapping[str, str]) -> R
         insecure=parsed.insecure,
         classes=Classes(map(parse_class, parsed.classes)),
         disaggregate=not parsed.no_disaggregation,
+        prefix_pull=not parsed.no_prefix_pull,
+        follow_tokens=parsed.follow_tokens,
         on_no_prefill=parsed.on_no_prefill,
         on_transfer_failure=parsed.on_transfer_failure,
         max_body_bytes=parsed.max_body_mib * MIB,

@@ -31,6 +31,7 @@ class Leg(enum.StrEnum):
     DECODE = "2"
     RELEASE = "release"
     PASSED_ON = "passed-on"
+    FOLLOWING = "following"
 
 
 class Promise(enum.StrEnum):
@@ -54,6 +55,9 @@ _COUNTERS: dict[str, tuple[str, Labels]] = {
     "prompt_tokens": ("Tokens of prompts, as the engines told.", ()),
     "cached_tokens_predicted": ("Tokens of these prompts that were expected in a cache.", ()),
     "cached_tokens_reported": ("Tokens of these prompts that the engines found in a cache.", ()),
+    "prefix_sources": ("Leg 1s that named another worker to fetch a prefix from.", ()),
+    "followed": ("Leg 1s whose decode workers were to take blocks while they ran.", ()),
+    "pulled_tokens": ("Tokens of prompts that prefill workers fetched from such a source.", ()),
     "kv_events": ("Batches of KV events, and what happened to them.", ("what",)),
     "key_reloads": ("Times that the file of keys had changed, by what came of it.", ("outcome",)),
     "limits_alone": ("Requests whose limits were counted without Redis.", ()),
@@ -124,12 +128,21 @@ class Metrics:
         """Count one request to a worker, however it ended."""
         self._legs[leg].observe(seconds)
 
+    def prefix_source(self) -> None:
+        self._count("prefix_sources", ())
+
+    def followed(self) -> None:
+        self._count("followed", ())
+
     def prompt(self, dispatch: Dispatch, usage: PromptUsage) -> None:
         """Count what an engine tells of a prompt, beside what was predicted."""
         self._count("prompt_tokens", (), usage.prompt_tokens)
         if usage.cached_tokens is not None:
             self._count("cached_tokens_predicted", (), dispatch.cached_tokens)
-            self._count("cached_tokens_reported", (), usage.cached_tokens)
+            own_tokens = max(usage.cached_tokens - usage.pulled_tokens, 0)
+            self._count("cached_tokens_reported", (), own_tokens)
+        if usage.pulled_tokens:
+            self._count("pulled_tokens", (), usage.pulled_tokens)
 
     def output(self, tokens: int) -> None:
         self._count("output_tokens", (), tokens)

@@ -61,6 +61,11 @@ class RouterSettings:
     """Tokens at one prefill worker that are dispatched and not computed."""
     min_uncached_tokens: int = 0
     """A prompt with fewer tokens that are not cached where it is decoded has no leg 1."""
+    prefix_pull: bool = True
+    """Have a prefill worker fetch a prefix from another that holds it, where both can."""
+    follow_tokens: int = 8192
+    """From so many tokens to compute on, a decode worker takes blocks while leg 1 runs, where both
+    can; 0: never. Fewer are computed in a step or two of an engine."""
     block_tokens: int = 512
     """Of the blocks that prompts are compared by; fewer for models with short contexts."""
     keys_file: Path | None = None
@@ -107,7 +112,7 @@ class RouterSettings:
             self._require(name, getattr(self, name) in allowed, f"one of {allowed}")
         self._require("port", 0 <= self.port <= 65535, "from 0 to 65535")
         self._require("processes", 1 <= self.processes <= 64, "from 1 to 64")
-        for name in ("max_queued", "min_uncached_tokens", "max_kept_bytes"):
+        for name in ("max_queued", "min_uncached_tokens", "follow_tokens", "max_kept_bytes"):
             self._require(name, getattr(self, name) >= 0, "0 or more")
         for name in (
             *("max_unprefilled_tokens", "block_tokens", "max_attempts"),
@@ -141,6 +146,7 @@ class RouterSettings:
             max_queued=self.max_queued,
             max_unprefilled_tokens=self.max_unprefilled_tokens,
             min_uncached_tokens=self.min_uncached_tokens,
+            prefix_pull=self.prefix_pull,
             ttft_slo_seconds=self.classes["default"].ttft_slo_seconds,
         )
 

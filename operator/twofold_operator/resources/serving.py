@@ -40,6 +40,12 @@ class Routing(Part, frozen=True, kw_only=True):
     """Requests that may wait in one router; the next is answered 429."""
     max_unprefilled_tokens: Annotated[int, Meta(ge=1, le=2**31 - 1)] = 4096
     """Tokens at one prefill worker that are sent and not computed."""
+    prefix_pull: bool = True
+    """Let a prefill worker fetch a prefix from another that holds it, when that is quicker than to
+    compute it; only with `transfer.connector: twofold`."""
+    follow_tokens: Count = 8192
+    """From so many tokens to compute on, a decode worker takes blocks while the prefill worker
+    computes the next ones; 0: never. Only with `transfer.connector: twofold`."""
 
 
 class Disaggregation(Part, frozen=True, kw_only=True):

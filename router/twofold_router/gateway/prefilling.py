@@ -5,8 +5,15 @@ from dataclasses import dataclass
 
 import msgspec
 
-from twofold_cluster.legs import InvalidTransferParamsError, prefill_leg, transfer_params
+from twofold_cluster.legs import (
+    InvalidTransferParamsError,
+    PrefixSource,
+    prefill_leg,
+    pulled_prefix,
+    transfer_params,
+)
 from twofold_cluster.worker import Worker
+from twofold_router.gateway.following import Following, source_to_follow
 from twofold_router.gateway.parsing import Call
 from twofold_router.gateway.reply import WholeAnswer
 from twofold_router.gateway.resources import Resources
@@ -56,7 +63,7 @@ async def prefill(
     assert worker is not None
     try:
         async with asyncio.timeout(resources.settings.leg_1_timeout_seconds):
-            outcome = await _ask(resources, call, worker)
+            outcome = await _ask_followed(resources, call, worker, dispatch)
     except UnreachableError:
         metrics.upstream_error(Leg.PREFILL, "unreachable")
         resources.desk.suspect(worker)
@@ -76,14 +83,41 @@ async def prefill(
     return NotPrefilled(Reason.PREFILL_FAILED)
 
 
-async def _ask(resources: Resources, call: Call, worker: Worker) -> PrefillOutcome:
-    body = prefill_leg(call.two_legged_api, call.fields)
+async def _ask_followed(
+    resources: Resources, call: Call, worker: Worker, dispatch: Dispatch
+) -> PrefillOutcome:
+    source = source_to_follow(dispatch, resources.settings.follow_tokens)
+    if source is None:
+        return await _ask(resources, call, worker, dispatch.prefix_source)
+    async with Following(resources, call, dispatch.decode, source):
+        return await _ask(resources, call, worker, dispatch.prefix_source)
+
+
+async def _ask(
+    resources: Resources, call: Call, worker: Worker, source: PrefixSource | None
+) -> PrefillOutcome:
+    body = prefill_leg(call.two_legged_api, call.fields, source)
+    if source is not None:
+        resources.metrics.prefix_source()
     async with resources.upstream.post(worker, call, body, Leg.PREFILL) as response:
         raw = await response.read(resources.settings.max_answer_bytes)
     if response.status >= 300:
         return _judge(resources, response.status, response.headers, raw)
+    params = transfer_params(raw)
     usage = usage_of(raw)
-    return Prefilled(worker, transfer_params(raw), usage.prompt if usage else None)
+    prompt = usage.prompt if usage else None
+    if prompt is not None and source is not None:
+        prompt = _with_pulled(prompt, params)
+    return Prefilled(worker, params, prompt)
+
+
+def _with_pulled(prompt: PromptUsage, params: msgspec.Raw) -> PromptUsage:
+    """Return *prompt* with what was fetched of it, as *params* say."""
+    pulled = pulled_prefix(params)
+    if pulled is None:
+        return prompt
+    tokens = min(pulled.tokens, prompt.prompt_tokens)
+    return msgspec.structs.replace(prompt, pulled_tokens=tokens, pulled_seconds=pulled.seconds)
 
 
 def _judge(

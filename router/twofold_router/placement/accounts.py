@@ -14,6 +14,7 @@ from twofold_router.placement.past_future import RunningBatch
 from twofold_router.placement.prefill_meter import PrefillMeter
 from twofold_router.placement.prefill_speed import PrefillSpeed
 from twofold_router.placement.prefixes import Blocks
+from twofold_router.placement.pull_speed import PullSpeed
 from twofold_router.placement.step_times import StepTimes
 from twofold_router.placement.waiting import Waiting
 
@@ -27,6 +28,10 @@ Life = tuple[WorkerId, Incarnation]
 Party = tuple[str, str, str]
 """What is asked for (a model, or an adapter of it), revision and compatibility: workers pair only
 within one."""
+
+Circle = tuple[str, str, str, int]
+"""Service, revision, compatibility and tensor parallelism: workers fetch prefixes from each other
+only within one."""
 
 
 class Account:
@@ -42,6 +47,7 @@ class Account:
         "batch",
         "blocks",
         "busy_since",
+        "circle",
         "computing",
         "decoding",
         "guests",
@@ -49,6 +55,7 @@ class Account:
         "last_turn",
         "meter",
         "mirror",
+        "pull_speed",
         "queue",
         "queued",
         "queued_tokens",
@@ -65,6 +72,8 @@ class Account:
         self, worker: Worker, queue: Order, statistics: ModelStatistics, now: float
     ) -> None:
         self.worker = worker
+        self.circle = circle_of(worker)
+        """Kept, because the choice asks for it again and again."""
         self.is_ready = False
         """True while the worker takes new requests."""
         self.mirror = CacheMirror(worker.kv_capacity_tokens, worker.kv_block_tokens)
@@ -72,6 +81,7 @@ class Account:
         self.statistics = statistics
         self.speed = PrefillSpeed(statistics.prefill_speed)
         self.meter = PrefillMeter(self.speed)
+        self.pull_speed = PullSpeed(statistics.pull_speed)
         self.queue = queue
         self.queued = Coming()
         self.queued_tokens = 0.0
@@ -98,6 +108,29 @@ class Account:
     def uncached_tokens_in_turn(self, waiting: Waiting) -> float:
         """Return the same for when all are computed who wait here as well."""
         return self._uncached_tokens(waiting, self.computing, self.queued)
+
+    def work_tokens(self, waiting: Waiting, uncached_tokens: float) -> float:
+        """Return how many tokens could be computed here in the time that *uncached_tokens* of
+        *waiting* take: all of them, less what is won by fetching those that a peer holds, where
+        that is quicker as far as it was measured."""
+        held = waiting.held_tokens
+        if not held or self.circle is None:
+            return uncached_tokens
+        own_tokens = waiting.prompt_tokens - uncached_tokens
+        pulled_tokens = min(held.get(self.circle, 0) - own_tokens, uncached_tokens - 1)
+        if pulled_tokens <= 0 or pulled_tokens < self.least_pulled_tokens(waiting):
+            return uncached_tokens
+        pulling = self.pull_speed.seconds_per_token
+        if pulling is None:
+            return uncached_tokens
+        spared_share = 1 - pulling / self.speed.seconds_per_token
+        return uncached_tokens - pulled_tokens * max(spared_share, 0.0)
+
+    def least_pulled_tokens(self, waiting: Waiting) -> float:
+        """Return by how much a peer's prefix must be longer than the own to be worth naming: by one
+        block of the key, as far as that is whole blocks of the engine."""
+        tokens = waiting.block_tokens
+        return max(tokens - tokens % max(self.worker.kv_block_tokens, 1), 1.0)
 
     def free_at(self, now: float) -> float:
         """Return when what is dispatched here is computed."""
@@ -129,7 +162,8 @@ class Account:
         """Have *waiting* wait here."""
         waiting.at = self
         waiting.uncached_tokens = self.uncached_tokens(waiting)
-        waiting.seconds = waiting.uncached_tokens * self.speed.seconds_per_token
+        work_tokens = self.work_tokens(waiting, waiting.uncached_tokens)
+        waiting.seconds = work_tokens * self.speed.seconds_per_token
         waiting.due_at = self.due_at(waiting, waiting.seconds)
         self.queue.add(waiting, now)
         self.queued.add(waiting.request.key.blocks)
@@ -162,7 +196,7 @@ class Account:
     def start_prefill(
         self, request_id: str, tokens: float, now: float, blocks: Blocks = ()
     ) -> None:
-        """Count *tokens* that were dispatched to be computed here, of a prompt of *blocks*."""
+        """Count the work of *tokens* that was dispatched to here, for a prompt of *blocks*."""
         if not self.unprefilled:
             self.busy_since = now
         self.unprefilled[request_id] = (tokens, blocks)
@@ -217,3 +251,12 @@ def life_of(worker: Worker) -> Life:
 def party_of(worker: Worker, name: str) -> Party:
     """Return the party of *worker* for requests for *name*."""
     return (name, worker.revision, worker.engine.compatibility)
+
+
+def circle_of(worker: Worker) -> Circle | None:
+    """Return what *worker* has in common with those that can fetch prefixes from it; None if nobody
+    can."""
+    if not worker.kv_side_channel:
+        return None
+    engine = worker.engine
+    return (worker.service, worker.revision, engine.compatibility, engine.tensor_parallel)

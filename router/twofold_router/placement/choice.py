@@ -8,6 +8,7 @@ from typing import Protocol
 from twofold_router.placement.accounts import Account
 from twofold_router.placement.homes import Homes
 from twofold_router.placement.pools import Pool
+from twofold_router.placement.prefix_sources import longest_held
 from twofold_router.placement.waiting import Waiting
 
 
@@ -62,9 +63,12 @@ class CostChoice:
     """The least ``wait + (1 + w) * uncached time`` (DESIGN, ``twofold``: "Choice"), of those homes
     where the request is on time if there are any.
 
-    Computing again costs the request its time and everybody else the capacity. Where the same
-    beginning went last is asked beside the homes. Nobody else is, because a copy there would be one
-    more, and each copy takes the place of something else (decision 010).
+    Computing again costs the request its time and everybody else the capacity. Once it was measured
+    how long it takes to fetch a prefix, what another of those asked holds counts for that time
+    where it is less (DESIGN, "What nobody else has").
+
+    Where the same beginning went last is asked beside the homes. Nobody else is, because a copy
+    there would be one more, and each copy takes the place of something else (decision 010).
     """
 
     homes: Homes
@@ -80,6 +84,8 @@ class CostChoice:
             homes = self.homes.of(waiting, pool, count)
             if last is not None and last not in homes:
                 homes = [*homes, last]
+            if homes[0].statistics.pull_speed.seconds_per_token is not None:
+                waiting.held_tokens = longest_held(homes, waiting.request.key)
             best, best_rank = homes[0], self._rank(homes[0], waiting, now)
             for home in homes[1:]:
                 rank = self._rank(home, waiting, now)
@@ -92,7 +98,8 @@ class CostChoice:
 
     def _rank(self, home: Account, waiting: Waiting, now: float) -> tuple[bool, float]:
         """Return whether the first token from *home* would be late, and the cost in seconds."""
-        computing = home.uncached_tokens_in_turn(waiting) * home.speed.seconds_per_token
+        work_tokens = home.work_tokens(waiting, home.uncached_tokens_in_turn(waiting))
+        computing = work_tokens * home.speed.seconds_per_token
         wait = home.wait_seconds(now)
         is_late = now + wait + computing > home.due_at(waiting, computing)
         return is_late, wait + (1 + self.recomputing_weight) * computing

@@ -1,5 +1,6 @@
 """What a dispatched request holds."""
 
+from twofold_cluster.legs import PrefixSource
 from twofold_router.placement.accounts import Account
 from twofold_router.placement.waiting import Waiting
 
@@ -11,6 +12,7 @@ class Holding:
     ``source`` is the account whose blocks the decode worker must be able to use, None if it
     computes the prompt itself. ``began_at`` is when the prompt was dispatched to be computed. The
     token counts are predictions, and so is ``ttft_seconds``, how long it was to take.
+    ``prefix_source`` is whom ``computed_at`` was told to have more of the prompt.
     """
 
     __slots__ = (
@@ -19,6 +21,7 @@ class Holding:
         "computed_at",
         "decode",
         "is_learned",
+        "prefix_source",
         "source",
         "ttft_seconds",
         "uncached_tokens",
@@ -30,6 +33,7 @@ class Holding:
         self.decode = decode
         self.source = None if computed_at is decode else computed_at
         self.is_learned = False
+        self.prefix_source: PrefixSource | None = None
         self.began_at = 0.0
         self.ttft_seconds = 0.0
         self.compute_at(computed_at)

@@ -16,6 +16,7 @@ import msgspec
 from twofold_cluster.errors import Fault
 from twofold_cluster.identity import Incarnation, WorkerId
 from twofold_cluster.kv_events import KvEvent
+from twofold_cluster.legs import PrefixSource
 from twofold_cluster.prompt_key import PromptKey
 from twofold_cluster.worker import Worker
 
@@ -61,6 +62,9 @@ class PlacementSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Part of a worker's time that goes to the longest waiting when others are more urgent."""
     overtaken_seconds: float = 30.0
     """Waiting time after which a request has a claim on that part."""
+    prefix_pull: bool = True
+    """Name a candidate that holds more of a prompt than the one that computes it, so that this one
+    may fetch the prefix. Only workers with a side channel can."""
     seed: int = 0
     """Of the ties that chance breaks."""
 
@@ -108,6 +112,8 @@ class Dispatch(msgspec.Struct, frozen=True, kw_only=True):
     ttft_seconds: float = 0.0
     """From the moment of the decision, the next."""
     decided_at: float = 0.0
+    prefix_source: PrefixSource | None = None
+    """Who has more of the prompt than ``prefill``."""
 
 
 class Refuse(msgspec.Struct, frozen=True):
@@ -127,7 +133,11 @@ class PromptUsage(msgspec.Struct, frozen=True):
 
     prompt_tokens: int
     cached_tokens: int | None = None
-    """None: the engine does not tell."""
+    """None: the engine does not tell. Those fetched from another worker are among them."""
+    pulled_tokens: int = 0
+    """Fetched from the source that the dispatch named."""
+    pulled_seconds: float = 0.0
+    """What that took."""
 
 
 class Outcome(msgspec.Struct, frozen=True):

@@ -117,7 +117,8 @@ class CostRebalance:
     def _gain(self, guest: Waiting, to: Account, now: float) -> float:
         source = guest.at
         assert source is not None
-        computing = to.uncached_tokens_in_turn(guest) * to.speed.seconds_per_token
+        work_tokens = to.work_tokens(guest, to.uncached_tokens_in_turn(guest))
+        computing = work_tokens * to.speed.seconds_per_token
         there = to.wait_seconds(now) + (1 + self._weight) * computing
         wait = source.free_at(now) - now + source.queue.other_seconds(guest)
         return wait + (1 + self._weight) * guest.seconds - there

@@ -27,6 +27,7 @@ from twofold_router.placement.interface import (
 from twofold_router.placement.learning import learn_outcome, learn_prompt
 from twofold_router.placement.moves import Move
 from twofold_router.placement.policy import MakePolicy
+from twofold_router.placement.prefix_sources import find_source
 from twofold_router.placement.queue_bound import QueueBound
 from twofold_router.placement.waiting import Waiting
 from twofold_router.placement.workforce import Change, Workforce
@@ -331,6 +332,8 @@ class Placer:
         request_id = waiting.request.request_id
         del self._waiting[request_id]
         holding = self._holdings[request_id] = Holding(waiting, computed_at, decode)
+        if holding.source is not None and self._settings.prefix_pull:
+            holding.prefix_source = find_source(waiting, computed_at, holding.cached_tokens)
         self._begin_prefill(holding, now)
         self._decode_side.join(holding, decode, now)
         return Dispatch(
@@ -343,15 +346,19 @@ class Placer:
             cached_tokens=holding.cached_tokens,
             ttft_seconds=holding.ttft_seconds,
             decided_at=now,
+            prefix_source=holding.prefix_source,
         )
 
     def _begin_prefill(self, holding: Holding, now: float) -> None:
         """Take a place for the prefill where it is computed."""
         account = holding.computed_at
-        request_id = holding.waiting.request.request_id
+        waiting = holding.waiting
+        request_id = waiting.request.request_id
         holding.began_at = now
-        blocks = holding.waiting.request.key.blocks
-        account.start_prefill(request_id, holding.uncached_tokens, now, blocks)
+        tokens = holding.uncached_tokens
+        if holding.prefix_source is not None:
+            tokens = account.work_tokens(waiting, tokens)
+        account.start_prefill(request_id, tokens, now, waiting.request.key.blocks)
         ends_at = account.free_at(now)
         holding.ttft_seconds = ends_at - now
         if holding.source is None:

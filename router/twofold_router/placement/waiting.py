@@ -1,12 +1,12 @@
 """A request that waits for its prefill."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from twofold_router.placement.interface import PlacementRequest
 
 if TYPE_CHECKING:
-    from twofold_router.placement.accounts import Account
+    from twofold_router.placement.accounts import Account, Circle
 
 
 class Waiting:
@@ -15,13 +15,15 @@ class Waiting:
     ``candidates`` are the accounts it may wait at; ``at`` is one of them, or None before the
     choice; ``key`` is what the hashes were computed from, if there were any. ``uncached_tokens``
     and ``seconds`` (of computing them) are those at ``at``, and ``due_at`` is when they are to be
-    over there for the first token to come by ``on_time_until``.
+    over there for the first token to come by ``on_time_until``. ``held_tokens`` is the longest
+    prefix that a candidate of each circle held at the choice, if the choice has looked.
     """
 
     __slots__ = (
         "at",
         "candidates",
         "due_at",
+        "held_tokens",
         "key",
         "on_time_until",
         "prompt_tokens",
@@ -46,5 +48,12 @@ class Waiting:
         self.at: Account | None = None
         self.candidates: Sequence[Account] = ()
         self.key: bytes | None = None
+        self.held_tokens: Mapping[Circle, int] = {}
         self.uncached_tokens = prompt_tokens
         self.seconds = 0.0
+
+    @property
+    def block_tokens(self) -> float:
+        """Return the tokens of one block of the key."""
+        key = self.request.key
+        return key.block_bytes * self.prompt_tokens / max(key.size_bytes, 1)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from twofold_cluster.identity import WorkerId
 from twofold_cluster.worker import Worker, WorkerState
-from twofold_router.placement.accounts import Account, party_of
+from twofold_router.placement.accounts import Account, circle_of, party_of
 from twofold_router.placement.models import ModelStatistics
 from twofold_router.placement.orders import Order
 from twofold_router.placement.pools import Pools
@@ -90,6 +90,7 @@ class Workforce:
             account = Account(worker, self._make_queue(), statistics, now)
             self.accounts[worker.worker_id] = account
         account.worker = worker
+        account.circle = circle_of(worker)
         return account
 
     def _hear_speed(self, account: Account) -> None:
@@ -113,5 +114,6 @@ def _has_only_new_load(old: Worker, new: Worker) -> bool:
         and old.state is new.state
         and old.role is new.role
         and old.adapters == new.adapters
+        and old.kv_side_channel == new.kv_side_channel
         and party_of(old, old.model) == party_of(new, new.model)
     )

@@ -118,6 +118,7 @@ class Clerk:
                 cached_tokens=decision.cached_tokens,
                 ttft_seconds=decision.ttft_seconds,
                 decided_at=decision.decided_at,
+                prefix_source=decision.prefix_source,
             )
         )
 

@@ -8,6 +8,7 @@ import msgspec
 
 from twofold_cluster.errors import Fault
 from twofold_cluster.identity import Incarnation, WorkerId
+from twofold_cluster.legs import PrefixSource
 from twofold_cluster.worker import Worker
 from twofold_router.access import Admission, Limits
 from twofold_router.placement import (
@@ -120,6 +121,7 @@ class Placed(Message, frozen=True):
     cached_tokens: float
     ttft_seconds: float
     decided_at: float
+    prefix_source: PrefixSource | None
 
 
 class Refused(Message, frozen=True):

@@ -177,6 +177,7 @@ class RemoteDesk:
                 cached_tokens=message.cached_tokens,
                 ttft_seconds=message.ttft_seconds,
                 decided_at=message.decided_at,
+                prefix_source=message.prefix_source,
             )
         )
 

@@ -39,6 +39,8 @@ class Behaviour:
     """Tell of a failed transfer as vLLM does in a stream."""
     omits_cached_tokens: bool = False
     """As without ``--enable-prompt-tokens-details``."""
+    pull_seconds_per_token: float | None = None
+    """Fetch from the source that leg 1 names, and tell this time of it. None: compute instead."""
     pieces: Sequence[bytes] | None = None
     """What a stream is instead of the usual."""
     cut_after_events: int | None = None
@@ -110,6 +112,8 @@ class FakeEngine:
             responder.send(200, [_JSON], msgspec.json.encode(told))
         elif received.is_contradictory:
             _send_error(responder, 400, "Cannot set both")
+        elif received.follows:
+            await asyncio.Event().wait()  # until it is left
         else:
             await self._answer_prompt(received, responder)
 
@@ -117,7 +121,8 @@ class FakeEngine:
         api = Api(received.path)
         self._read_blocks(received)
         if not received.body.get("stream"):
-            params = self._leave_blocks() if received.is_leg_1 else None
+            pulled_tokens = self._pull(received)
+            params = self._leave_blocks(pulled_tokens) if received.is_leg_1 else None
             more = {"by": self.worker.worker_id, "kv_transfer_params": params}
             responder.send(200, [_JSON], whole(api, self._generate(received), **more))
         elif self.behaviour.fails_to_load and received.params:
@@ -149,26 +154,53 @@ class FakeEngine:
 
     def _compute(self, received: Received) -> tuple[int, int]:
         """Return how many tokens the prompt has, and how many of them were cached."""
+        tokens = len(received.prompt) // BYTES_PER_TOKEN + 1
+        is_leg_2 = received.params and not received.is_leg_1
+        cached = self._round(tokens, tokens) if is_leg_2 else self._cached_tokens(received)
+        self._computed.setdefault(received.body.get("cache_salt"), []).append(received.prompt)
+        return tokens, cached
+
+    def _cached_tokens(self, received: Received) -> int:
         prompt = received.prompt
-        tokens = len(prompt) // BYTES_PER_TOKEN + 1
-        computed = self._computed.setdefault(received.body.get("cache_salt"), [])
+        computed = self._computed.get(received.body.get("cache_salt"), ())
         shared = max((_shared_size(prompt, known) for known in computed), default=0)
-        computed.append(prompt)
-        cached = tokens if received.params and not received.is_leg_1 else shared // BYTES_PER_TOKEN
+        return self._round(shared // BYTES_PER_TOKEN, len(prompt) // BYTES_PER_TOKEN + 1)
+
+    def _round(self, cached_tokens: int, prompt_tokens: int) -> int:
+        """Return how many of *cached_tokens* are of use: whole blocks, and not the last token."""
         block = self.worker.kv_block_tokens
-        return tokens, min(cached, tokens - 1) // block * block
+        return min(cached_tokens, prompt_tokens - 1) // block * block
+
+    def _pull(self, received: Received) -> int:
+        """Fetch what the named source has more than this engine; return how many tokens."""
+        named = received.params.get("prefix_source")
+        if named is None or self.behaviour.pull_seconds_per_token is None:
+            return 0
+        engines = self._network.values()
+        source = next((e for e in engines if e.worker.engine_id == named["engine_id"]), None)
+        own = self._cached_tokens(received)
+        held = source._cached_tokens(received) if source else 0  # noqa: SLF001 - as a peer does
+        if held <= own:
+            return 0
+        prefix = received.prompt[: held * BYTES_PER_TOKEN]
+        self._computed.setdefault(received.body.get("cache_salt"), []).append(prefix)
+        return held - own
 
     def _read_blocks(self, received: Received) -> None:
         source = self._network.get(str(received.params.get("remote_engine_id")))
         if source is not None:
             source.leases.discard(str(received.params["remote_request_id"]))
 
-    def _leave_blocks(self) -> dict[str, Any] | None:
+    def _leave_blocks(self, pulled_tokens: int) -> dict[str, Any] | None:
         if self.behaviour.omits_params:
             return None
+        told: dict[str, Any] = {}
+        if pulled_tokens:
+            seconds = pulled_tokens * (self.behaviour.pull_seconds_per_token or 0.0)
+            told = {"prefix_tokens": pulled_tokens, "prefix_seconds": seconds}
         lease = f"{self.worker.worker_id}-lease-{next(self._serial)}"
         self.leases.add(lease)
-        return {
+        return told | {
             "do_remote_prefill": True,
             "do_remote_decode": False,
             "remote_engine_id": self.worker.worker_id,

@@ -43,6 +43,11 @@ class Received:
         return bool(self.params.get("do_remote_decode"))
 
     @property
+    def follows(self) -> bool:
+        """True for one that is only there to have blocks taken while leg 1 runs."""
+        return bool((self.params.get("prefix_source") or {}).get("follow"))
+
+    @property
     def prompt(self) -> str:
         """Return a text that a later turn's extends."""
         if self.path == Api.COMPLETIONS:

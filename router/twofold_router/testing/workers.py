@@ -19,6 +19,8 @@ def make_worker(
     capacity: int = 100_000,
     adapters: tuple[str, ...] = (),
     state: WorkerState = WorkerState.READY,
+    tensor_parallel: int = 1,
+    side_channel: str = "",
 ) -> Worker:
     """Make an idle worker."""
     return Worker(
@@ -29,10 +31,11 @@ def make_worker(
         revision=revision,
         address=address,
         model=model,
-        engine=Engine(version="0", compatibility=compatibility),
+        engine=Engine("0", compatibility, tensor_parallel),
         kv_capacity_tokens=capacity,
         kv_block_tokens=16,
         max_model_tokens=8192,
+        kv_side_channel=side_channel,
         adapters=adapters,
         state=state,
     )

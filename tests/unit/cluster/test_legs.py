@@ -9,15 +9,21 @@ from hypothesis import strategies as st
 from twofold_cluster.apis import Api
 from twofold_cluster.errors import Fault, RequestError
 from twofold_cluster.fields import Fields, decode_fields
+from twofold_cluster.identity import Incarnation, Role, WorkerId
 from twofold_cluster.legs import (
     InvalidTransferParamsError,
+    PrefixSource,
+    PulledPrefix,
     decode_leg,
     local_leg,
     prefill_leg,
+    prefix_source,
+    pulled_prefix,
     release_leg,
     transfer_params,
     why_inseparable,
 )
+from twofold_cluster.worker import Engine, Worker
 
 Body = Mapping[str, Any]
 
@@ -69,6 +75,16 @@ json_values = st.recursive(
 )
 field_names = st.sampled_from(sorted(NAMED_BY_THE_RULE)) | st.text(max_size=12)
 bodies = st.dictionaries(field_names, json_values, max_size=8)
+counts = st.integers(min_value=0, max_value=2**31)
+sources = st.builds(
+    PrefixSource,
+    engine_id=st.text(max_size=9),
+    host=st.text(max_size=9),
+    port=counts,
+    tensor_parallel=counts,
+    tokens=counts,
+    seconds_per_token=st.floats(min_value=0.0, max_value=1.0),
+)
 
 
 @given(api=st.sampled_from(Api), body=bodies)
@@ -85,6 +101,80 @@ def test_leg_1_always_asks_for_the_blocks_of_one_token(api: Api, body: Body) -> 
     assert leg["kv_transfer_params"] == ASK_FOR_BLOCKS
     assert leg["stream"] is False
     assert leg["max_output_tokens" if api is Api.RESPONSES else "max_tokens"] == 1
+
+
+@given(api=st.sampled_from(Api), body=bodies, source=sources)
+def test_leg_1_names_a_source_beside_what_it_asks_for(
+    api: Api, body: Body, source: PrefixSource
+) -> None:
+    leg = decoded(prefill_leg(api, fields_of(body), source))
+
+    named = leg["kv_transfer_params"].pop("prefix_source")
+    assert leg == decoded(prefill_leg(api, fields_of(body)))
+    assert msgspec.convert(named, PrefixSource) == source
+    assert set(named) >= {
+        *("engine_id", "host", "port", "tensor_parallel"),
+        *("tokens", "seconds_per_token"),
+    }
+
+
+def worker_at(side_channel: str) -> Worker:
+    return Worker(
+        worker_id=WorkerId("w"),
+        incarnation=Incarnation("7"),
+        service="s",
+        role=Role.PREFILL,
+        revision="r",
+        address="http://a:1",
+        model="m",
+        engine=Engine("0", "c", tensor_parallel=2),
+        kv_capacity_tokens=1,
+        kv_block_tokens=1,
+        max_model_tokens=1,
+        kv_side_channel=side_channel,
+    )
+
+
+@pytest.mark.parametrize(
+    ("side_channel", "host"), [("10.0.0.1:5600", "10.0.0.1"), ("[fd00::1]:5600", "fd00::1")]
+)
+def test_a_source_is_named_as_its_peers_know_it(side_channel: str, host: str) -> None:
+    assert prefix_source(worker_at(side_channel), 1024, 0.001) == PrefixSource(
+        engine_id="w:7",
+        host=host,
+        port=5600,
+        tensor_parallel=2,
+        tokens=1024,
+        seconds_per_token=0.001,
+    )
+
+
+@pytest.mark.parametrize("side_channel", ["", "host", "host:", ":5600", "host:port"])
+def test_a_worker_without_the_address_of_a_side_channel_is_no_source(side_channel: str) -> None:
+    assert prefix_source(worker_at(side_channel), 1024, 0.001) is None
+
+
+def test_what_was_fetched_is_read_in_the_answer_and_passed_on_as_it_is() -> None:
+    told = raw({**PARAMS, "prefix_tokens": 1024, "prefix_seconds": 0.25})
+
+    assert pulled_prefix(told) == PulledPrefix(1024, 0.25)
+    assert decoded(decode_leg({}, told))["kv_transfer_params"]["prefix_tokens"] == 1024
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {},
+        {"prefix_tokens": 0, "prefix_seconds": 0.0},
+        {"prefix_tokens": -1, "prefix_seconds": 1.0},
+        {"prefix_tokens": 1024},
+        {"prefix_tokens": 1024, "prefix_seconds": -1.0},
+        {"prefix_tokens": "1024", "prefix_seconds": 1.0},
+        {"prefix_tokens": None, "prefix_seconds": None},
+    ],
+)
+def test_an_answer_that_tells_of_nothing_fetched_is_none(told: Body) -> None:
+    assert pulled_prefix(raw({**PARAMS, **told})) is None
 
 
 @given(body=bodies)

@@ -34,6 +34,7 @@ workers = st.builds(
     kv_events=names,
     kv_events_replay=names,
     kv_transfer=names,
+    kv_side_channel=names,
     topology=st.builds(Topology, node=names, zone=names),
     state=st.sampled_from(WorkerState),
     load=loads,

@@ -1,6 +1,7 @@
 """From the command line to the settings."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -40,16 +41,42 @@ def test_the_help_tells_no_password(
     assert "secret" not in told
 
 
-@pytest.mark.parametrize("example", ["smallest", "production", "sim", "lora", "external-ray"])
-def test_what_the_operator_passes_is_understood(example: str) -> None:
+def manifest_of(example: str) -> dict[str, Any]:
+    """Read an example of an LLMService, as it would be in a cluster."""
     documents = yaml.safe_load_all((EXAMPLES / f"{example}.yaml").read_text())
+    manifest: dict[str, Any]
     (manifest,) = (each for each in documents if each["kind"] == "LLMService")
     manifest["metadata"] |= {"namespace": "ns", "uid": "u"}
+    return manifest
+
+
+def arguments_of(manifest: dict[str, Any]) -> list[str]:
+    """Return what the operator passes to the router."""
     deployment = router_deployment(parse_service(manifest), PlanSettings(redis_url="redis://a"))
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    arguments: list[str] = container["args"]
+    return arguments
 
-    understood = settings(*container["args"], **ELSEWHERE)
+
+@pytest.mark.parametrize("example", ["smallest", "production", "sim", "lora", "external-ray"])
+def test_what_the_operator_passes_is_understood(example: str) -> None:
+    manifest = manifest_of(example)
+
+    understood = settings(*arguments_of(manifest), **ELSEWHERE)
 
     assert understood.service == f"ns.{manifest['metadata']['name']}"
     assert understood.host == "0.0.0.0"
     assert understood.drain_delay_seconds > 0
+
+
+def test_a_flag_keeps_prefixes_from_being_fetched() -> None:
+    assert settings("--service", "s").placement().prefix_pull
+    assert not settings("--service", "s", "--no-prefix-pull").placement().prefix_pull
+
+
+@pytest.mark.parametrize("prefix_pull", [True, False])
+def test_the_operator_passes_on_whether_prefixes_are_fetched(prefix_pull: bool) -> None:
+    manifest = manifest_of("smallest")
+    manifest["spec"]["routing"] = {"prefixPull": prefix_pull}
+
+    assert settings(*arguments_of(manifest), **ELSEWHERE).prefix_pull == prefix_pull

@@ -154,6 +154,7 @@ def _arguments(service: LLMService) -> list[str]:
         f"--max-queued={routing.max_queued}",
         f"--max-unprefilled-tokens={routing.max_unprefilled_tokens}",
         f"--min-uncached-tokens={ways.min_uncached_tokens}",
+        f"--follow-tokens={routing.follow_tokens}",
         f"--on-no-prefill={ways.on_no_prefill}",
         f"--on-transfer-failure={ways.on_transfer_failure}",
         f"--drain-delay={DELAY_SECONDS}",
@@ -162,6 +163,8 @@ def _arguments(service: LLMService) -> list[str]:
     ]
     if not ways.enabled:
         arguments.append("--no-disaggregation")
+    if not routing.prefix_pull:
+        arguments.append("--no-prefix-pull")
     if spec.gateway.keys_secret is None:
         arguments.append("--insecure")
     else:

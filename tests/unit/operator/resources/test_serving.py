@@ -22,6 +22,7 @@ def test_what_nobody_chose_is_what_the_router_does_by_itself() -> None:
         block_tokens=router.block_tokens,
         max_queued=router.max_queued,
         max_unprefilled_tokens=router.max_unprefilled_tokens,
+        prefix_pull=router.prefix_pull,
     )
     assert Disaggregation() == Disaggregation(
         enabled=router.disaggregate,

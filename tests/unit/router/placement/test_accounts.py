@@ -164,3 +164,60 @@ def test_it_tells_its_counts() -> None:
     assert (counts.pending_tokens, counts.mirrored_blocks) == (1500.0, 2)
     assert counts.mirror_is == "approximate"
     assert at.worker.load == Load()
+
+
+def fetching(
+    pulled_seconds_per_token: float | None, held_blocks: int = 3
+) -> tuple[Account, Waiting]:
+    """Make one that takes a millisecond a token, and a prompt of four blocks of which it has none
+    and a peer has *held_blocks*."""
+    at = make_account("p", side_channel="p.example:5600")
+    at.speed.announce(0.001)
+    if pulled_seconds_per_token is not None:
+        at.pull_speed.observe(1000 * pulled_seconds_per_token, 1000)
+    assert at.circle is not None
+    made = make_waiting(key=make_key("a", "b", "c", "d"))
+    made.held_tokens = {at.circle: held_blocks * 512}
+    return at, made
+
+
+@pytest.mark.parametrize(
+    ("pulled_seconds_per_token", "expected"),
+    [(None, 2048), (0.00025, 512 + 1536 / 4), (0.001, 2048), (0.002, 2048)],
+)
+def test_what_a_peer_holds_takes_the_less_of_computing_and_fetching(
+    pulled_seconds_per_token: float | None, expected: float
+) -> None:
+    at, made = fetching(pulled_seconds_per_token)
+
+    assert at.work_tokens(made, 2048) == pytest.approx(expected)
+    at.enqueue(made, now=0.0)
+    assert made.seconds == pytest.approx(expected / 1000)
+    assert at.queued_tokens == made.uncached_tokens == 2048
+
+
+def test_only_what_the_worker_lacks_is_fetched() -> None:
+    at, made = fetching(0.00025)
+
+    assert at.work_tokens(made, 1024) == pytest.approx(512 + 512 / 4)
+    assert at.work_tokens(made, 512) == 512
+
+
+def test_less_than_a_block_is_not_fetched() -> None:
+    at, made = fetching(0.00025)
+
+    assert at.work_tokens(made, 512 + 511) == 512 + 511
+    assert at.work_tokens(made, 512 + 512) < 512 + 512
+
+
+def test_who_has_no_side_channel_fetches_nothing() -> None:
+    at, made = fetching(0.00025)
+    at.circle = None
+
+    assert at.work_tokens(made, 2048) == 2048
+
+
+def test_the_last_token_is_computed_in_any_case() -> None:
+    at, made = fetching(0.0001, held_blocks=4)
+
+    assert at.work_tokens(made, 2048) == pytest.approx(1 + 2047 / 10)

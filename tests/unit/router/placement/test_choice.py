@@ -11,6 +11,7 @@ from twofold_router.placement.accounts import Account
 from twofold_router.placement.choice import CostChoice, PairChoice
 from twofold_router.placement.homes import Homes
 from twofold_router.placement.pools import Pool
+from twofold_router.placement.pull_speed import PullSpeed
 from twofold_router.placement.testing import make_account, make_key, make_waiting
 from twofold_router.placement.waiting import Waiting
 
@@ -173,3 +174,62 @@ def test_a_dearer_home_where_it_is_on_time_comes_before_a_cheaper_one_where_it_i
     assert cost_choice()(arriving(ttft_slo_seconds=6.0), workers, 0.0)[1] is warm
 
     assert cost_choice()(arriving(ttft_slo_seconds=5.0), workers, 0.0)[1] is cold
+
+
+def fetching_pool() -> tuple[Pool, Account, Account]:
+    """Make one of workers that can fetch from each other, and return the prompt's homes; the second
+    has it and is busy for 4 s."""
+    workers = Pool()
+    workers.add([make_account(f"w{n}", side_channel=f"w{n}.example:1") for n in range(20)])
+    statistics = workers.accounts[0].statistics
+    for account in workers.accounts:
+        account.speed.announce(0.001)
+        account.statistics = statistics
+        account.pull_speed = PullSpeed(statistics.pull_speed)
+    cold, warm = homes_of(workers, 2)
+    warm.mirror.hold(PROMPT, 2048)
+    load(warm, 4.0)
+    return workers, cold, warm
+
+
+def test_a_cold_home_costs_what_it_takes_to_fetch_once_somebody_has_fetched() -> None:
+    workers, cold, warm = fetching_pool()
+    patient = {"ttft_slo_seconds": 60.0}
+    assert cost_choice()(arriving(**patient), workers, 0.0)[1] is warm
+
+    workers.accounts[-1].pull_speed.observe(0.1, 1000)
+
+    assert cost_choice()(arriving(**patient), workers, 0.0)[1] is cold
+
+
+def test_a_slow_way_to_fetch_changes_nothing() -> None:
+    workers, _, warm = fetching_pool()
+    workers.accounts[-1].pull_speed.observe(0.9, 1000)
+
+    assert cost_choice()(arriving(ttft_slo_seconds=60.0), workers, 0.0)[1] is warm
+
+
+def test_where_nobody_asked_holds_it_nothing_is_fetched() -> None:
+    workers, cold, warm = fetching_pool()
+    workers.accounts[-1].pull_speed.observe(0.1, 1000)
+    warm.mirror.clear()
+    warm.mirror.hold(make_key("a", "b"), 1024)
+
+    waiting = arriving(ttft_slo_seconds=60.0)
+    cost_choice()(waiting, workers, 0.0)
+
+    assert set(waiting.held_tokens.values()) == {1024}
+    assert cold.work_tokens(waiting, 2048) == pytest.approx(1024 + 1024 / 10)
+
+
+@pytest.mark.parametrize("theta_seconds", [2.5, 5.0])
+def test_the_papers_choice_knows_of_no_fetching(theta_seconds: float) -> None:
+    workers, cold, warm = fetching_pool()
+    for account in workers.accounts:
+        account.pull_speed.observe(0.001, 1000)
+
+    waiting = arriving()
+    _, chosen = pair_choice(theta_seconds)(waiting, workers, 0.0)
+
+    assert chosen is (warm if theta_seconds == 5.0 else cold)
+    assert waiting.held_tokens == {}

@@ -3,11 +3,13 @@
 import pytest
 
 from twofold_cluster.identity import Role
+from twofold_cluster.legs import prefix_source
 from twofold_router.placement.accounts import Account
 from twofold_router.placement.holdings import Holding
 from twofold_router.placement.interface import Outcome, PromptUsage
 from twofold_router.placement.learning import learn_outcome, learn_prompt
 from twofold_router.placement.testing import make_account, make_key, make_waiting
+from twofold_router.testing import make_worker
 
 KEY = make_key("a", "b", "c", "d")
 
@@ -103,3 +105,57 @@ def test_one_token_takes_no_time_from_the_first_to_the_last() -> None:
         learn_outcome(holding(at), Outcome(output_tokens=1, decode_seconds=5.0), 0.0)
 
     assert at.step_times.predict(1, 0.0, 0.0) == before
+
+
+def with_source(computed_at: Account, tokens: int = 1536) -> Holding:
+    """Make the holding of somebody whose prefill worker was told of a source."""
+    made = holding(computed_at, make_account("d", Role.DECODE))
+    source = make_worker("s", Role.PREFILL, side_channel="s.example:1")
+    made.prefix_source = prefix_source(source, tokens, 0.001)
+    assert made.prefix_source is not None
+    return made
+
+
+def test_a_pull_teaches_what_a_fetched_token_takes_and_not_what_a_computed_one_does() -> None:
+    at = make_account()
+    before = at.speed.seconds_per_token
+
+    computed = [
+        learn_prompt(with_source(at), PromptUsage(2048, 1536, 1536, 0.3), 9.0) for _ in range(5)
+    ]
+
+    assert computed == [512] * 5
+    assert at.pull_speed.seconds_per_token == pytest.approx(0.3 / 1536)
+    assert at.speed.seconds_per_token == before
+
+
+def test_what_was_fetched_was_not_in_the_cache() -> None:
+    at = make_account()
+    at.mirror.hold(make_key("older"), 512)
+    at.mirror.hold(KEY, 2048)
+
+    learn_prompt(with_source(at), PromptUsage(2048, 2032, 1536, 0.3), 0.1)
+
+    assert at.mirror.cached_tokens(make_key("older", 1)) == 0
+
+
+def test_what_was_fetched_is_not_computed_where_the_engine_tells_of_no_cache() -> None:
+    at = make_account()
+
+    assert learn_prompt(with_source(at), PromptUsage(2048, None, 1536, 0.3), 0.1) == 512
+
+
+@pytest.mark.parametrize(
+    ("cached_tokens", "is_declined"), [(None, False), (0, True), (1520, True), (1536, False)]
+)
+def test_a_source_that_was_of_no_use_makes_fetching_as_dear_as_computing(
+    cached_tokens: int | None, is_declined: bool
+) -> None:
+    at = make_account()
+    at.speed.announce(0.001)
+    at.pull_speed.observe(0.1, 1000)
+
+    for _ in range(3):
+        learn_prompt(with_source(at), PromptUsage(2048, cached_tokens), None)
+
+    assert at.pull_speed.seconds_per_token == (0.001 if is_declined else 0.0001)

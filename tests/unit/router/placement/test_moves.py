@@ -8,7 +8,8 @@ from twofold_router.placement.accounts import Account
 from twofold_router.placement.deadline_order import ByDeadline
 from twofold_router.placement.moves import BATCH_COUNT, BatchRebalance, CostRebalance, Stay
 from twofold_router.placement.orders import Order
-from twofold_router.placement.testing import make_account, make_waiting
+from twofold_router.placement.prefix_sources import longest_held
+from twofold_router.placement.testing import make_account, make_key, make_waiting
 from twofold_router.placement.waiting import Waiting
 
 
@@ -167,3 +168,22 @@ def test_a_bounded_number_is_looked_at() -> None:
     (move,) = CostRebalance().has_room(free, 0.0)
 
     assert move.waiting.serial < BATCH_COUNT
+
+
+def test_who_can_fetch_the_prefix_takes_over_whom_it_would_not_by_computing() -> None:
+    busy = make_account("busy", queue=by_deadline(), side_channel="busy.example:1")
+    idle = make_account("idle", queue=by_deadline(), side_channel="idle.example:1")
+    key = make_key("a", "b", "c", "d")
+    for each in (busy, idle):
+        each.speed.announce(0.001)
+    busy.mirror.hold(key, 2048)
+    load(busy, 4.0)
+    waiting = make_waiting(1, key=key, slo_seconds=60.0)
+    waiting.candidates = (busy, idle)
+    waiting.held_tokens = longest_held((busy, idle), key)
+    busy.enqueue(waiting, 0.0)
+    assert list(CostRebalance().has_room(idle, 0.0)) == []
+
+    idle.pull_speed.observe(0.1, 1000)
+
+    assert [move.to for move in CostRebalance().has_room(idle, 0.0)] == [idle]

@@ -719,3 +719,128 @@ def test_who_waits_for_an_adapter_that_is_unloaded_is_placed_elsewhere() -> None
 
     assert isinstance(decision, Dispatch)
     assert (decision.mode, decision.reason) == (Mode.FALLBACK, Reason.NO_PREFILL_WORKER)
+
+
+# Prefixes from a third worker
+
+SHARING = [
+    make_worker(name, Role.PREFILL, side_channel=f"{name}.example:5600") for name in ("p1", "p2")
+]
+STORY = make_key(*range(8))
+"""4096 tokens."""
+
+
+def warmed(
+    policy: str = "twofold", work_blocks: int = 16, **settings: Any
+) -> tuple[Placer, Worker, Worker]:
+    """Make one of two prefill workers, where the first has the story and then so much to do that
+    two of its blocks are rather computed by the second, and all of them are not."""
+    place = placer(*SHARING, D1, policy=policy, **({"max_unprefilled_tokens": 10**6} | settings))
+    warm = dispatch(place, make_request("story", key=STORY)).prefill
+    assert warm is not None
+    place.prefilled("story", PromptUsage(4096, 0), 0.1)
+    place.finished("story", None, 0.1)
+    work = dispatch(place, make_request("work", key=make_key(*range(8 + work_blocks))), 0.1)
+    assert work.prefill == warm
+    (cold,) = (worker for worker in SHARING if worker != warm)
+    return place, warm, cold
+
+
+def beginning(request_id: str, block_count: int = 2, **changes: Any) -> PlacementRequest:
+    """Make a request with the story's first blocks and one of its own."""
+    return make_request(request_id, key=make_key(*range(block_count), request_id), **changes)
+
+
+@pytest.mark.parametrize(("policy", "work_blocks"), [("twofold", 16), ("dual-map", 100)])
+def test_a_candidate_that_holds_the_prefix_is_named_to_the_one_that_does_not(
+    policy: str, work_blocks: int
+) -> None:
+    place, warm, cold = warmed(policy, work_blocks)
+
+    decision = dispatch(place, beginning("r"), 0.1)
+
+    assert decision.prefill == cold
+    source = decision.prefix_source
+    assert source is not None
+    assert (source.engine_id, source.tokens) == (f"{warm.worker_id}:1", 1024)
+
+
+def test_no_source_is_named_to_who_holds_the_prefix_or_where_it_is_switched_off() -> None:
+    place, warm, _ = warmed()
+    again = dispatch(place, make_request("again", key=STORY), 0.1)
+    assert (again.prefill, again.prefix_source) == (warm, None)
+
+    place, _, cold = warmed(prefix_pull=False)
+    decision = dispatch(place, beginning("r"), 0.1)
+    assert (decision.prefill, decision.prefix_source) == (cold, None)
+
+
+def test_a_worker_that_serves_alone_is_told_of_no_source() -> None:
+    both = [make_worker(name, Role.BOTH, side_channel=f"{name}.example:1") for name in ("b1", "b2")]
+    place = placer(*both, policy="twofold", max_unprefilled_tokens=10**6)
+    warm = dispatch(place, make_request("story", key=STORY)).decode
+    place.prefilled("story", PromptUsage(4096, 0), 0.1)
+    dispatch(place, make_request("work", key=make_key(*range(24))), 0.1)
+
+    decision = dispatch(place, beginning("r"), 0.1)
+
+    assert decision.decode != warm
+    assert (decision.prefill, decision.prefix_source) == (None, None)
+
+
+def test_a_policy_without_candidates_names_no_source() -> None:
+    place = placer(*SHARING, D1, policy="round-robin")
+    decisions = []
+    for name in "abcd":
+        decisions.append(dispatch(place, make_request(name, key=STORY)))
+        place.prefilled(name, PromptUsage(4096, 0), 0.1)
+
+    assert {each.prefix_source for each in decisions} == {None}
+    assert {each.prefill for each in decisions} == set(SHARING)
+
+
+@pytest.mark.parametrize("state", [WorkerState.DRAINING, WorkerState.STANDBY, None])
+def test_a_worker_that_left_while_the_request_waited_is_not_named(
+    state: WorkerState | None,
+) -> None:
+    place, warm, cold = warmed(max_unprefilled_tokens=1)
+    blocker = dispatch(place, make_request("blocker", key=make_key("x", "y")), 0.1)
+    assert blocker.prefill == cold
+    assert place.submit(beginning("r"), 0.1) == []
+    if state is None:
+        place.workers_gone([warm.worker_id], 0.1)
+    else:
+        place.workers_changed([msgspec.structs.replace(warm, state=state)], 0.1)
+
+    (decision,) = place.prefilled("blocker", PromptUsage(1024, 0), 0.2)
+
+    assert isinstance(decision, Dispatch)
+    assert (decision.prefill, decision.prefix_source) == (cold, None)
+
+
+@pytest.mark.parametrize("seconds", [None, 0.01])
+def test_once_a_pull_was_measured_a_long_prefix_is_fetched_rather_than_waited_for(
+    seconds: float | None,
+) -> None:
+    place, warm, cold = warmed()
+    dispatch(place, beginning("short"), 0.1)
+    pulled = PromptUsage(1536, 1024, 1024, seconds or 0.0)
+    place.prefilled("short", pulled if seconds else PromptUsage(1536, 0), 0.2)
+
+    decision = dispatch(place, beginning("long", 8), 0.2)
+
+    assert decision.prefill == (warm if seconds is None else cold)
+    assert (decision.prefix_source is None) == (seconds is None)
+
+
+def test_what_is_fetched_keeps_a_worker_busy_for_that_time() -> None:
+    place, _, cold = warmed()
+    dispatch(place, beginning("short"), 0.1)
+    place.prefilled("short", PromptUsage(1536, 1024, 1024, 0.01), 0.2)
+
+    dispatch(place, beginning("long", 8), 0.2)
+
+    pulled_tokens = 3072  # it has two blocks by now
+    share = (0.01 / 1024) / 0.00016
+    expected = 512 + pulled_tokens * share
+    assert counts(place, "pending_tokens")[cold.worker_id] == pytest.approx(expected, rel=0.05)

@@ -42,6 +42,17 @@ def test_new_load_alone_changes_no_pool() -> None:
     assert waiting.at is account
 
 
+def test_who_can_fetch_from_a_worker_follows_what_it_announces() -> None:
+    made = workforce(P1, D1)
+    account = made.accounts[P1.worker_id]
+    assert account.circle is None
+
+    made.update([msgspec.structs.replace(P1, kv_side_channel="h:1")], 1.0)
+
+    assert made.accounts[P1.worker_id] is account
+    assert account.circle == ("fake-service", "r1", "c1", 1)
+
+
 @pytest.mark.parametrize(
     "worker",
     [

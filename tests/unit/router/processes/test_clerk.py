@@ -52,7 +52,9 @@ KEYS = st.builds(
 NAMES = st.integers(0, 4).map("w{}".format)
 CHANGES = st.builds(
     lambda name, role, state, used: msgspec.structs.replace(
-        make_worker(name, role, capacity=200), state=state, load=Load(kv_used_fraction=used)
+        make_worker(name, role, capacity=200, side_channel="h:1"),
+        state=state,
+        load=Load(kv_used_fraction=used),
     ),
     NAMES,
     st.sampled_from(Role),
@@ -60,12 +62,20 @@ CHANGES = st.builds(
     st.sampled_from([0.0, 0.5]),
 )
 AT_FIRST = [
-    make_worker("w0", Role.PREFILL),
-    make_worker("w1", Role.PREFILL),
+    make_worker("w0", Role.PREFILL, side_channel="h:1"),
+    make_worker("w1", Role.PREFILL, side_channel="h:1"),
     make_worker("w2", Role.DECODE),
     make_worker("w3", Role.DECODE),
 ]
-USAGES = st.sampled_from([None, PromptUsage(40), PromptUsage(70, 0), PromptUsage(96, 64)])
+USAGES = st.sampled_from(
+    [
+        None,
+        PromptUsage(40),
+        PromptUsage(70, 0),
+        PromptUsage(96, 64),
+        PromptUsage(400, 200, 160, 0.001),
+    ]
+)
 OUTCOMES = st.sampled_from([None, Outcome(5, 0.1, 0.4), Outcome(9, 0.2, 0.1, PromptUsage(50, 16))])
 
 

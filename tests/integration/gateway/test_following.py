@@ -1,0 +1,126 @@
+"""A decode worker takes the blocks of a long prompt while leg 1 runs."""
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from twofold_cluster.worker import Engine
+from twofold_router.testing import FakeEngine
+
+if TYPE_CHECKING:
+    from tests.integration.gateway.conftest import Cluster, OpenCluster
+
+LONG = "word " * 4000
+FOLLOWED = {"follow_tokens": 1000}
+
+
+def announce(cluster: "Cluster", name: str, **changes: Any) -> None:
+    """Have engine *name* announce a side channel, and *changes*."""
+    engine = cluster[name]
+    told = {"kv_side_channel": f"{name}.example:5600"} | changes
+    engine.worker = msgspec.structs.replace(engine.worker, **told)
+    cluster.follow(*cluster.engines)
+
+
+def ask(cluster: "Cluster", prompt: str = LONG) -> "asyncio.Task[Any]":
+    return asyncio.create_task(cluster.ask(messages=[{"role": "user", "content": prompt}]))
+
+
+def legs(engine: FakeEngine) -> list[bool]:
+    """Return of each request that *engine* got whether it only follows."""
+    return [received.follows for received in engine.received]
+
+
+async def test_a_long_prompt_is_followed_until_it_is_computed(open_cluster: "OpenCluster") -> None:
+    async with open_cluster("p1 d1", **FOLLOWED) as cluster:
+        prefill, decode = cluster["p1"], cluster["d1"]
+        for name in cluster.engines:
+            announce(cluster, name)
+        prefill.behaviour.gate.clear()
+        asking = ask(cluster)
+        await cluster.eventually(lambda: prefill.running and decode.running)
+        following = decode.received[0]
+        prefill.behaviour.gate.set()
+        seen = await asking
+
+        assert legs(decode) == [True, False]
+        assert following.params == {
+            "prefix_source": {
+                "engine_id": prefill.worker.engine_id,
+                "host": "p1.example",
+                "port": 5600,
+                "tensor_parallel": 1,
+                "tokens": prefill.worker.max_model_tokens,
+                "seconds_per_token": 1.0,
+                "follow": True,
+            }
+        }
+        assert following.prompt == prefill.received[0].prompt
+        assert following.output_limit == 1
+        assert decode.aborted == 1
+        assert seen.status == 200
+        assert cluster.metric("followed_total") == 1
+
+
+@pytest.mark.parametrize("what", ["short", "never", "prefill", "decode", "ranks"])
+async def test_what_cannot_be_followed_or_is_not_worth_it_is_not(
+    open_cluster: "OpenCluster", what: str
+) -> None:
+    settings = FOLLOWED if what != "never" else {"follow_tokens": 0}
+    async with open_cluster("p1 d1", **settings) as cluster:
+        for name, role in (("p1", "prefill"), ("d1", "decode")):
+            announce(cluster, name, **({"kv_side_channel": ""} if what == role else {}))
+            if what == "ranks":
+                announce(cluster, name, engine=Engine("0", "c", tensor_parallel=2))
+
+        seen = await ask(cluster, "short" if what == "short" else LONG)
+
+        assert seen.status == 200
+        assert legs(cluster["d1"]) == [False]
+        assert cluster.metric("followed_total") == 0
+
+
+@pytest.mark.parametrize("fault", ["status", "drops"])
+async def test_a_decode_worker_that_cannot_follow_is_asked_for_leg_2_all_the_same(
+    open_cluster: "OpenCluster", fault: str
+) -> None:
+    async with open_cluster("p1 d1", **FOLLOWED) as cluster:
+        prefill, decode = cluster["p1"], cluster["d1"]
+        for name in cluster.engines:
+            announce(cluster, name)
+        prefill.behaviour.gate.clear()
+        if fault == "status":
+            decode.behaviour.status = 500
+        else:
+            decode.behaviour.drops = True
+        asking = ask(cluster)
+        await cluster.eventually(
+            lambda: cluster.metric("upstream_errors_total", leg="following") == 1
+        )
+        decode.behaviour.status, decode.behaviour.drops = None, False
+        prefill.behaviour.gate.set()
+
+        seen = await asking
+
+        assert seen.status == 200
+        assert legs(decode) == [True, False]
+
+
+async def test_who_follows_a_prompt_that_fails_is_let_go(open_cluster: "OpenCluster") -> None:
+    async with open_cluster("p1 d1", **FOLLOWED) as cluster:
+        prefill, decode = cluster["p1"], cluster["d1"]
+        for name in cluster.engines:
+            announce(cluster, name)
+        prefill.behaviour.gate.clear()
+        asking = ask(cluster)
+        await cluster.eventually(lambda: decode.running)
+        prefill.behaviour.drops = True
+        prefill.behaviour.gate.set()
+
+        seen = await asking
+
+        assert seen.status == 200
+        assert decode.running == 0
+        assert decode.aborted == 1
