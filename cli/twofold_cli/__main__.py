@@ -171,6 +171,40 @@ def find(
     raise typer.Exit(finding.exit_code(found))
 
 
+@kv.command()
+def pull(
+    prompt: Annotated[str, typer.Argument(help="What clients will ask, or how they will begin.")],
+    to: Annotated[str, typer.Option(metavar="WORKER", help="Who is to have it.")],
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="WORKER",
+            help="Who has it; unset: the one that `kv find` says holds most of it.",
+        ),
+    ] = None,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="As the first message of a conversation.")
+    ] = False,
+    model: Annotated[str | None, typer.Option(help="A LoRA adapter's name.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> None:
+    """Have a worker take a prompt's beginning from another's cache, ahead of need.
+
+    The worker computes what it does not get, and a token more: that is time that its other requests
+    wait. Exit code 0: pulled, or there already, 1: not, 3: no cluster.
+    """
+    from twofold_cli import finding, kv_tables, pull_reports, pulling
+
+    body = finding.prompt_body(prompt, model=model, is_chat=chat)
+    report = pulling.pull_in_cluster(_directory(), body, to=to, source=source)
+    if as_json:
+        print(pull_reports.as_json(report))
+    else:
+        kv_tables.show_pull(report, Console())
+    raise typer.Exit(pull_reports.exit_code(report))
+
+
 @app.command()
 def down() -> None:
     """Stop the cluster."""

@@ -1,7 +1,8 @@
 """Find the workers of the running cluster that hold the beginning of a prompt in their caches."""
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from itertools import groupby
 from typing import Any
 
@@ -113,23 +114,45 @@ def as_json(what: Sequence[Found]) -> str:
     return msgspec.json.encode({"revisions": what}).decode()
 
 
-async def _find(state: ClusterState, body: Mapping[str, Any]) -> list[Found]:
+async def read_ready(state: ClusterState) -> dict[WorkerId, Worker]:
+    """Return the workers that announce themselves, by id; at least one.
+
+    Raises:
+        CannotFindError: there is none, or Redis is away.
+    """
     announced = await read_announced(state)
     if announced is None:
         raise CannotFindError("Redis does not say which workers there are")
     if not announced:
         raise CannotFindError("no worker is ready")
+    return {worker.worker_id: worker for worker in announced.values()}
+
+
+async def find_in_revision(
+    state: ClusterState, workers: Sequence[Worker], body: Mapping[str, Any]
+) -> Found:
+    """Find who of *workers*, all of one revision, holds the prompt of *body*; the first of them
+    that can names its blocks.
+
+    Raises:
+        CannotFindError: it cannot be known.
+    """
+    async with _directory(state) as directory:
+        what = await _find_in_revision(directory, workers, body)
+    if what.problem is not None:
+        raise CannotFindError(what.problem)
+    return what
+
+
+async def _find(state: ClusterState, body: Mapping[str, Any]) -> list[Found]:
+    announced = await read_ready(state)
     if not any(worker.kv_events for worker in announced.values()):
         raise CannotFindError("no worker tells of its blocks; start the cluster with --kv-events")
-    try:
-        async with connect(state.redis_url) as redis:
-            directory = Directory(redis, state.service)
-            what = [
-                await _find_in_revision(directory, workers, body)
-                for workers in by_revision(announced.values())
-            ]
-    except (RedisError, OSError, TimeoutError) as error:
-        raise CannotFindError(f"the directory does not answer: {error!r}") from error
+    async with _directory(state) as directory:
+        what = [
+            await _find_in_revision(directory, workers, body)
+            for workers in by_revision(announced.values())
+        ]
     problems = [one.problem for one in what if one.problem is not None]
     if len(problems) == len(what):
         raise CannotFindError(problems[0])
@@ -142,12 +165,21 @@ def by_revision(workers: Iterable[Worker]) -> list[list[Worker]]:
     return [list(group) for _, group in groupby(ordered, key=lambda worker: worker.revision)]
 
 
+@asynccontextmanager
+async def _directory(state: ClusterState) -> AsyncIterator[Directory]:
+    try:
+        async with connect(state.redis_url) as redis:
+            yield Directory(redis, state.service)
+    except (RedisError, OSError, TimeoutError) as error:
+        raise CannotFindError(f"the directory does not answer: {error!r}") from error
+
+
 async def _find_in_revision(
     directory: Directory, workers: Sequence[Worker], body: Mapping[str, Any]
 ) -> Found:
     """Find who of *workers*, all of one revision, holds the prompt; say so if none can name it."""
     try:
-        chain = await _chain_of(body, workers)
+        chain = await chain_of(body, workers)
     except CannotFindError as error:
         return Found(workers[0].revision, 0, 0, (), (), problem=str(error))
     holdings = await directory.find([bytes.fromhex(name) for name in chain.blocks])
@@ -159,7 +191,7 @@ async def _find_in_revision(
     return found(chain, holdings, {worker.worker_id: worker for worker in workers}, listed)
 
 
-async def _chain_of(body: Mapping[str, Any], workers: Iterable[Worker]) -> Chain:
+async def chain_of(body: Mapping[str, Any], workers: Iterable[Worker]) -> Chain:
     """Return the blocks of the prompt of *body*, as the first of *workers* that can names them.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What engines say of peers and leases, for people."""
+"""What engines say of peers, leases and prefixes, for people."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -8,14 +8,25 @@ from rich.text import Text
 
 from twofold_cli.finding import Found
 from twofold_cli.kv import Answer, state_name
+from twofold_cli.pull_reports import Report
 from twofold_cli.showing import age, say
 from twofold_cluster.rpc import kvtransfer_pb2 as pb
+from twofold_kvtransfer.prefixes import Outcome
 
 Row = tuple[str, ...]
 
 PEER_COLUMNS = ("worker", "", "peer", "for", "over", "read", "speed", "ok+bad", "leases")
 LEASE_COLUMNS = ("worker", "request", "state", "left", "age", "readers")
 SHARE_COLUMNS = ("worker", "role", "tokens", "share", "tier")
+
+_NOT_PULLED: dict[str, str] = {
+    Outcome.ABSENT: "it does not hold the first block wanted",
+    Outcome.SLOWER: "the link between them is too slow",
+    Outcome.CHANGED: "it has used these blocks for something else meanwhile",
+    Outcome.FAILED: "it cannot be reached, or the blocks did not arrive",
+    Outcome.DAMAGED: "the blocks arrived otherwise than they were sent",
+    Outcome.LATE: "the blocks did not arrive in time",
+}
 
 
 def show_peers(answers: list[Answer], console: Console) -> None:
@@ -41,6 +52,29 @@ def show_found(found: Sequence[Found], console: Console) -> None:
             _show_revision(one, console)
         else:
             say(console, one.problem)
+
+
+def show_pull(report: Report, console: Console) -> None:
+    """Show what was pulled, and what was in the worker's cache when it computed the rest."""
+    say(console, _came_of(report))
+    was_there = f"{report.cached_token_count} of the prompt's {report.token_count} tokens"
+    say(console, f"{was_there} were in its cache then; it has computed the others")
+
+
+def _came_of(report: Report) -> str:
+    target, source = report.target, report.source
+    if sum(report.pulls.values()) == 1:
+        (outcome,) = report.pulls
+        if outcome == Outcome.PULLED:
+            return f"{target} has pulled {report.pulled_block_count} blocks from {source}"
+        why = _NOT_PULLED.get(outcome, outcome)
+        return f"{target} has pulled nothing from {source} ({outcome}): {why}"
+    if report.pulls:
+        counts = ", ".join(f"{outcome} {n}" for outcome, n in sorted(report.pulls.items()))
+        return f"{target} has pulled for others as well, which cannot be told apart: {counts}"
+    if report.is_there:
+        return f"{target} had all that it could pull from {source}"
+    return f"{target} has not tried to pull from {source}: its cache has too little room free"
 
 
 def _show_revision(found: Found, console: Console) -> None:
