@@ -90,7 +90,7 @@ STATES = {
 
 ELSEWHERE = {
     *("key_reloads_total", "kv_events_total", "limits_alone_total"),
-    *("prefix_sources_total", "pulled_tokens_total"),
+    *("prefix_sources_total", "pulled_tokens_total", "followed_total"),
     "worker_losses_total",
 }
 """Of owners that this gateway has not, and of workers that these are not; they are tested where
