@@ -17,14 +17,18 @@ from twofold_cluster.errors import TwofoldError
 from twofold_cluster.fields import Fields, decode_field
 from twofold_cluster.worker import Worker
 
+FOLLOW_LIMIT_SECONDS = 120.0
+"""How long an engine keeps a request waiting that only follows, and its source followed. Then it
+serves the request like any other, so whoever sends one leaves it before."""
+
 
 class InvalidTransferParamsError(TwofoldError):
     """The prefill worker's answer does not say where the blocks are."""
 
 
 class PrefixSource(msgspec.Struct, frozen=True, kw_only=True):
-    """A third worker, from which that of leg 1 may fetch the beginning of the prompt. It decides by
-    itself whether to fetch or to compute."""
+    """Another worker, from which the one that is told of it may fetch the beginning of the prompt.
+    It decides by itself whether to fetch or to compute."""
 
     engine_id: str
     host: str
@@ -34,9 +38,9 @@ class PrefixSource(msgspec.Struct, frozen=True, kw_only=True):
     tokens: int
     """About how many of the prompt's first tokens it is thought to hold."""
     seconds_per_token: float
-    """What it takes to compute one where leg 1 goes, as the router has measured it."""
+    """What it takes to compute one where the prefix goes, as the router has measured it."""
     follow: bool = False
-    """It computes the prompt just now; see :func:`following_leg`."""
+    """It computes the prompt just now, and is waited for; see :func:`following_leg`."""
 
 
 class PulledPrefix(msgspec.Struct, frozen=True):

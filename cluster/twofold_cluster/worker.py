@@ -71,8 +71,8 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True, tag="worker"):
     ``twofold.kvtransfer.v1``), the others at the ports that follow; empty: its connector does not.
     """
     kv_side_channel: str = ""
-    """``host:port`` where peers of the same revision ask the engine's first rank for blocks, the
-    others at the ports that follow; empty: its connector lets nobody fetch a prefix."""
+    """``host:port`` where peers of the same revision ask the engine for prefixes; empty: it lets
+    nobody fetch one, and fetches none."""
     adapters: tuple[str, ...] = ()
     """LoRA adapters that are loaded, by the names that clients send as the model."""
     topology: Topology = Topology()

@@ -52,7 +52,7 @@ PREFIX_PULLS = MetricName(
 PREFIX_BLOCKS = MetricName(
     "twofold_kv_prefix_blocks_total",
     "counter",
-    "Blocks of prompts that were pulled from other workers, and so not computed.",
+    "Blocks of prompts that were pulled from other workers, ahead of being computed or fetched.",
 )
 ALL = (
     SECONDS,

@@ -13,11 +13,6 @@ PARAM = "prefix_source"
 """Its name among ``kv_transfer_params``."""
 
 
-FOLLOW_LIMIT_SECONDS = 120.0
-"""How long a source is followed at most, and a request that follows kept from being computed. Its
-sender ends it before."""
-
-
 class PrefixSource(msgspec.Struct, frozen=True, kw_only=True):
     """Who is thought to hold the beginning of a prompt, and what not having it would cost here."""
 

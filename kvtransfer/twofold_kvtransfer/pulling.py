@@ -5,10 +5,11 @@ import logging
 import time
 from collections.abc import Callable
 
+from twofold_cluster.legs import FOLLOW_LIMIT_SECONDS
 from twofold_kvtransfer.blocks import InvalidBlocksError, Move
 from twofold_kvtransfer.digesting import Digester
 from twofold_kvtransfer.links import Link, LinkError, Links, Seen
-from twofold_kvtransfer.prefixes import FOLLOW_LIMIT_SECONDS, Outcome, Pull, Pulled
+from twofold_kvtransfer.prefixes import Outcome, Pull, Pulled
 from twofold_kvtransfer.receiving import Failure, failure_of
 from twofold_kvtransfer.transports import TransferState
 from twofold_kvtransfer.waiting import LETTING_GO_SECONDS, ended, stop
@@ -21,7 +22,7 @@ FOLLOW_POLL_SECONDS = 0.01
 """How often a source is asked for more that is between two steps."""
 
 FOLLOW_BLOCKS = 64
-"""That it is asked for at a time: more are rarely there."""
+"""That are read at a time: what is read when leg 1 ends is thrown away."""
 
 _log = logging.getLogger(__name__)
 
@@ -29,9 +30,10 @@ _log = logging.getLogger(__name__)
 class Puller:
     """Pulls for one rank; runs in the node's loop.
 
-    Every pull ends in one :class:`Pulled`, after about the time that computing would take at most.
-    Nothing is held at the source: it is asked afterwards whether its blocks were the same all the
-    time. What fails costs nothing but that time, since the engine then computes the prompt.
+    Every pull ends in one :class:`Pulled`: after the time that computing would take at most, or
+    ``LEAST_SECONDS``, and what a cancelled transfer takes to end. Nothing is held at the source: it
+    is asked afterwards whether its blocks were the same all the time. What fails costs nothing but
+    that time, since the engine then computes the prompt.
     """
 
     def __init__(

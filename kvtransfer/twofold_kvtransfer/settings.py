@@ -136,11 +136,11 @@ def service_address(config: Mapping[str, Any]) -> str:
     return "" if port is None else host_and_port(host, port)
 
 
-def side_channel_address(config: Mapping[str, Any]) -> str:
+def side_channel_address(config: Mapping[str, Any], rank_count: int) -> str:
     """Return where the engine of *config*, vLLM's ``kv_connector_extra_config``, lets its peers ask
-    for prefixes: ``host:port`` of its first rank. Empty: it does not."""
-    if "port" not in config:
-        return ""  # another connector
+    for prefixes: ``host:port``. Empty: it does not."""
+    if "port" not in config or rank_count != 1:
+        return ""  # another connector, or ranks apart from what knows the prefix cache
     settings = ConnectorSettings.from_config(dict(config))
     return host_and_port(settings.host, settings.port) if settings.keeps_blocks_exact else ""
 

@@ -97,12 +97,12 @@ class Shelf:
             block = self._find(name)
             if block is None:
                 break
-            version, named_in = self._versions[block], self._steps[block]
-            if self._find(name) != block:  # or these may be an earlier content's
+            version = self._versions[block]
+            if self._find(name) != block:  # or the version may be an earlier content's
                 break
             blocks.append(block)
             versions.append(version)
-            step = max(step, named_in)
+            step = max(step, self._steps[block])  # set before the name, so it is no earlier one
         return Sight(tuple(blocks), tuple(versions), step)
 
     def unchanged(

@@ -131,11 +131,12 @@ def test_prefixes_are_pulled_out_of_an_engine_that_computes(
     prompts = [tokens_of(800 + number) for number in range(6)]
     alone = [complete(one.address, prompt, max_tokens=8) for prompt in prompts]
     sources = [compute_at(one, prompt) for prompt in prompts]
-    until = time.monotonic() + 60
+    before = samples_of(other.address)
+    deadline = time.monotonic() + 60
 
     def keep_busy() -> None:
         number = 0
-        while not done and time.monotonic() < until:
+        while not done and time.monotonic() < deadline:
             number += 1
             complete(one.address, tokens_of(1000 + number), max_tokens=2)
 
@@ -151,6 +152,7 @@ def test_prefixes_are_pulled_out_of_an_engine_that_computes(
         finally:
             done = True
         computing.result()
+    assert increase(samples_of(other.address), before, 'prefix_pulls_total{outcome="pulled"}') > 0
 
 
 def test_a_prompt_is_followed_while_it_is_computed(workers: tuple[Worker, Worker]) -> None:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from twofold_cluster.legs import FOLLOW_LIMIT_SECONDS
 from twofold_kvtransfer.prefixes import (
-    FOLLOW_LIMIT_SECONDS,
     PrefixSource,
     Pull,
     Pulled,
@@ -166,7 +166,8 @@ class PrefixPulls:
         before = self._hold(request.block_hashes[:first])
         if before is None:
             return
-        if not self._has_room(len(names)):
+        names = names[: self._room()]
+        if not names:
             self._pool.free_blocks(reversed(before))
             return
         blocks = self._pool.get_new_blocks(len(names))
@@ -174,9 +175,11 @@ class PrefixPulls:
         local = tuple(block.block_id for block in blocks)
         self._orders.append(Pull(request.request_id, source, names, local, size))
 
-    def _has_room(self, count: int) -> bool:
+    def _room(self) -> int:
+        """Return how many blocks more may be taken."""
         taken = sum(len(moving.blocks) for moving in self._moving.values())
-        return taken + count <= MAX_SHARE_OF_FREE * (self._pool.get_num_free_blocks() + taken)
+        free = self._pool.get_num_free_blocks()
+        return max(0, int(MAX_SHARE_OF_FREE * (free + taken)) - taken)
 
     def _hold(self, names: Sequence[bytes]) -> list[Block] | None:
         """Keep the blocks that are cached under *names*; None: one is not there any more."""

@@ -9,13 +9,22 @@ wrong here, leg 2 fetches all.
 import asyncio
 from types import TracebackType
 
-from twofold_cluster.legs import PrefixSource, following_leg, prefix_source
+from twofold_cluster.legs import (
+    FOLLOW_LIMIT_SECONDS,
+    PrefixSource,
+    following_leg,
+    prefix_source,
+)
 from twofold_cluster.worker import Worker
 from twofold_router.gateway.parsing import Call
 from twofold_router.gateway.resources import Resources
+from twofold_router.gateway.verdicts import Final, judge_answer
 from twofold_router.http import AnswerTooLargeError, BrokenError, UnreachableError
 from twofold_router.metrics import Leg
 from twofold_router.placement import Dispatch
+
+LIMIT_SECONDS = FOLLOW_LIMIT_SECONDS - 10.0
+"""After which a request that follows is left: the engine would compute it in the end."""
 
 
 def source_to_follow(dispatch: Dispatch, least_tokens: int) -> PrefixSource | None:
@@ -29,7 +38,8 @@ def source_to_follow(dispatch: Dispatch, least_tokens: int) -> PrefixSource | No
         return None
     if not (_shows_its_cache(prefill) and _shows_its_cache(decode)):
         return None
-    # As many tokens as there are: how many that is the engines know better.
+    # As many tokens as there are, which the engines know better; what computing them takes does
+    # not count.
     return prefix_source(prefill, prefill.max_model_tokens, 1.0, follow=True)
 
 
@@ -65,13 +75,20 @@ async def _follow(resources: Resources, call: Call, decode: Worker, source: Pref
     metrics = resources.metrics
     metrics.followed()
     try:
-        async with resources.upstream.post(decode, call, body, Leg.FOLLOWING) as answer:
-            await answer.read(resources.settings.max_answer_bytes)
+        async with (
+            asyncio.timeout(LIMIT_SECONDS),
+            resources.upstream.post(decode, call, body, Leg.FOLLOWING) as answer,
+        ):
+            raw = await answer.read(resources.settings.max_answer_bytes)
+    except TimeoutError:
+        metrics.upstream_error(Leg.FOLLOWING, "timeout")
     except UnreachableError:
         resources.desk.suspect(decode)
         metrics.upstream_error(Leg.FOLLOWING, "unreachable")
     except (BrokenError, AnswerTooLargeError):
         metrics.upstream_error(Leg.FOLLOWING, "broken")
     else:
-        # Whoever follows is not answered, unless it cannot, or has for too long.
-        metrics.upstream_error(Leg.FOLLOWING, "refused" if answer.status >= 300 else "timeout")
+        # Whoever follows is not answered, unless it cannot.
+        verdict = judge_answer(answer.status, answer.headers, raw)
+        if not isinstance(verdict, Final):  # else leg 1 gets the same answer, and the client
+            metrics.upstream_error(Leg.FOLLOWING, verdict.kind)

@@ -9,7 +9,7 @@ def learn_prompt(holding: Holding, usage: PromptUsage | None, seconds: float | N
 
     *seconds* is how long the worker was at it alone, None if nobody knows. Without *usage* what
     was predicted is taken for what was, and may be put right later. A prompt whose beginning was
-    fetched says nothing of how long computing takes: nobody knows how much of both went on at once.
+    to be fetched says nothing of how long computing takes: nobody knows how long that was tried.
     """
     account = holding.computed_at
     key = holding.waiting.request.key
@@ -31,7 +31,7 @@ def learn_prompt(holding: Holding, usage: PromptUsage | None, seconds: float | N
         # The transfer fills the decode worker's cache with the same blocks.
         holding.decode.mirror.hold(key, prompt_tokens)
     computed_tokens = max(prompt_tokens - cached_tokens, 0.0)
-    if seconds is not None and not (usage and usage.pulled_tokens):
+    if seconds is not None and holding.prefix_source is None:  # else they may be of a pull
         account.meter.add(seconds, computed_tokens, is_idle=not account.unprefilled)
     return computed_tokens
 

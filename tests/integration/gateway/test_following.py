@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from twofold_cluster.legs import FOLLOW_LIMIT_SECONDS
 from twofold_cluster.worker import Engine
+from twofold_router.gateway import following
 from twofold_router.testing import FakeEngine
 
 if TYPE_CHECKING:
@@ -41,12 +43,12 @@ async def test_a_long_prompt_is_followed_until_it_is_computed(open_cluster: "Ope
         prefill.behaviour.gate.clear()
         asking = ask(cluster)
         await cluster.eventually(lambda: prefill.running and decode.running)
-        following = decode.received[0]
+        asked = decode.received[0]
         prefill.behaviour.gate.set()
         seen = await asking
 
         assert legs(decode) == [True, False]
-        assert following.params == {
+        assert asked.params == {
             "prefix_source": {
                 "engine_id": prefill.worker.engine_id,
                 "host": "p1.example",
@@ -57,8 +59,8 @@ async def test_a_long_prompt_is_followed_until_it_is_computed(open_cluster: "Ope
                 "follow": True,
             }
         }
-        assert following.prompt == prefill.received[0].prompt
-        assert following.output_limit == 1
+        assert asked.prompt == prefill.received[0].prompt
+        assert asked.output_limit == 1
         assert decode.aborted == 1
         assert seen.status == 200
         assert cluster.metric("followed_total") == 1
@@ -124,3 +126,46 @@ async def test_who_follows_a_prompt_that_fails_is_let_go(open_cluster: "OpenClus
         assert seen.status == 200
         assert decode.running == 0
         assert decode.aborted == 1
+
+
+async def test_what_no_worker_takes_is_no_fault_of_who_follows(
+    open_cluster: "OpenCluster",
+) -> None:
+    """The client is told by leg 1."""
+    async with open_cluster("p1 d1", **FOLLOWED) as cluster:
+        prefill, decode = cluster["p1"], cluster["d1"]
+        for name in cluster.engines:
+            announce(cluster, name)
+        prefill.behaviour.gate.clear()
+        decode.behaviour.status = 400
+        asking = ask(cluster)
+        await cluster.eventually(lambda: decode.received and not decode.running)
+        decode.behaviour.status = None
+        prefill.behaviour.gate.set()
+        seen = await asking
+
+        assert seen.status == 200
+        assert cluster.metric("upstream_errors_total", leg="following") == 0
+
+
+async def test_who_follows_for_too_long_is_let_go_before_it_is_served(
+    open_cluster: "OpenCluster", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "LIMIT_SECONDS", 0.01)
+    async with open_cluster("p1 d1", **FOLLOWED) as cluster:
+        prefill, decode = cluster["p1"], cluster["d1"]
+        for name in cluster.engines:
+            announce(cluster, name)
+        prefill.behaviour.gate.clear()
+        asking = ask(cluster)
+        await cluster.eventually(lambda: decode.aborted == 1)
+        errors = cluster.metric("upstream_errors_total", leg="following", kind="timeout")
+        prefill.behaviour.gate.set()
+        seen = await asking
+
+        assert errors == 1
+        assert seen.status == 200
+
+
+def test_the_router_leaves_before_the_engine_has_waited_enough() -> None:
+    assert 0 < following.LIMIT_SECONDS < FOLLOW_LIMIT_SECONDS

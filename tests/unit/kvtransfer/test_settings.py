@@ -5,6 +5,7 @@ import pytest
 
 from twofold_kvtransfer import ConnectorSettings, TransferSettings, connector_config
 from twofold_kvtransfer.settings import (
+    CompressionName,
     InvalidTransferSettingsError,
     service_address,
     side_channel_address,
@@ -54,7 +55,21 @@ def test_peers_ask_for_blocks_at_the_side_channel_of_our_connector_only(
 ) -> None:
     config = connector_config(settings)
 
-    assert side_channel_address(config["kv_connector_extra_config"]) == address
+    assert side_channel_address(config["kv_connector_extra_config"], 1) == address
+
+
+@pytest.mark.parametrize(
+    ("rank_count", "compression", "announces"),
+    [(1, "off", True), (1, "lossless", True), (1, "int8", False), (2, "off", False)],
+)
+def test_an_engine_of_several_ranks_or_with_lossy_blocks_shares_no_prefixes(
+    rank_count: int, compression: CompressionName, announces: bool
+) -> None:
+    own = dataclasses.replace(OWN, transport="tcp", compression=compression)
+    config = connector_config(TransferSettings("w:1", connector="twofold", own=own))
+
+    address = side_channel_address(config["kv_connector_extra_config"], rank_count)
+    assert bool(address) == announces
 
 
 @pytest.mark.parametrize("port", [0, 65536])

@@ -18,9 +18,9 @@ from hypothesis.stateful import (
 )
 from tests.unit.kvtransfer.pools import BLOCK_TOKENS, FakePool
 
+from twofold_cluster.legs import FOLLOW_LIMIT_SECONDS
 from twofold_kvtransfer.connector.prefix_pulls import PrefixPulls
 from twofold_kvtransfer.prefixes import (
-    FOLLOW_LIMIT_SECONDS,
     PARAM,
     Outcome,
     PrefixSource,
@@ -201,15 +201,17 @@ def test_a_request_that_may_not_read_the_cache_pulls_nothing_into_it(rig: Rig) -
     assert rig.pool.get_num_free_blocks() == 9
 
 
-@pytest.mark.parametrize(("free", "waits"), [(8, True), (7, False), (0, False)])
+@pytest.mark.parametrize(("free", "pulled"), [(9, 4), (8, 4), (7, 3), (2, 1), (1, 0), (0, 0)])
 def test_a_pull_takes_no_more_than_half_of_the_free_blocks(
-    rig: Rig, free: int, waits: bool
+    rig: Rig, free: int, pulled: int
 ) -> None:
     rig.pool.get_new_blocks(9 - free)
     request = rig.arrived()
 
-    assert rig.pulls.waits(request, 0) == waits
-    assert rig.pool.get_num_free_blocks() == (4 if waits else free)
+    assert rig.pulls.waits(request, 0) == (pulled > 0)
+    assert rig.pool.get_num_free_blocks() == free - pulled
+    names = [pull.names for pull in rig.pulls.take_orders()[0]]
+    assert names == [request.block_hashes[:pulled]] * (pulled > 0)
 
 
 def test_a_request_that_ends_before_it_was_asked_for_pulls_nothing(rig: Rig) -> None:

@@ -129,6 +129,16 @@ def test_a_pull_teaches_what_a_fetched_token_takes_and_not_what_a_computed_one_d
     assert at.speed.seconds_per_token == before
 
 
+def test_how_long_a_pull_was_tried_in_vain_is_no_time_of_computing() -> None:
+    at = make_account()
+    before = at.speed.seconds_per_token
+
+    for _ in range(9):
+        learn_prompt(with_source(at), PromptUsage(2048, 0), 9.0)
+
+    assert at.speed.seconds_per_token == before
+
+
 def test_what_was_fetched_was_not_in_the_cache() -> None:
     at = make_account()
     at.mirror.hold(make_key("older"), 512)
