@@ -38,15 +38,16 @@ def check_pulls(worker: Worker) -> None:
     """Raises:
     CannotPullError: *worker* neither gives nor takes prefixes.
     """
-    if not worker.kv_side_channel:
-        raise CannotPullError(
-            f"{worker.worker_id} has another connector than twofold; prefixes are not pulled then"
-        )
     ranks = worker.engine.tensor_parallel
     if ranks != 1:
         raise CannotPullError(
             f"{worker.worker_id} has an engine of {ranks} ranks;"
             " only engines of one rank give or take prefixes"
+        )
+    if not worker.kv_side_channel:
+        raise CannotPullError(
+            f"{worker.worker_id} has another connector than twofold, or lossy compression;"
+            " prefixes are not pulled then"
         )
 
 

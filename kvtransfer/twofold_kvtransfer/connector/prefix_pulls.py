@@ -11,12 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from twofold_cluster.legs import FOLLOW_LIMIT_SECONDS
-from twofold_kvtransfer.prefixes import (
-    PrefixSource,
-    Pull,
-    Pulled,
-    prefix_from_params,
-)
+from twofold_kvtransfer.prefixes import PrefixSource, Pull, Pulled, prefix_from_params
 from twofold_kvtransfer.shelf import Block
 from twofold_kvtransfer.sources import InvalidSourceError
 
@@ -62,7 +57,7 @@ class _Moving:
     """Of the prompt's blocks, the number of the first that is pulled."""
     blocks: list[Block]
     before: list[Block]
-    """Those before the first. They are of no more use to others than to this prompt, and kept."""
+    """Those before the first, found here and kept: without them the others are of no use."""
     cached: int = 0
     """So many of them, from the first on."""
     is_wanted: bool = True
@@ -137,9 +132,7 @@ class PrefixPulls:
         if pulled.is_last:
             if pulled.block_count and moving.is_wanted:
                 self._pulled[pulled.request_id] = pulled
-            del self._moving[pulled.request_id]
-            # The last of the prompt is evicted first, and before that what holds nothing.
-            self._pool.free_blocks(reversed(moving.before + moving.blocks))
+            self._let_go(pulled.request_id)
 
     def note_end(self, request: Request) -> dict[str, Any]:
         """Forget *request*, and return what to tell of its prefix: nothing if none was pulled."""
@@ -194,14 +187,18 @@ class PrefixPulls:
 
     def _drop(self, name: str) -> None:
         """Let the pull of a request end that has ended; one that has not begun never begins."""
-        moving = self._moving[name]
-        moving.is_wanted = False
-        started = [order for order in self._orders if order.request_id != name]
-        if len(started) == len(self._orders):
+        self._moving[name].is_wanted = False
+        others = [order for order in self._orders if order.request_id != name]
+        if len(others) == len(self._orders):
             self._dropped.append(name)
             return
-        self._orders = started
-        del self._moving[name]
+        self._orders = others
+        self._let_go(name)
+
+    def _let_go(self, name: str) -> None:
+        """Give back the blocks of a pull that is over."""
+        moving = self._moving.pop(name)
+        # The last of the prompt is evicted first, and before that what holds nothing.
         self._pool.free_blocks(reversed(moving.before + moving.blocks))
 
     def _cache(self, moving: _Moving, count: int) -> None:
