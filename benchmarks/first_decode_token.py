@@ -100,20 +100,13 @@ def measure(pairs: dict[str, Pair], tokens: int, others: int, rounds: int) -> li
 
 def first_token_seconds(pair: Pair, tokens: int) -> float:
     """Send both legs of a prompt that is cached nowhere; time the second to its first token."""
-    prompt = [100 + (7919 * i + 104_729 * tokens) % 40_000 for i in range(tokens)]
-    body = {
-        "model": MODEL,
-        "prompt": prompt,
-        "temperature": 0,
-        "cache_salt": uuid.uuid4().hex,
-        "ignore_eos": True,
-    }
+    body = uncached_prompt(tokens)
     with httpx.Client(timeout=REQUEST_SECONDS, headers=JSON) as client:
         client.get(f"{pair.decode}/health")  # connected already when it counts
-        leg_1 = prefill_leg(Api.COMPLETIONS, _fields(body))
+        leg_1 = prefill_leg(Api.COMPLETIONS, raw_fields(body))
         answer = client.post(f"{pair.prefill}/v1/completions", content=leg_1).raise_for_status()
         leg_2 = decode_leg(
-            _fields(body | {"max_tokens": 2, "stream": True}), transfer_params(answer.content)
+            raw_fields(body | {"max_tokens": 2, "stream": True}), transfer_params(answer.content)
         )
         began = time.perf_counter()
         with client.stream("POST", f"{pair.decode}/v1/completions", content=leg_2) as stream:
@@ -209,7 +202,19 @@ def goals(samples: Sequence[Sample], systems: Sequence[str]) -> list[Goal]:
     return found
 
 
-def _fields(body: dict[str, Any]) -> dict[str, msgspec.Raw]:
+def uncached_prompt(tokens: int) -> dict[str, Any]:
+    """Return a request with a prompt that is cached nowhere."""
+    return {
+        "model": MODEL,
+        "prompt": [100 + (7919 * i + 104_729 * tokens) % 40_000 for i in range(tokens)],
+        "temperature": 0,
+        "cache_salt": uuid.uuid4().hex,
+        "ignore_eos": True,
+    }
+
+
+def raw_fields(body: dict[str, Any]) -> dict[str, msgspec.Raw]:
+    """Return the fields of *body* as a router has them."""
     return {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in body.items()}
 
 

@@ -18,7 +18,6 @@ import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,14 @@ import httpx
 import msgspec
 
 from benchmarks.figures import ratios, spread
-from benchmarks.first_decode_token import JSON, MODEL, REQUEST_SECONDS
+from benchmarks.first_decode_token import (
+    JSON,
+    MODEL,
+    REQUEST_SECONDS,
+    Pair,
+    raw_fields,
+    uncached_prompt,
+)
 from benchmarks.machine import describe_machine
 from benchmarks.processes import free_ports
 from benchmarks.report import Goal, publish, say, table
@@ -58,12 +64,6 @@ class Sample(msgspec.Struct, frozen=True):
     """From the beginning of leg 1."""
 
 
-@dataclass(frozen=True)
-class Engines:
-    prefill: str
-    decode: str
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.slow_links")
     parser.add_argument("--quick", action="store_true", help="two rounds instead of seven")
@@ -88,9 +88,7 @@ def main() -> int:
     return publish("slow_links", results, goals(samples), parsed.json)
 
 
-def one_round(
-    plain: Engines, coded: Engines, gbit: int, tokens: int, number: int
-) -> Iterator[Sample]:
+def one_round(plain: Pair, coded: Pair, gbit: int, tokens: int, number: int) -> Iterator[Sample]:
     """Send a prompt in each way, each time beginning with another."""
     ways = [(PLAIN, plain, False), (FOLLOWED, plain, True), (CODED, coded, False)]
     turn = number % len(ways)
@@ -99,26 +97,20 @@ def one_round(
         yield Sample(gbit, tokens, way, seconds, total)
 
 
-def serve(pair: Engines, tokens: int, *, follows: bool) -> tuple[float, float]:
+def serve(pair: Pair, tokens: int, *, follows: bool) -> tuple[float, float]:
     """Send both legs of a prompt that is cached nowhere."""
-    body = {
-        "model": MODEL,
-        "prompt": [100 + (7919 * i + 104_729 * tokens) % 40_000 for i in range(tokens)],
-        "temperature": 0,
-        "cache_salt": uuid.uuid4().hex,
-        "ignore_eos": True,
-    }
+    body = uncached_prompt(tokens)
     source = _where(pair) | {"follow": True, "tokens": tokens, "seconds_per_token": 1.0}
     ahead = body | {"max_tokens": 1, "kv_transfer_params": {"prefix_source": source}}
     began = time.perf_counter()
     with ExitStack() as stack:
         if follows:
             stack.enter_context(asking(f"{pair.decode}/v1/completions", ahead))
-        leg_1 = prefill_leg(Api.COMPLETIONS, _fields(body))
+        leg_1 = prefill_leg(Api.COMPLETIONS, raw_fields(body))
         answer = _post(f"{pair.prefill}/v1/completions", leg_1)
     computed = time.perf_counter()
     leg_2 = decode_leg(
-        _fields(body | {"max_tokens": 2, "stream": True}), transfer_params(answer.content)
+        raw_fields(body | {"max_tokens": 2, "stream": True}), transfer_params(answer.content)
     )
     url = f"{pair.decode}/v1/completions"
     with httpx.stream("POST", url, content=leg_2, headers=JSON, timeout=REQUEST_SECONDS) as stream:
@@ -134,10 +126,10 @@ def serve(pair: Engines, tokens: int, *, follows: bool) -> tuple[float, float]:
 _sources: dict[str, dict[str, Any]] = {}
 
 
-def _where(pair: Engines) -> dict[str, Any]:
+def _where(pair: Pair) -> dict[str, Any]:
     """Return where the blocks of the prefill engine are, which it tells with each leg 1."""
     if pair.prefill not in _sources:
-        body = _fields({"model": MODEL, "prompt": [1, 2, 3], "temperature": 0})
+        body = raw_fields({"model": MODEL, "prompt": [1, 2, 3], "temperature": 0})
         answer = _post(f"{pair.prefill}/v1/completions", prefill_leg(Api.COMPLETIONS, body))
         params = msgspec.json.decode(transfer_params(answer.content))
         _sources[pair.prefill] = {
@@ -203,7 +195,7 @@ def far_namespace() -> Iterator[Link]:
 
 
 @contextmanager
-def engines(link: Link, *arguments: str) -> Iterator[Engines]:
+def engines(link: Link, *arguments: str) -> Iterator[Pair]:
     inside = ("ip", "netns", "exec", link.namespace)
     with (
         worker("prefill", THERE, inside, arguments) as prefill,
@@ -214,7 +206,7 @@ def engines(link: Link, *arguments: str) -> Iterator[Engines]:
             if time.monotonic() > deadline:
                 raise SystemExit("the engines do not serve")
             time.sleep(0.5)
-        yield Engines(prefill, decode)
+        yield Pair(prefill, decode)
 
 
 @contextmanager
@@ -302,10 +294,6 @@ def _serves(address: str) -> bool:
         return httpx.get(f"{address}/health", timeout=5).status_code == 200
     except httpx.HTTPError:
         return False
-
-
-def _fields(body: dict[str, Any]) -> dict[str, msgspec.Raw]:
-    return {name: msgspec.Raw(msgspec.json.encode(value)) for name, value in body.items()}
 
 
 def _run(*command: str) -> None:

@@ -26,6 +26,15 @@ def announce(cluster: "Cluster", name: str, **changes: Any) -> None:
     cluster.follow(*cluster.engines)
 
 
+def held_up(cluster: "Cluster") -> tuple[FakeEngine, FakeEngine]:
+    """Return both workers, which announce side channels; the first computes until it is let."""
+    for name in cluster.engines:
+        announce(cluster, name)
+    prefill, decode = cluster["p1"], cluster["d1"]
+    prefill.behaviour.gate.clear()
+    return prefill, decode
+
+
 def ask(cluster: "Cluster", prompt: str = LONG) -> "asyncio.Task[Any]":
     return asyncio.create_task(cluster.ask(messages=[{"role": "user", "content": prompt}]))
 
@@ -37,10 +46,7 @@ def legs(engine: FakeEngine) -> list[bool]:
 
 async def test_a_long_prompt_is_followed_until_it_is_computed(open_cluster: "OpenCluster") -> None:
     async with open_cluster("p1 d1", **FOLLOWED) as cluster:
-        prefill, decode = cluster["p1"], cluster["d1"]
-        for name in cluster.engines:
-            announce(cluster, name)
-        prefill.behaviour.gate.clear()
+        prefill, decode = held_up(cluster)
         asking = ask(cluster)
         await cluster.eventually(lambda: prefill.running and decode.running)
         asked = decode.received[0]
@@ -89,10 +95,7 @@ async def test_a_decode_worker_that_cannot_follow_is_asked_for_leg_2_all_the_sam
     open_cluster: "OpenCluster", fault: str
 ) -> None:
     async with open_cluster("p1 d1", **FOLLOWED) as cluster:
-        prefill, decode = cluster["p1"], cluster["d1"]
-        for name in cluster.engines:
-            announce(cluster, name)
-        prefill.behaviour.gate.clear()
+        prefill, decode = held_up(cluster)
         if fault == "status":
             decode.behaviour.status = 500
         else:
@@ -112,10 +115,7 @@ async def test_a_decode_worker_that_cannot_follow_is_asked_for_leg_2_all_the_sam
 
 async def test_who_follows_a_prompt_that_fails_is_let_go(open_cluster: "OpenCluster") -> None:
     async with open_cluster("p1 d1", **FOLLOWED) as cluster:
-        prefill, decode = cluster["p1"], cluster["d1"]
-        for name in cluster.engines:
-            announce(cluster, name)
-        prefill.behaviour.gate.clear()
+        prefill, decode = held_up(cluster)
         asking = ask(cluster)
         await cluster.eventually(lambda: decode.running)
         prefill.behaviour.drops = True
@@ -133,10 +133,7 @@ async def test_what_no_worker_takes_is_no_fault_of_who_follows(
 ) -> None:
     """The client is told by leg 1."""
     async with open_cluster("p1 d1", **FOLLOWED) as cluster:
-        prefill, decode = cluster["p1"], cluster["d1"]
-        for name in cluster.engines:
-            announce(cluster, name)
-        prefill.behaviour.gate.clear()
+        prefill, decode = held_up(cluster)
         decode.behaviour.status = 400
         asking = ask(cluster)
         await cluster.eventually(lambda: decode.received and not decode.running)
@@ -153,10 +150,7 @@ async def test_who_follows_for_too_long_is_let_go_before_it_is_served(
 ) -> None:
     monkeypatch.setattr(following, "LIMIT_SECONDS", 0.01)
     async with open_cluster("p1 d1", **FOLLOWED) as cluster:
-        prefill, decode = cluster["p1"], cluster["d1"]
-        for name in cluster.engines:
-            announce(cluster, name)
-        prefill.behaviour.gate.clear()
+        prefill, decode = held_up(cluster)
         asking = ask(cluster)
         await cluster.eventually(lambda: decode.aborted == 1)
         errors = cluster.metric("upstream_errors_total", leg="following", kind="timeout")

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from tests.integration.kvtransfer.gates import Gate, GatedTransport, only, wait_until
 from tests.integration.kvtransfer.holders import LOCALHOST, LONG, WAIT_SECONDS, free_ports
-from tests.integration.kvtransfer.test_integrity import Gate, GatedTransport, only, wait_until
 from tests.unit.kvtransfer.pools import FakeBlock, FakePool
 
 from twofold_kvtransfer import pulling

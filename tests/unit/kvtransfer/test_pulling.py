@@ -4,9 +4,10 @@ from contextlib import asynccontextmanager
 from typing import cast
 
 import pytest
+from tests.unit.kvtransfer.fakes import FakeDigester, FakeTransfer
 
 from twofold_kvtransfer import pulling
-from twofold_kvtransfer.blocks import BlockIds, InvalidBlocksError, Move
+from twofold_kvtransfer.blocks import InvalidBlocksError, Move
 from twofold_kvtransfer.digesting import Digester
 from twofold_kvtransfer.links import Link, LinkError, Links, Seen
 from twofold_kvtransfer.prefixes import Outcome, PrefixSource, Pull, Pulled
@@ -23,47 +24,11 @@ NEVER = 3600.0
 """Seconds for a token: computing takes so long that nothing is late."""
 
 
-class FakeTransfer:
-    """Ends when the test says so; whether a cancel ends it is for the test to say too."""
-
-    size_bytes = 100
-    seconds = 0.0
-
-    def __init__(self) -> None:
-        self.state = TransferState.DONE
-        self.reason: str | None = None
-        self.heeds_cancel = True
-        self.was_cancelled = False
-
-    def poll(self) -> TransferState:
-        return self.state
-
-    def cancel(self) -> None:
-        self.was_cancelled = True
-        if self.heeds_cancel:
-            self.fail("cancelled")
-
-    def fail(self, reason: str) -> None:
-        self.state, self.reason = TransferState.FAILED, reason
-
-
-class FakeDigester:
-    """Finds in local blocks what the test says."""
-
-    def __init__(self) -> None:
-        self.found = [9]
-        self.asked: list[BlockIds] = []
-
-    async def digest(self, ids: BlockIds) -> list[int]:
-        self.asked.append(ids)
-        return self.found
-
-
 class FakePeer:
     """The links, and the one link."""
 
     def __init__(self) -> None:
-        self.transfer = FakeTransfer()
+        self.transfer = FakeTransfer(TransferState.DONE)
         self.held: tuple[int, ...] = REMOTE
         """The blocks of the first of ``NAMES``."""
         self.predicted_seconds = 0.0
@@ -125,7 +90,7 @@ class FakePeer:
 class Rig:
     def __init__(self, tasks: asyncio.TaskGroup, verifies: bool, limit_seconds: float) -> None:
         self.peer = FakePeer()
-        self.digester = FakeDigester()
+        self.digester = FakeDigester(9)
         self.pulled: list[Pulled] = []
         self.now = 1000.0
         self.puller = Puller(

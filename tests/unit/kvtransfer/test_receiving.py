@@ -4,6 +4,7 @@ from contextlib import asynccontextmanager
 from typing import cast
 
 import pytest
+from tests.unit.kvtransfer.fakes import FakeDigester, FakeTransfer
 
 from twofold_kvtransfer.blocks import BlockIds, Move
 from twofold_kvtransfer.digesting import Digester
@@ -14,42 +15,6 @@ from twofold_kvtransfer.sources import Source
 from twofold_kvtransfer.transports import TransferState, tcp
 
 SOURCE = Source("p:1", "r", "host", 5600, 1, (4, 5, 6))
-
-
-class FakeTransfer:
-    """Ends when the test says so; whether a cancel ends it is for the test to say too."""
-
-    size_bytes = 100
-    seconds = 0.0
-
-    def __init__(self) -> None:
-        self.state = TransferState.MOVING
-        self.reason: str | None = None
-        self.heeds_cancel = True
-        self.was_cancelled = False
-
-    def poll(self) -> TransferState:
-        return self.state
-
-    def cancel(self) -> None:
-        self.was_cancelled = True
-        if self.heeds_cancel:
-            self.fail("cancelled")
-
-    def fail(self, reason: str) -> None:
-        self.state, self.reason = TransferState.FAILED, reason
-
-
-class FakeDigester:
-    """Finds in local blocks what the test says."""
-
-    def __init__(self) -> None:
-        self.found = [7]
-        self.asked: list[BlockIds] = []
-
-    async def digest(self, ids: BlockIds) -> list[int]:
-        self.asked.append(ids)
-        return self.found
 
 
 class FakePeer:
@@ -117,7 +82,7 @@ class FakePeer:
 class Rig:
     def __init__(self, tasks: asyncio.TaskGroup, limit_seconds: float, verifies: bool) -> None:
         self.peer = FakePeer()
-        self.digester = FakeDigester()
+        self.digester = FakeDigester(7)
         self.receptions: list[Reception] = []
         self.receiver = Receiver(
             cast("Links", self.peer),
