@@ -15,7 +15,7 @@ PROMPT = "A prefix that nothing else here begins with: " + "the river runs to th
 
 
 def found(cluster: Cluster, *arguments: str) -> dict[str, Any]:
-    # Who has not told of a block since it has begun is not known to hold none: status 1.
+    # The status is 1 until the directory has heard of each worker.
     told = json.loads(cluster.twofold("kv", "find", *arguments, "--json", check=False).stdout)
     (answer,) = told["revisions"]
     return dict(answer)
@@ -28,6 +28,11 @@ def held_by_prefill(found: dict[str, Any]) -> int:
 
 
 def test_the_prefill_worker_is_found_with_the_full_blocks_of_a_prompt(cluster: Cluster) -> None:
+    cluster.until(
+        lambda: found(cluster, PROMPT)["silent"] == [],
+        seconds=20,
+        what="it is known of each worker what it holds",
+    )
     before = found(cluster, PROMPT)
     assert before["shares"] == []
 

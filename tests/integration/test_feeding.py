@@ -12,8 +12,16 @@ import zmq.asyncio
 from prometheus_client import CollectorRegistry
 
 from twofold_cluster.identity import Incarnation, Role, WorkerId
-from twofold_cluster.kv_events import Batch, BlockRemoved, EventBatch, Happening, Lost, Restarted
-from twofold_cluster.kv_events.following import Follower, source_of
+from twofold_cluster.kv_events import (
+    Batch,
+    BlockRemoved,
+    EventBatch,
+    Fresh,
+    Happening,
+    Lost,
+    Restarted,
+)
+from twofold_cluster.kv_events.following import Follower, replaying, source_of
 from twofold_cluster.kv_events.following.testing import Publisher, publisher
 from twofold_cluster.membership import connect
 from twofold_cluster.membership.entries import REDIS_IS_AWAY
@@ -86,6 +94,13 @@ async def until(url: str, *expected: Holding) -> None:
             await asyncio.sleep(0.02)
 
 
+async def until_all_is_listed(url: str) -> None:
+    async with asyncio.timeout(WAIT_SECONDS), connect(url) as redis:
+        directory = Directory(redis, "s")
+        while not await directory.lists_all(WorkerId("w"), Incarnation("1")):
+            await asyncio.sleep(0.02)
+
+
 async def test_what_an_engine_stores_and_drops_is_found(valkey: "Valkey") -> None:
     async with publisher() as source:
         await source.publish(stored(*CHAIN[:2]))  # before anybody listens
@@ -108,6 +123,13 @@ async def test_a_feed_is_shown_for_as_long_as_it_lasts(valkey: "Valkey") -> None
 
     assert meanwhile == 4.0
     assert registry.get_sample_value(held_now) is None
+
+
+async def test_all_is_listed_of_a_worker_that_has_stored_nothing_yet(valkey: "Valkey") -> None:
+    async with publisher() as source, feeding(valkey.url, a_worker(source)):
+        await until_all_is_listed(valkey.url)
+        await source.publish(stored(*CHAIN[:2]))
+        await until(valkey.url, held(2))
 
 
 async def test_no_more_is_listed_than_was_allowed(valkey: "Valkey") -> None:
@@ -259,19 +281,19 @@ async def test_a_follower_tells_numbers_times_and_what_is_lost() -> None:
         endpoints = source_of(a_worker(source))
         assert endpoints is not None
         following = asyncio.create_task(Follower(context, endpoints, heard.hear).run())
-        await source.subscribed()
-        await source.publish(removal(0))
         await heard.until(1)
+        await source.publish(removal(0))
+        await heard.until(2)
         await source.publish(removal(1), drop=True)
         await source.publish(removal(2), drop=True)
         await source.publish(removal(3))
-        await heard.until(3)
+        await heard.until(4)
         await source.publish_payload(b"\xc1")
         await source.send(b"strange")
-        await heard.until(5)
+        await heard.until(6)
         source.restart()
         await source.publish(removal(0))
-        await heard.until(7)
+        await heard.until(8)
         following.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await following
@@ -281,6 +303,29 @@ async def test_a_follower_tells_numbers_times_and_what_is_lost() -> None:
         return Batch(number, EventBatch(at, [BlockRemoved((number,), "GPU")]))
 
     assert heard == [
+        Fresh.FRESH,
         *(batch(0, 1.0), Lost(2), batch(3, 4.0), Lost(4), Lost(None)),
         *(Restarted.RESTARTED, batch(0, 5.0)),
     ]
+
+
+async def test_an_engine_that_does_not_replay_is_not_taken_for_a_fresh_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(replaying, "SILENCE_SECONDS", 0.1)
+    heard = Heard()
+    context = zmq.asyncio.Context()
+    async with publisher() as source:
+        source.replays = False
+        endpoints = source_of(a_worker(source))
+        assert endpoints is not None
+        following = asyncio.create_task(Follower(context, endpoints, heard.hear).run())
+        await source.subscribed()
+        await source.publish(removal(0))
+        await heard.until(1)
+        following.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await following
+    context.destroy(linger=0)
+
+    assert heard == [Batch(0, EventBatch(1.0, [BlockRemoved((0,), "GPU")]))]

@@ -11,7 +11,7 @@ from twofold_cluster.kv_events.events import (
     BlockStored,
     KvEvent,
 )
-from twofold_cluster.kv_events.happenings import Batch, Happening, Lost, Restarted
+from twofold_cluster.kv_events.happenings import Batch, Fresh, Happening, Lost, Restarted
 
 __all__ = [
     "AllBlocksCleared",
@@ -20,6 +20,7 @@ __all__ = [
     "BlockRemoved",
     "BlockStored",
     "EventBatch",
+    "Fresh",
     "Happening",
     "InvalidKvEventsError",
     "KvEvent",

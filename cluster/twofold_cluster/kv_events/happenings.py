@@ -30,4 +30,10 @@ class Restarted(enum.Enum):
     RESTARTED = "restarted"
 
 
-Happening = Batch | Lost | Restarted
+class Fresh(enum.Enum):
+    """The engine has not told anything yet since it began, so its cache has nothing to tell of."""
+
+    FRESH = "fresh"
+
+
+Happening = Batch | Lost | Restarted | Fresh

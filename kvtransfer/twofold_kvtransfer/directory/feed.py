@@ -55,7 +55,7 @@ class Feed:
         # In the order in which they were stored, so that a directory without room for all takes
         # the heads of chains: without its head, a chain is of no use.
         self._held: defaultdict[Tier, dict[bytes, None]] = defaultdict(dict)
-        self._is_whole = False  # until the first batch is seen
+        self._is_whole = False  # until the engine is seen to begin
         self._next: int | None = None
         self._lost_count = 0
         # So that the directory hears of a new incarnation before its first event.
@@ -81,6 +81,11 @@ class Feed:
     def lost_count(self) -> int:
         """Batches that were missed for good, over all lives of the engine."""
         return self._lost_count
+
+    def begin(self) -> None:
+        """The engine has told nothing yet: it holds nothing."""
+        if self._next is None:
+            self._is_whole = not self._is_hybrid
 
     def take(self, number: int, batch: EventBatch) -> None:
         """Take in batch *number*. Those that were taken before are ignored; if some before it are

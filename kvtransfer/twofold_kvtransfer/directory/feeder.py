@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from twofold_cluster.identity import Incarnation, WorkerId
-from twofold_cluster.kv_events import Batch, Happening, Lost, Restarted
+from twofold_cluster.kv_events import Batch, Fresh, Happening, Lost, Restarted
 from twofold_cluster.membership import FencedError
 from twofold_cluster.membership.entries import REDIS_IS_AWAY
 from twofold_kvtransfer.directory.backlog import Backlog
@@ -150,6 +150,8 @@ class Feeder:
                 self._feed.lose(number)
             case Restarted.RESTARTED:
                 self._feed.restart()
+            case Fresh.FRESH:
+                self._feed.begin()
         self._changed.set()
 
     async def _tell(self) -> None:

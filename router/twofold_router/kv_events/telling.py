@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Literal
 
-from twofold_cluster.kv_events import Batch, Happening, Lost, Restarted
+from twofold_cluster.kv_events import Batch, Fresh, Happening, Lost, Restarted
 from twofold_router.placement.accounts import Life
 from twofold_router.placement.interface import BlocksChange
 
@@ -36,6 +36,8 @@ class Telling:
             case Restarted.RESTARTED:
                 self._count("restart")
                 self._on_change(self._life, "restarted")
+            case Fresh.FRESH:
+                pass  # placement begins with nothing anyway
 
     def replay(self) -> None:
         """Note that a replay is asked for."""

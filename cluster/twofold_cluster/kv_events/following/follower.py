@@ -13,7 +13,7 @@ from twofold_cluster.kv_events.following.progress import Progress, Verdict
 from twofold_cluster.kv_events.following.replaying import replayed
 from twofold_cluster.kv_events.following.sockets import bound_memory
 from twofold_cluster.kv_events.following.source import Source
-from twofold_cluster.kv_events.happenings import Batch, Happening, Lost, Restarted
+from twofold_cluster.kv_events.happenings import Batch, Fresh, Happening, Lost, Restarted
 
 REPLAY_SECONDS = 5.0
 """For all of a replay. Ten thousand batches, as many as vLLM keeps, come within a second."""
@@ -61,7 +61,9 @@ class Follower:
             subscriber.reconnect_ivl_max = MAX_RECONNECT_MILLISECONDS
             subscriber.subscribe(b"")
             subscriber.connect(self._source.endpoint)
-            await self._replay()  # what was before us
+            is_whole = await self._replay()  # what was before us
+            if is_whole and self._progress.next_number == 0:
+                self._hear(Fresh.FRESH)
             while True:
                 await self._receive(await subscriber.recv_multipart())
                 await asyncio.sleep(0)  # a message that is there already is awaited without a pause
@@ -84,10 +86,11 @@ class Follower:
         if self._progress.judge(number, batch.at) is not Verdict.AGAIN:
             self._take(number, batch)
 
-    async def _replay(self) -> None:
-        """Take in what the publisher has beyond our progress, as far as it comes in time."""
+    async def _replay(self) -> bool:
+        """Take in what the publisher has beyond our progress, as far as it comes in time. Return
+        whether that was all of it."""
         if not self._source.replay_endpoint:
-            return
+            return False
         self._on_replay()
         is_whole = False
         with contextlib.suppress(TimeoutError):
@@ -96,7 +99,8 @@ class Follower:
                     before = self._progress.next_number
                     is_whole = await self._replay_once()
                     if self._progress.next_number == before:
-                        return
+                        break
+        return is_whole
 
     async def _replay_once(self) -> bool:
         """Take in one replay. Return False when some of it was dropped on the way, or when its

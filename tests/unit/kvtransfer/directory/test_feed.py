@@ -70,6 +70,25 @@ events = st.one_of(
 )
 
 
+def test_an_engine_that_has_told_nothing_yet_holds_nothing() -> None:
+    feed = a_feed()
+    (unknown,) = feed.rebuild("t")
+    feed.begin()
+    (whole,) = feed.rebuild("t")
+
+    assert unknown.degrades
+    assert not whole.degrades
+
+
+def test_what_is_known_of_an_engine_is_not_forgotten_by_its_beginning() -> None:
+    feed = a_feed()
+    feed.take(3, batch(3, store(NAMES[0])))
+    feed.begin()
+
+    (part,) = feed.rebuild("t")
+    assert part.degrades
+
+
 @given(
     batches=st.lists(st.lists(events, max_size=4), min_size=1, max_size=12),
     outcomes=st.lists(st.sampled_from(["gather", "sent", "unsent", "answer lost"]), max_size=12),

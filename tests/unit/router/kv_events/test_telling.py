@@ -6,6 +6,7 @@ from twofold_cluster.kv_events import (
     Batch,
     BlockRemoved,
     EventBatch,
+    Fresh,
     Happening,
     KvEvent,
     Lost,
@@ -47,3 +48,7 @@ def test_placement_is_told_of_losses_and_of_new_beginnings() -> None:
 
     assert changes == ["lost", "lost", "restarted"]
     assert counts == {"loss": 2, "restart": 1}
+
+
+def test_a_fresh_engine_tells_placement_nothing() -> None:
+    assert told(Fresh.FRESH) == ([], Counter())
