@@ -80,6 +80,10 @@ class RequestError(TwofoldError):
         return error_body(self.fault.type, self.fault.code, self.message, self.param)
 
 
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding raises of a body that is no JSON, no UTF-8, or nested without end."""
+
+
 def error_body(error_type: str, code: str, message: str, param: str | None = None) -> bytes:
     """Encode one error as OpenAI does."""
     return msgspec.json.encode(
@@ -100,6 +104,8 @@ def translate_engine_error(status: int, body: bytes) -> bytes:
     """
     message, param = _message_of(body)
     fault = _fault_of(status, message)
+    if fault is Fault.UNKNOWN_PATH:
+        message = _NOT_OFFERED
     return error_body(fault.type, fault.code, message or f"the engine answered {status}", param)
 
 
@@ -108,15 +114,24 @@ def engine_error_code(body: bytes) -> str | None:
     try:
         error = msgspec.json.decode(body)["error"]
         code = error["code"]
-    except (msgspec.DecodeError, KeyError, TypeError):
+    except (*_UNREADABLE, KeyError, TypeError):
         return None
     return code if isinstance(code, str) else None
+
+
+def engine_error_status(body: bytes) -> int | None:
+    """Return the HTTP status that an engine's error has as its ``code``, None for any other."""
+    try:
+        status = msgspec.json.decode(body)["error"]["code"]
+    except (*_UNREADABLE, KeyError, TypeError):
+        return None
+    return status if isinstance(status, int) and 400 <= status < 600 else None
 
 
 def _message_of(body: bytes) -> tuple[str, str | None]:
     try:
         answer: Any = msgspec.json.decode(body)
-    except msgspec.DecodeError:
+    except _UNREADABLE:
         return body[:1000].decode(errors="replace").strip(), None
     if not isinstance(answer, dict):
         return "", None
@@ -133,6 +148,8 @@ def _message_of(body: bytes) -> tuple[str, str | None]:
 def _fault_of(status: int, message: str) -> Fault:
     if status == 400 and any(phrase in message for phrase in _CONTEXT_PHRASES):
         return Fault.CONTEXT_TOO_LONG
+    if status == 404 and message in ("Not Found", _NOT_OFFERED):
+        return Fault.UNKNOWN_PATH
     return _FAULT_BY_STATUS.get(
         status, Fault.INVALID_REQUEST if 400 <= status < 500 else Fault.ENGINE_FAILED
     )
@@ -141,9 +158,10 @@ def _fault_of(status: int, message: str) -> Fault:
 # vLLM's renderer says the first, its engine the second.
 _CONTEXT_PHRASES = ("context length", "maximum model length")
 
+_NOT_OFFERED = "this model does not offer that API"
+"""Told instead of the "Not Found" of vLLM's web framework, which knows no model at that path."""
+
 _FAULT_BY_STATUS = {
-    401: Fault.INVALID_API_KEY,
-    403: Fault.FORBIDDEN,
     404: Fault.UNKNOWN_MODEL,
     405: Fault.WRONG_METHOD,
     413: Fault.BODY_TOO_LARGE,

@@ -28,6 +28,9 @@ _UNSOUND = (
     *("echo", "suffix", "use_beam_search", "continue_final_message", "stop"),
 )
 
+DEFAULT_COMPLETION_TOKENS = 16
+"""Of a completion whose client names no limit; OpenAI's, and vLLM's."""
+
 _LIMITS = ("max_tokens", "max_completion_tokens", "min_tokens")
 
 
@@ -56,6 +59,8 @@ def continuation_of(call: Call, sent: bytes) -> Continuation | None:
     if events is None:
         return None
     fields = dict(call.fields)
+    if call.api is Api.COMPLETIONS:
+        fields.setdefault("max_tokens", _raw(DEFAULT_COMPLETION_TOKENS))
     for name in _LIMITS:
         value = decode_field(fields, name)
         if isinstance(value, int):

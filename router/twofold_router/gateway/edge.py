@@ -60,8 +60,8 @@ class Edge:
         headers = request.headers
         request_id = request_id_from(headers.get(b"x-request-id"))
         REQUEST_ID.set(request_id)
-        reply = Reply(responder, request_id)
         api = _APIS.get(request.path)
+        reply = Reply(responder, request_id, api)
         try:
             if api is None:
                 reply.send(await self._answer(request))

@@ -6,7 +6,7 @@ from time import monotonic
 
 import msgspec
 
-from twofold_cluster.errors import Fault, RequestError
+from twofold_cluster.errors import Fault, RequestError, engine_error_status
 from twofold_cluster.identity import WorkerId
 from twofold_cluster.legs import decode_leg, local_leg
 from twofold_router.gateway.continuing import Continuation, continuation_of
@@ -211,7 +211,8 @@ class Exchange:
         if not first:
             raise BrokenError("the worker sent an empty stream")
         if first.startswith(_ERROR_EVENTS):
-            return judge_answer(500, response.headers, _data_of(first))
+            error = _data_of(first)
+            return judge_answer(engine_error_status(error) or 500, response.headers, error)
         self._lessons.first_byte(ticket)
         keep_bytes = self._settings.max_kept_bytes
         continuation = self._continuation

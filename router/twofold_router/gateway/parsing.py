@@ -25,6 +25,12 @@ _PASSED_HEADERS = (b"traceparent", b"tracestate", b"baggage")
 _ID_PREFIX = secrets.token_hex(12)
 _ID_SERIAL = itertools.count(secrets.randbits(24))
 
+MAX_OUTPUT_TOKENS = 2**32
+"""Far above any model's. A number without a bound is no number for who computes with it."""
+
+_CACHING: frozenset[Api | PassedOnApi] = frozenset([*Api, PassedOnApi.EMBEDDINGS])
+"""Those whose prompts the engines look up in their prefix caches."""
+
 _OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 
 
@@ -69,7 +75,7 @@ def parse_call(
     if not isinstance(model, str) or not model:
         raise RequestError(Fault.INVALID_REQUEST, "model must be a text", param="model")
     caller.require_model(model)
-    if caller.salt is not None and isinstance(api, Api):
+    if caller.salt is not None and api in _CACHING:
         own = decode_field(fields, "cache_salt")
         salt = caller.cache_salt(own if isinstance(own, str) else None)
         fields = {**fields, "cache_salt": msgspec.Raw(msgspec.json.encode(salt))}
@@ -79,12 +85,13 @@ def parse_call(
 
 
 def max_output_tokens(fields: Fields) -> int | None:
-    """Return the bound that the client has set on its answer, if it is a sensible one."""
+    """Return the bound that the client has set on its answer, if it is a sensible one; at most
+    ``MAX_OUTPUT_TOKENS``. Whether it is allowed is the engine's to say."""
     for name in _OUTPUT_LIMITS:
         if name in fields:
             value = decode_field(fields, name)
             if isinstance(value, int) and value > 0:
-                return value
+                return min(value, MAX_OUTPUT_TOKENS)
     return None
 
 

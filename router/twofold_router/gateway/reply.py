@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from functools import lru_cache
 
+from twofold_cluster.apis import Api, PassedOnApi
 from twofold_cluster.errors import Fault, RequestError
 from twofold_router.access import RateLimitedError
+from twofold_router.gateway.anthropic import anthropic_error
 from twofold_router.http import HeaderPairs, Refusal, Responder
 from twofold_router.placement import Dispatch
 
@@ -40,9 +42,21 @@ class WholeAnswer:
 class Reply:
     """The answer to one request, with what all answers carry, and what is to be counted of it."""
 
-    __slots__ = ("_headers", "_status", "dispatch", "request_id", "responder", "used_tokens")
+    __slots__ = (
+        "_api",
+        "_headers",
+        "_status",
+        "dispatch",
+        "request_id",
+        "responder",
+        "used_tokens",
+    )
 
-    def __init__(self, responder: Responder, request_id: str) -> None:
+    def __init__(
+        self, responder: Responder, request_id: str, api: Api | PassedOnApi | None = None
+    ) -> None:
+        """*api*: what is asked, in whose shape errors are told; None: nothing of an engine."""
+        self._api = api
         self.responder = responder
         self.request_id = request_id
         self.dispatch: Dispatch | None = None
@@ -62,8 +76,11 @@ class Reply:
         self._status = status
 
     def send(self, answer: WholeAnswer) -> None:
-        """Answer in one piece."""
-        self.responder.send(answer.status, self._complete(answer.headers), answer.body)
+        """Answer in one piece. An error has OpenAI's shape, and is told in that of the API."""
+        body = answer.body
+        if self._api is Api.MESSAGES and answer.status >= 400:
+            body = anthropic_error(answer.status, body)
+        self.responder.send(answer.status, self._complete(answer.headers), body)
         self._status = answer.status
 
     def outcome(self) -> str:

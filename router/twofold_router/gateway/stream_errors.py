@@ -4,12 +4,13 @@ import msgspec
 
 from twofold_cluster.apis import Api, PassedOnApi
 from twofold_cluster.errors import RequestError, error_events
+from twofold_router.gateway.anthropic import error_type
 
 
 def end_of_stream(api: Api | PassedOnApi, error: RequestError) -> bytes:
     """Return the events that tell of *error* and end a stream of *api*."""
     if api is Api.MESSAGES:
-        inner = {"type": "api_error", "message": error.message}
+        inner = {"type": error_type(error.fault.status), "message": error.message}
         return _event("error", {"type": "error", "error": inner})
     if api is Api.RESPONSES:
         code = error.fault.code

@@ -56,6 +56,9 @@ def judge_answer(status: int, headers: dict[bytes, bytes], body: bytes) -> Verdi
     if status < 400:
         error = RequestError(Fault.ENGINE_FAILED, f"the engine answered {status}")
         return Failed(answer_of(error), "failed")
+    if status in _NOT_LET_IN:
+        message = f"the engine does not let the router in: it answered {status}"
+        return Refused(answer_of(RequestError(Fault.ENGINE_FAILED, message)), "unauthorized")
     kept = [JSON_HEADER]
     if b"retry-after" in headers:
         kept.append((b"retry-after", headers[b"retry-after"]))
@@ -85,6 +88,9 @@ def _openai_error(status: int, body: bytes) -> bytes:
         return body
     return translate_engine_error(status, body)
 
+
+_NOT_LET_IN = frozenset((401, 403, 407))
+"""A client's key is checked here and not sent on: this is between the router and the engine."""
 
 _OUR_CODES = frozenset(
     fault.code for fault in (Fault.PREFILL_BUSY, Fault.DECODE_BUSY, Fault.DRAINING)

@@ -53,7 +53,11 @@ class Link(asyncio.Protocol):
         self._decode = decoder_of(handlers)
 
     def send(self, message: Message) -> None:
-        """Send *message* as it is now; to a process that has gone it does nothing."""
+        """Send *message* as it is now; to a process that has gone it does nothing.
+
+        Raises:
+            OverflowError, TypeError: MessagePack cannot hold it; nothing is sent then.
+        """
         if self._transport is None:
             return
         outgoing = self._outgoing
@@ -61,7 +65,11 @@ class Link(asyncio.Protocol):
         if not start:
             self._loop.call_soon(self._flush)
         outgoing += bytes(_LENGTH.size)
-        self._encode_into(message, outgoing, -1)
+        try:
+            self._encode_into(message, outgoing, -1)
+        except BaseException:
+            del outgoing[start:]  # half a message would end the link
+            raise
         _LENGTH.pack_into(outgoing, start, len(outgoing) - start - _LENGTH.size)
 
     async def close(self) -> None:

@@ -180,8 +180,9 @@ class Seen:
 
     @property
     def error(self) -> dict[str, Any]:
-        error = self.json["error"]
-        assert set(self.json) == {"error"}
+        told = dict(self.json)
+        error = told.pop("error")
+        assert told in ({}, {"type": "error"})  # OpenAI's shape, and Anthropic's
         assert set(error) == {"message", "type", "param", "code"}
         assert isinstance(error["message"], str)
         assert isinstance(error["code"], str)

@@ -112,3 +112,16 @@ async def test_a_request_to_a_stranger_leaves_nothing_behind(open_cluster: "Open
             b"twofold_router_refusals_total",
         }
         assert len(new) == 2
+
+
+@pytest.mark.parametrize("tokens", [2**64, 10**400])
+async def test_a_bound_beyond_all_bounds_harms_nobody_else(
+    open_cluster: "OpenCluster", tokens: int
+) -> None:
+    async with open_cluster("p1 d1") as cluster:
+        seen = await cluster.ask(max_tokens=tokens)
+
+        # Whether it is allowed is the engine's to say.
+        assert seen.status == 200
+        assert cluster["d1"].received[-1].body["max_tokens"] == tokens
+        assert (await cluster.ask()).status == 200

@@ -431,3 +431,26 @@ async def test_an_empty_stream_is_a_failure(open_cluster: "OpenCluster") -> None
         seen = await cluster.ask(stream=True)
 
         assert (seen.status, seen.error["code"]) == (502, "engine_failed")
+
+
+async def test_a_stream_that_begins_with_a_clients_error_is_not_tried_elsewhere(
+    open_cluster: "OpenCluster",
+) -> None:
+    async with open_cluster("d1 d2", disaggregate=False) as cluster:
+        told = b'data: {"error": {"message": "no such tool", "code": 400}}\n\n'
+        misbehave(cluster, "d1 d2", pieces=[told])
+        seen = await cluster.ask(stream=True)
+
+        assert (seen.status, seen.error["message"]) == (400, "no such tool")
+        assert len(cluster.leg_2s) == 1
+
+
+async def test_a_worker_that_does_not_let_the_router_in_is_passed_by(
+    open_cluster: "OpenCluster",
+) -> None:
+    async with open_cluster("d1 d2", disaggregate=False) as cluster:
+        misbehave(cluster, "d1", status=401)
+        seen = [await cluster.ask(messages=say(word)) for word in WORDS]
+
+        assert {each.served for each in seen} == {("aggregated", None, "d2", None)}
+        assert cluster.metric("upstream_errors_total", leg="2", kind="unauthorized")

@@ -7,6 +7,7 @@ from twofold_cluster.errors import (
     Fault,
     RequestError,
     engine_error_code,
+    engine_error_status,
     error_events,
     translate_engine_error,
 )
@@ -73,20 +74,50 @@ def test_an_integer_code_of_the_engine_becomes_a_string() -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        b'{"detail":"Not Found"}',
-        b'{"object":"error","message":"Not Found","type":"NotFoundError","code":404}',
-        b'{"error":"Not Found"}',
-        b'{"error":{"message":null,"detail":"Not Found"}}',
-        b"Not Found\n",
+        b'{"detail":"no such model"}',
+        b'{"object":"error","message":"no such model","type":"NotFoundError","code":404}',
+        b'{"error":"no such model"}',
+        b'{"error":{"message":null,"detail":"no such model"}}',
+        b"no such model\n",
     ],
 )
 def test_the_message_is_kept_whatever_shape_it_came_in(body: bytes) -> None:
     assert _translated(404, body) == {
-        "message": "Not Found",
+        "message": "no such model",
         "type": "not_found_error",
         "param": None,
         "code": "model_not_found",
     }
+
+
+@pytest.mark.parametrize("body", [b'{"detail":"Not Found"}', b"Not Found"])
+def test_a_path_that_an_engine_lacks_is_no_model_that_it_lacks(body: bytes) -> None:
+    error = _translated(404, body)
+
+    assert error["code"] == "not_found"
+    assert error["message"] == "this model does not offer that API"
+
+
+@pytest.mark.parametrize("body", [b'{"error": "\xff"}', b"[" * 100_000])
+def test_a_body_that_cannot_be_read_is_a_message(body: bytes) -> None:
+    assert engine_error_code(body) is None
+    assert engine_error_status(body) is None
+    assert _translated(500, body)["message"] == body[:1000].decode(errors="replace")
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        ({"code": 400}, 400),
+        ({"code": 599}, 599),
+        ({"code": 200}, None),
+        ({"code": "engine_failed"}, None),
+        ({}, None),
+        ("no", None),
+    ],
+)
+def test_the_status_that_an_engine_names_is_read(error: object, status: int | None) -> None:
+    assert engine_error_status(msgspec.json.encode({"error": error})) == status
 
 
 @pytest.mark.parametrize(
@@ -112,7 +143,6 @@ def test_an_engine_that_fails_while_it_speaks_of_context_length_has_failed() -> 
 @pytest.mark.parametrize(
     ("status", "code"),
     [
-        (401, "invalid_api_key"),
         (422, "invalid_request"),
         (429, "rate_limit_exceeded"),
         (500, "engine_failed"),

@@ -11,7 +11,11 @@ from hypothesis import strategies as st
 from twofold_cluster.apis import Api, PassedOnApi
 from twofold_cluster.fields import decode_fields
 from twofold_router.access import ANONYMOUS, Classes
-from twofold_router.gateway.continuing import Continuation, continuation_of
+from twofold_router.gateway.continuing import (
+    DEFAULT_COMPLETION_TOKENS,
+    Continuation,
+    continuation_of,
+)
 from twofold_router.gateway.parsing import Call
 from twofold_router.http import HeaderPairs
 from twofold_router.http.backpressure import Source
@@ -79,6 +83,13 @@ def test_a_completion_goes_on_from_prompt_and_text() -> None:
 
     assert body["prompt"] == "hit0 t1 "
     assert body["max_tokens"] == 7
+
+
+def test_a_completion_without_a_limit_goes_on_to_the_engines_own() -> None:
+    body = json.loads(continuation(Api.COMPLETIONS).body)
+
+    assert body["max_tokens"] == DEFAULT_COMPLETION_TOKENS - 2
+    assert "max_tokens" not in json.loads(continuation(Api.CHAT).body)
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from twofold_cluster.apis import Api, PassedOnApi
 from twofold_cluster.errors import Fault, RequestError
 from twofold_router.access import ANONYMOUS, Caller, Classes
-from twofold_router.gateway.parsing import Call, max_output_tokens, parse_call, request_id_from
+from twofold_router.gateway.parsing import (
+    MAX_OUTPUT_TOKENS,
+    Call,
+    max_output_tokens,
+    parse_call,
+    request_id_from,
+)
 from twofold_router.http import Request
 
 JSON = {b"content-type": b"application/json"}
@@ -128,6 +134,10 @@ def test_without_a_key_a_clients_salt_stays() -> None:
     assert salt_of(b'{"model": "m", "cache_salt": "x"}') == "x"
 
 
+def test_an_embeddings_prompt_is_a_tenants_own_as_well() -> None:
+    assert salt_of(b'{"model": "m"}', api=PassedOnApi.EMBEDDINGS, caller=ALICE) == "pepper"
+
+
 def test_what_leaves_no_cache_needs_no_salt() -> None:
     assert salt_of(b'{"model": "m"}', api=PassedOnApi.TOKENIZE, caller=ALICE) is None
 
@@ -137,6 +147,8 @@ LIMITS = [
     ({"max_tokens": 5}, 5),
     ({"max_completion_tokens": 6}, 6),
     ({"max_output_tokens": 7}, 7),
+    ({"max_tokens": 2**64}, MAX_OUTPUT_TOKENS),
+    ({"max_tokens": 10**400}, MAX_OUTPUT_TOKENS),
     ({"max_completion_tokens": 6, "max_tokens": 9}, 6),
     ({"max_tokens": None}, None),
     ({"max_tokens": 0}, None),

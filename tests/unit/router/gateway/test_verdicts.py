@@ -36,6 +36,15 @@ def test_a_status_says_whether_another_worker_may_do_better(
     assert verdict.answer.status == (status if status >= 400 else 502)
 
 
+@pytest.mark.parametrize("status", [401, 403, 407])
+def test_a_worker_that_does_not_let_the_router_in_is_no_fault_of_the_client(status: int) -> None:
+    verdict = judge_answer(status, {}, OF_VLLM)
+
+    assert isinstance(verdict, Refused)
+    assert verdict.answer.status == 502
+    assert str(status) in json.loads(verdict.answer.body)["error"]["message"]
+
+
 def test_an_error_of_vllm_becomes_one_of_openai() -> None:
     error = json.loads(judge_answer(400, {}, OF_VLLM).answer.body)["error"]
 

@@ -135,3 +135,16 @@ async def test_who_does_not_read_is_given_up(
 
     assert (early, transport.is_aborted) == (False, True)
     assert "given up" in caplog.text
+
+
+async def test_a_message_that_cannot_be_encoded_leaves_nothing_in_the_stream() -> None:
+    received = Received()
+    link, transport = connected(received)
+    link.send(MESSAGES[0])
+    with pytest.raises(OverflowError):
+        link.send(AskMetrics(2**64))
+    link.send(MESSAGES[1])
+    await turn()
+
+    link.data_received(transport.take())
+    assert received == MESSAGES[:2]
