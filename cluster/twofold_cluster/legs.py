@@ -21,6 +21,9 @@ FOLLOW_LIMIT_SECONDS = 120.0
 """How long an engine keeps a request waiting that only follows, and its source followed. Then it
 serves the request like any other, so whoever sends one leaves it before."""
 
+FOLLOWS_HEADER = b"x-twofold-follows"
+"""Marks a request that only follows, for a worker, which reads no bodies and counts these apart."""
+
 
 class InvalidTransferParamsError(TwofoldError):
     """The prefill worker's answer does not say where the blocks are."""

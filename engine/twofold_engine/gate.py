@@ -6,6 +6,7 @@ from typing import Any
 
 from twofold_cluster.apis import Api
 from twofold_cluster.errors import Fault, RequestError
+from twofold_cluster.legs import FOLLOWS_HEADER
 from twofold_engine.roles import InFlight
 
 Message = MutableMapping[str, Any]
@@ -20,7 +21,9 @@ class Gate:
     """Lets requests through to *app*, as long as ``admit`` names no fault.
 
     Invariant: every admitted request is in ``in_flight`` from its admission until its answer has
-    ended or its client has left, and unprefilled until the first byte of its answer's body.
+    ended or its client has left, and unprefilled until the first byte of its answer's body. But not
+    those that only follow: they wait in the engine for nothing but blocks of a prompt whose own
+    request is still to come, which they must not keep out. ``admit`` bounds them by themselves.
     """
 
     def __init__(
@@ -34,6 +37,7 @@ class Gate:
         self._on_change = on_change
         self._requests = 0
         self._unprefilled = 0
+        self._followers = 0
         self._closed = False
 
     @property
@@ -48,12 +52,25 @@ class Gate:
         if scope["type"] != "http" or scope["path"] not in _GENERATING_PATHS:
             await self._app(scope, receive, send)
             return
-        fault = Fault.DRAINING if self._closed else self._admit(self.in_flight)
+        follows = any(name == FOLLOWS_HEADER for name, _ in scope.get("headers", ()))
+        beside = InFlight(self._followers, self._followers) if follows else self.in_flight
+        fault = Fault.DRAINING if self._closed else self._admit(beside)
         if fault is not None:
             await _refuse(fault, send)
-            return
-        with self._counted() as first_byte:
-            await self._app(scope, receive, _noticing(send, first_byte))
+        elif follows:
+            await self._pass_follower(scope, receive, send)
+        else:
+            with self._counted() as first_byte:
+                await self._app(scope, receive, _noticing(send, first_byte))
+
+    async def _pass_follower(
+        self, scope: MutableMapping[str, Any], receive: Receive, send: Send
+    ) -> None:
+        self._followers += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._followers -= 1
 
     @contextlib.contextmanager
     def _counted(self) -> Iterator[Callable[[], None]]:

@@ -47,6 +47,8 @@ class Outcome(enum.StrEnum):
     """They arrived otherwise than they were sent."""
     LATE = "late"
     """By then they would have been computed."""
+    AVOIDED = "avoided"
+    """The source did not answer of late, and was not asked again."""
     DROPPED = "dropped"
     """The request has ended before."""
 

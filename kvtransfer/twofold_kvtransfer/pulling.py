@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from twofold_cluster.legs import FOLLOW_LIMIT_SECONDS
+from twofold_kvtransfer.avoiding import SilentSources
 from twofold_kvtransfer.blocks import InvalidBlocksError, Move
 from twofold_kvtransfer.digesting import Digester
 from twofold_kvtransfer.links import Link, LinkError, Links, Seen
@@ -24,6 +25,9 @@ FOLLOW_POLL_SECONDS = 0.01
 FOLLOW_BLOCKS = 64
 """That are read at a time: what is read when leg 1 ends is thrown away."""
 
+_SILENCE = (Outcome.FAILED, Outcome.LATE)
+"""What came of it says that the source is better not asked for a while."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -33,7 +37,8 @@ class Puller:
     Every pull ends in one :class:`Pulled`: after the time that computing would take at most, or
     ``LEAST_SECONDS``, and what a cancelled transfer takes to end. Nothing is held at the source: it
     is asked afterwards whether its blocks were the same all the time. What fails costs nothing but
-    that time, since the engine then computes the prompt.
+    that time, since the engine then computes the prompt. A source that failed, or was too late, is
+    left alone for a while; not by who follows it, which costs nobody time.
     """
 
     def __init__(
@@ -63,6 +68,7 @@ class Puller:
         self._limits: dict[str, asyncio.Timeout | None] = {}
         """Of the pulls that have not ended, by request; None: it has not begun either."""
         self._dropped: set[str] = set()
+        self._silent = SilentSources()
 
     def pull(self, pull: Pull) -> None:
         """Pull as many of its first blocks as the source holds, if that is quicker."""
@@ -79,22 +85,38 @@ class Puller:
             limit.reschedule(asyncio.get_running_loop().time())
 
     async def _run(self, pull: Pull) -> None:
-        began = self._clock()
-        progress = _Progress(pull, began, self._clock, self._pulled)
+        progress = _Progress(pull, self._clock, self._pulled)
+        work = self._work if pull.source.follow else self._try
         try:
-            async with asyncio.timeout(self._patience(pull)) as limit:
-                self._limits[pull.request_id] = limit
-                work = self._follow if pull.source.follow else self._pull
-                outcome = await work(pull, progress)
-        except TimeoutError:
-            outcome = Outcome.DROPPED if pull.request_id in self._dropped else Outcome.LATE
-        except (LinkError, InvalidBlocksError) as error:
-            _log.warning("prefix of %s not pulled: %s", pull.request_id, error)
-            outcome = Outcome.FAILED
+            outcome = await work(pull, progress)
         finally:
             self._limits.pop(pull.request_id, None)
             self._dropped.discard(pull.request_id)
         progress.end(outcome)
+
+    async def _try(self, pull: Pull, progress: "_Progress") -> Outcome:
+        """Pull, unless the source did not answer of late."""
+        source, began = pull.source.engine_id, self._clock()
+        if not self._silent.may_ask(source, began):
+            return Outcome.AVOIDED
+        outcome = await self._work(pull, progress)
+        if outcome in _SILENCE:
+            self._silent.note_silence(source, began, self._clock())
+        elif outcome is not Outcome.DROPPED:  # which tells nothing
+            self._silent.note_answer(source)
+        return outcome
+
+    async def _work(self, pull: Pull, progress: "_Progress") -> Outcome:
+        take = self._follow if pull.source.follow else self._pull
+        try:
+            async with asyncio.timeout(self._patience(pull)) as limit:
+                self._limits[pull.request_id] = limit
+                return await take(pull, progress)
+        except TimeoutError:
+            return Outcome.DROPPED if pull.request_id in self._dropped else Outcome.LATE
+        except (LinkError, InvalidBlocksError) as error:
+            _log.warning("prefix of %s not pulled: %s", pull.request_id, error)
+            return Outcome.FAILED
 
     def _patience(self, pull: Pull) -> float:
         if pull.request_id in self._dropped:
@@ -169,12 +191,11 @@ class _Progress:
     def __init__(
         self,
         pull: Pull,
-        began: float,
         clock: Callable[[], float],
         tell: Callable[[Pulled], None],
     ) -> None:
         self._request_id = pull.request_id
-        self._began = began
+        self._began = clock()
         self._clock = clock
         self._tell = tell
         self._is_told_of_steps = pull.source.follow

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from twofold_kvtransfer.steps import Steps
+
 
 class Block(Protocol):
     """What is read of vLLM's block."""
@@ -52,8 +54,7 @@ class Shelf:
         self._pool = pool
         self._versions = [0] * pool.num_gpu_blocks
         self._steps = [0] * pool.num_gpu_blocks
-        self._scheduled = 0
-        self._done = 0
+        self.steps = Steps()
         take, name = pool.get_new_blocks, pool.cache_full_blocks
 
         def take_and_count(count: int) -> list[Block]:
@@ -71,24 +72,12 @@ class Shelf:
             **named: Any,
         ) -> None:
             for block in blocks[num_cached_blocks:num_full_blocks]:
-                self._steps[block.block_id] = self._scheduled + 1
+                self._steps[block.block_id] = self.steps.next_number
             name(request, blocks, num_cached_blocks, num_full_blocks, *more, **named)
 
         # Blocks change hands and are named nowhere else, and vLLM tells nobody of it in time.
         pool.get_new_blocks = take_and_count
         pool.cache_full_blocks = note_and_name
-
-    def note_scheduled(self) -> int:
-        """Count a step that is scheduled, and return its number."""
-        self._scheduled += 1
-        return self._scheduled
-
-    def note_done(self, step: int) -> None:
-        """Note that the model has run in *step*, and in those before."""
-        self._done = step
-
-    def has_done(self, step: int) -> bool:
-        return self._done >= step
 
     def look(self, names: Sequence[bytes]) -> Sight:
         """Return the blocks that have the first of *names*, up to the first that no block has."""

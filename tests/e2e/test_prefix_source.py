@@ -84,6 +84,27 @@ def test_what_is_cached_here_already_is_not_pulled_again(workers: tuple[Worker, 
     assert answer["kv_transfer_params"]["prefix_tokens"] == (999 // BLOCK_TOKENS - 4) * BLOCK_TOKENS
 
 
+def test_requests_with_the_same_prompt_pull_it_once(workers: tuple[Worker, Worker]) -> None:
+    one, other = workers
+    prompt = tokens_of(LONG + 3)
+    source = compute_at(one, prompt)
+    before = samples_of(other.address)
+
+    def ask(_: int) -> dict[str, Any]:
+        params = leg_1(source, len(prompt))
+        return complete(other.address, prompt, max_tokens=1, kv_transfer_params=params)
+
+    with ThreadPoolExecutor(4) as asking:
+        answers = list(asking.map(ask, range(4)))
+
+    after = samples_of(other.address)
+    blocks = (len(prompt) - 1) // BLOCK_TOKENS
+    assert increase(after, before, 'prefix_pulls_total{outcome="pulled"}') == 1
+    assert increase(after, before, "prefix_blocks_total") == blocks
+    cached = [answer["usage"]["prompt_tokens_details"]["cached_tokens"] for answer in answers]
+    assert cached == [blocks * BLOCK_TOKENS] * 4
+
+
 @pytest.mark.parametrize(
     ("changes", "length", "outcome"),
     [

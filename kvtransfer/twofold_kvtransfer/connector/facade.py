@@ -120,14 +120,14 @@ class TwofoldConnector(KVConnectorBase_V1):  # type: ignore[misc]  # vLLM is unt
         self._scheduling.note_blocks(request, blocks, num_external_tokens)
 
     def build_connector_meta(self, scheduler_output: SchedulerOutput) -> KVConnectorMetadata:
-        step = 0 if self._shelf is None else self._shelf.note_scheduled()
+        step = 0 if self._shelf is None else self._shelf.steps.note_scheduled()
         return Metadata(self._scheduling.take_orders(), step)
 
     def update_connector_output(self, connector_output: KVConnectorOutput) -> None:
         told = connector_output.kv_connector_worker_meta
         if self._shelf is None or told is None:
             return
-        self._shelf.note_done(told.step)
+        self._shelf.steps.note_done(told.step)
         for pulled in told.pulled:
             self._scheduling.note_pulled(pulled)
 

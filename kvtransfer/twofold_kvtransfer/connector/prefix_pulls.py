@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from twofold_cluster.legs import FOLLOW_LIMIT_SECONDS
+from twofold_kvtransfer.connector.sharing import Advice, SharedPulls
 from twofold_kvtransfer.prefixes import PrefixSource, Pull, Pulled, prefix_from_params
+from twofold_kvtransfer.pulling import LEAST_SECONDS
 from twofold_kvtransfer.shelf import Block
 from twofold_kvtransfer.sources import InvalidSourceError
 
@@ -55,6 +57,7 @@ class _Moving:
     request: Request
     first: int
     """Of the prompt's blocks, the number of the first that is pulled."""
+    names: Sequence[bytes]
     blocks: list[Block]
     before: list[Block]
     """Those before the first, found here and kept: without them the others are of no use."""
@@ -67,9 +70,10 @@ class _Moving:
 class PrefixPulls:
     """In the engine's thread, which owns *pool*.
 
-    A request that names a source is *new*, then *moving*, then it was tried; each once. Blocks are
-    taken for it when it is asked for the first time, and given back when its pull has ended, also
-    if the request has ended before. One that follows its source waits until it is ended.
+    A request that names a source is *new*, then *moving*, then it was tried; each once. It stays
+    new while the next block that it needs is pulled for another one. Then blocks are taken for what
+    is still not here, and given back when its pull has ended, also if the request has ended before.
+    One that follows its source waits until it is ended.
     """
 
     def __init__(
@@ -87,6 +91,7 @@ class PrefixPulls:
         self._clock = clock
         self._new: dict[str, PrefixSource] = {}
         self._moving: dict[str, _Moving] = {}
+        self._shared = SharedPulls()
         self._following: dict[str, float] = {}
         """Until when each of these requests waits at most."""
         self._pulled: dict[str, Pulled] = {}
@@ -106,11 +111,12 @@ class PrefixPulls:
     def waits(self, request: Request, computed: int) -> bool:
         """Say whether *request*, of which *computed* tokens are cached here, is to wait."""
         name = request.request_id
-        source = self._new.pop(name, None)
+        source = self._new.get(name)
         if source is not None:
-            self._start(request, source, computed // self._pool.hash_block_size)
             if source.follow:
-                self._following[name] = self._clock() + FOLLOW_LIMIT_SECONDS
+                self._following.setdefault(name, self._clock() + FOLLOW_LIMIT_SECONDS)
+            if self._is_behind(request, source, computed // self._pool.hash_block_size):
+                return True
         return name in self._moving or self._clock() < self._following.get(name, 0.0)
 
     def take_orders(self) -> tuple[list[Pull], list[str]]:
@@ -138,6 +144,7 @@ class PrefixPulls:
         """Forget *request*, and return what to tell of its prefix: nothing if none was pulled."""
         name = request.request_id
         self._new.pop(name, None)
+        self._shared.forget(name)
         self._following.pop(name, None)
         if name in self._moving:
             self._drop(name)
@@ -147,14 +154,48 @@ class PrefixPulls:
         tokens = pulled.block_count * self._pool.hash_block_size
         return {"prefix_tokens": tokens, "prefix_seconds": pulled.seconds}
 
-    def _start(self, request: Request, source: PrefixSource, first: int) -> None:
+    def _is_behind(self, request: Request, source: PrefixSource, first: int) -> bool:
+        """Say whether *request* is to wait for what is pulled for another one; if not, it is tried
+        now. *first* is the number of its first block that is not here."""
+        name = request.request_id
+        names = self._wanted(request, source, first)
+        if names:
+            advice = self._shared.advise(
+                name,
+                names[0],
+                first,
+                follows=source.follow,
+                now=self._clock(),
+                patience=self._patience(source, len(names)),
+            )
+            if advice is Advice.WAIT:
+                return True
+            if advice is Advice.PULL:
+                self._start(request, source, first, names)
+        del self._new[name]
+        self._shared.forget(name)
+        return False
+
+    def _wanted(self, request: Request, source: PrefixSource, first: int) -> tuple[bytes, ...]:
+        """Return the names of the blocks that are to be pulled, from the *first* on."""
+        if not self._may_pull or request.skip_reading_prefix_cache:
+            return ()
         size = self._pool.hash_block_size
         # At least one token has to be computed, as vLLM has it too.
         end = min(source.tokens // size, (request.num_prompt_tokens - 1) // size)
-        names = tuple(request.block_hashes[first:end])
-        if not self._may_pull or not names or request.skip_reading_prefix_cache:
-            return
-        if request.request_id in self._moving:
+        return tuple(request.block_hashes[first:end])
+
+    def _patience(self, source: PrefixSource, block_count: int) -> float:
+        if source.follow:
+            return FOLLOW_LIMIT_SECONDS
+        tokens = block_count * self._pool.hash_block_size
+        return max(LEAST_SECONDS, tokens * source.seconds_per_token)
+
+    def _start(
+        self, request: Request, source: PrefixSource, first: int, names: tuple[bytes, ...]
+    ) -> None:
+        name = request.request_id
+        if name in self._moving:
             return
         before = self._hold(request.block_hashes[:first])
         if before is None:
@@ -164,9 +205,10 @@ class PrefixPulls:
             self._pool.free_blocks(reversed(before))
             return
         blocks = self._pool.get_new_blocks(len(names))
-        self._moving[request.request_id] = _Moving(request, first, blocks, before)
+        self._moving[name] = _Moving(request, first, names, blocks, before)
+        self._shared.begin(name, names, follows=source.follow)
         local = tuple(block.block_id for block in blocks)
-        self._orders.append(Pull(request.request_id, source, names, local, size))
+        self._orders.append(Pull(name, source, names, local, self._pool.hash_block_size))
 
     def _room(self) -> int:
         """Return how many blocks more may be taken."""
@@ -198,6 +240,7 @@ class PrefixPulls:
     def _let_go(self, name: str) -> None:
         """Give back the blocks of a pull that is over."""
         moving = self._moving.pop(name)
+        self._shared.end(name, moving.names)
         # The last of the prompt is evicted first, and before that what holds nothing.
         self._pool.free_blocks(reversed(moving.before + moving.blocks))
 

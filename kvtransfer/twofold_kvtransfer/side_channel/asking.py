@@ -37,6 +37,10 @@ from twofold_kvtransfer.side_channel.messages import (
     frame,
 )
 
+MAX_UNANSWERED = 4096
+"""Questions with a number that a peer may owe answers to, also such as nobody waits for any more.
+One that lives refuses before (``serving.MAX_SLOW_ANSWERS`` of each kind)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Patience:
@@ -240,6 +244,9 @@ class Channel:
     def _ask_numbered(self, question: Numbered) -> "asyncio.Future[NumberedAnswer]":
         if self._lost.done():
             raise ChannelError(self._lost.result())
+        if len(self._numbered) >= MAX_UNANSWERED:
+            self.close("it does not answer")
+            raise ChannelError(f"{self._name} does not answer")
         answer = self._numbered[question.number] = asyncio.get_running_loop().create_future()
         self._writer.write(frame(question))
         return answer

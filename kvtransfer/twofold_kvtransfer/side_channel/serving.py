@@ -41,8 +41,8 @@ MAX_CONNECTIONS = 4096
 """A connection a rank of each decode worker; the largest pools have some thousand."""
 
 MAX_SLOW_ANSWERS = 1024
-"""Questions with a number that are answered at a time, of all readers. What they name is some
-100 MB at most; a prompt takes milliseconds."""
+"""Questions with a number of each kind that are answered at a time, of all readers. What they name
+is some 100 MB at most, of a kind; a prompt takes milliseconds."""
 
 _log = logging.getLogger(__name__)
 
@@ -190,7 +190,7 @@ class Desk:
                     await _say(writer, Unanswered(question.number, reason))
                 else:
                     task = tasks.create_task(self._answer_slowly(writer, question, asker))
-                    self._slow.start(task)
+                    self._slow.start(question, task)
                     answering.add(task)
                     task.add_done_callback(answering.discard)
             for task in answering:  # nobody waits for them any more

@@ -1,6 +1,7 @@
 """Answers that take their time: what blocks hold, and which of them the prefix cache has."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 
 from twofold_kvtransfer.blocks import InvalidBlocksError
@@ -21,13 +22,16 @@ from twofold_kvtransfer.side_channel.messages import (
     Unanswered,
 )
 
-STEP_POLL_SECONDS = 0.001
 STEP_LIMIT_SECONDS = 30.0
 """Steps of an engine take tens of milliseconds, on a CPU seconds."""
 
 
 class SlowAnswers:
-    """Answers questions that carry a number, at most ``max_count`` at a time."""
+    """Answers questions that carry a number, of each kind at most ``max_count`` at a time.
+
+    Kinds are bounded apart, so that those who look for prefixes take nothing from transfers whose
+    blocks are kept, nor from those who have read already.
+    """
 
     def __init__(
         self,
@@ -43,12 +47,12 @@ class SlowAnswers:
         self._digester = digester
         self._shelf = shelf
         self._max_count = max_count
-        self._count = 0
+        self._counts: Counter[type[Numbered]] = Counter()
 
     @property
     def count(self) -> int:
-        """How many are being made."""
-        return self._count
+        """How many are being made, of all kinds."""
+        return self._counts.total()
 
     def why_none(self, question: Numbered, reader: Reader) -> str | None:
         """Say why *reader* gets no answer; None when it does, and holds its lease longer for that.
@@ -57,16 +61,17 @@ class SlowAnswers:
             ProtocolError: *question* is none of this protocol.
         """
         _check(question)
-        if self._count >= self._max_count:
+        if self._counts[type(question)] >= self._max_count:
             return "too much is asked at a time"
         if isinstance(question, Digest) and self._claim(question.request_id, reader) is None:
             return "the blocks are not kept for this reader"
         return None
 
-    def start(self, answering: "asyncio.Task[None]") -> None:
-        """Count *answering* until it has ended."""
-        self._count += 1
-        answering.add_done_callback(self._ended)
+    def start(self, question: Numbered, answering: "asyncio.Task[None]") -> None:
+        """Count *answering* the *question* until it has ended."""
+        kind = type(question)
+        self._counts[kind] += 1
+        answering.add_done_callback(lambda _: self._counts.subtract([kind]))
 
     async def answer(self, question: Numbered, reader: Reader) -> NumberedAnswer:
         part = reader.rank % reader.count, reader.count
@@ -88,8 +93,7 @@ class SlowAnswers:
             return Seen(question.number, [], [])
         try:
             async with asyncio.timeout(STEP_LIMIT_SECONDS):
-                while not shelf.has_done(sight.step):  # noqa: ASYNC110  another thread does it
-                    await asyncio.sleep(STEP_POLL_SECONDS)
+                await shelf.steps.until_done(sight.step)
         except TimeoutError as error:
             raise _NoAnswerError("the engine is in a long step") from error
         return Seen(question.number, list(sight.blocks), list(sight.versions))
@@ -106,9 +110,6 @@ class SlowAnswers:
         if self._digester is None:
             raise _NoAnswerError("the blocks are not in host memory")
         return await self._digester.digest(blocks, part)
-
-    def _ended(self, answering: "asyncio.Task[None]") -> None:
-        self._count -= 1
 
 
 class _NoAnswerError(Exception):

@@ -7,10 +7,12 @@ wrong here, leg 2 fetches all.
 """
 
 import asyncio
+import dataclasses
 from types import TracebackType
 
 from twofold_cluster.legs import (
     FOLLOW_LIMIT_SECONDS,
+    FOLLOWS_HEADER,
     PrefixSource,
     following_leg,
     prefix_source,
@@ -72,12 +74,13 @@ def _shows_its_cache(worker: Worker) -> bool:
 
 async def _follow(resources: Resources, call: Call, decode: Worker, source: PrefixSource) -> None:
     body = following_leg(call.two_legged_api, call.fields, source)
+    marked = dataclasses.replace(call, headers=[*call.headers, (FOLLOWS_HEADER, b"1")])
     metrics = resources.metrics
     metrics.followed()
     try:
         async with (
             asyncio.timeout(LIMIT_SECONDS),
-            resources.upstream.post(decode, call, body, Leg.FOLLOWING) as answer,
+            resources.upstream.post(decode, marked, body, Leg.FOLLOWING) as answer,
         ):
             raw = await answer.read(resources.settings.max_answer_bytes)
     except TimeoutError:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from twofold_cluster.legs import FOLLOW_LIMIT_SECONDS
+from twofold_cluster.legs import FOLLOW_LIMIT_SECONDS, FOLLOWS_HEADER
 from twofold_cluster.worker import Engine
 from twofold_router.gateway import following
 from twofold_router.testing import FakeEngine
@@ -65,6 +65,8 @@ async def test_a_long_prompt_is_followed_until_it_is_computed(open_cluster: "Ope
                 "follow": True,
             }
         }
+        marks = [FOLLOWS_HEADER in received.headers for received in decode.received]
+        assert marks == [True, False]
         assert asked.prompt == prefill.received[0].prompt
         assert asked.output_limit == 1
         assert decode.aborted == 1

@@ -1,18 +1,20 @@
 """Two nodes over the tcp transport: prefixes are pulled out of a cache that nobody holds still."""
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
 import pytest
 from tests.integration.kvtransfer.gates import Gate, GatedTransport, only, wait_until
 from tests.integration.kvtransfer.holders import LOCALHOST, LONG, WAIT_SECONDS, free_ports
 from tests.unit.kvtransfer.pools import FakeBlock, FakePool
 
-from twofold_kvtransfer import pulling
+from twofold_kvtransfer import avoiding, pulling
 from twofold_kvtransfer.digesting import BLOCKS_PER_DIGEST
 from twofold_kvtransfer.node import Node, Rank
 from twofold_kvtransfer.prefixes import Outcome, PrefixSource, Pull, Pulled
@@ -232,12 +234,12 @@ def test_a_bit_that_flips_on_the_way_is_found(region: int, number: int) -> None:
 def test_what_the_source_computes_is_there_only_when_it_is_computed() -> None:
     with two() as (there, here):
         there.held = there.pool.schedule(NAMES)
-        step = there.shelf.note_scheduled()
+        step = there.shelf.steps.note_scheduled()
         there.blocks.memory[:] = 0
         here.order(there.source())
         assert there.shelf.was_seen.wait(WAIT_SECONDS)
         there.blocks.memory[:] = 7  # the model runs
-        there.shelf.note_done(step)
+        there.shelf.steps.note_done(step)
 
         assert here.result() == (Outcome.PULLED, COUNT)
         assert (here.blocks.cells(LOCAL) == 7).all()
@@ -299,7 +301,10 @@ def test_another_incarnation_is_no_source() -> None:
         assert here.pulled(there.source()) == (Outcome.PULLED, COUNT)
 
 
-def test_a_source_that_dies_is_a_failure_and_another_pull_goes_on() -> None:
+def test_a_source_that_dies_is_a_failure_and_another_pull_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(avoiding, "FIRST_WAIT_SECONDS", 0.0)
     with two() as (there, here):
         there.hold()
         source = there.source()
@@ -358,7 +363,43 @@ def test_a_source_that_is_stuck_in_a_step_is_waited_for_no_longer_than_computing
     monkeypatch.setattr(pulling, "LEAST_SECONDS", 0.1)
     with two() as (there, here):
         there.pool.schedule(NAMES)
-        there.shelf.note_scheduled()
+        there.shelf.steps.note_scheduled()
 
         assert here.pulled(there.source(seconds_per_token=1e-6)) == (Outcome.LATE, 0)
         assert not here.blocks.memory.any()
+
+
+def test_a_source_that_hangs_costs_one_pull_its_time_and_the_others_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pulling, "LEAST_SECONDS", 0.1)
+    monkeypatch.setattr(avoiding, "FIRST_WAIT_SECONDS", LONG)
+    with two() as (there, here), socket.create_server((LOCALHOST, 0)) as hangs:
+        there.hold()
+        port = hangs.getsockname()[1]  # it accepts, and never answers
+        source = msgspec.structs.replace(
+            there.source(seconds_per_token=1e-6), engine_id="h:1", port=port
+        )
+        assert here.pulled(source) == (Outcome.LATE, 0)
+
+        assert [here.pulled(source) for _ in range(3)] == [(Outcome.AVOIDED, 0)] * 3
+        assert here.pulled(there.source()) == (Outcome.PULLED, COUNT)
+
+
+def test_a_source_that_answers_again_is_pulled_from_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pulling, "LEAST_SECONDS", 0.1)
+    monkeypatch.setattr(avoiding, "FIRST_WAIT_SECONDS", 0.1)
+    with two() as (there, here):
+        there.held = there.pool.schedule(NAMES)
+        step = there.shelf.steps.note_scheduled()
+        assert here.pulled(there.source(seconds_per_token=1e-6)) == (Outcome.LATE, 0)
+        there.shelf.steps.note_done(step)
+        ended: list[tuple[Outcome, int]] = []
+
+        def is_asked() -> bool:
+            ended.append(here.pulled(there.source()))
+            return ended[-1] != (Outcome.AVOIDED, 0)
+
+        wait_until(is_asked)
+        assert ended[-1] == (Outcome.PULLED, COUNT)
+        assert here.pulled(there.source()) == (Outcome.PULLED, COUNT)

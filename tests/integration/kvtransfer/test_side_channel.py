@@ -9,6 +9,7 @@ import pytest
 from tests.integration.kvtransfer.holders import (
     LOCALHOST,
     LONG,
+    WAIT_SECONDS,
     Holder,
     PatientDigester,
     hello,
@@ -22,7 +23,14 @@ from tests.unit.kvtransfer.pools import FakePool
 from twofold_kvtransfer.digesting import BLOCKS_PER_DIGEST, Digester
 from twofold_kvtransfer.leases import Cause, Ended
 from twofold_kvtransfer.shelf import Shelf
-from twofold_kvtransfer.side_channel import Channel, ChannelError, Hello, Patience, slow_answers
+from twofold_kvtransfer.side_channel import (
+    Channel,
+    ChannelError,
+    Hello,
+    Patience,
+    asking,
+    slow_answers,
+)
 from twofold_kvtransfer.side_channel.frames import read_frame
 from twofold_kvtransfer.side_channel.messages import (
     MAX_BLOCKS_PER_MESSAGE,
@@ -66,7 +74,7 @@ class Shown:
         self.pool = FakePool(8)
         self.shelf = Shelf(self.pool)
         self.blocks = self.pool.hold(NAMES) if computed else self.pool.schedule(NAMES)
-        self.step = 0 if computed else self.shelf.note_scheduled()
+        self.step = 0 if computed else self.shelf.steps.note_scheduled()
         """Until it is done, the blocks are not computed."""
         self.ids = [block.block_id for block in self.blocks]
 
@@ -337,7 +345,7 @@ async def test_the_step_that_computes_blocks_is_waited_for_and_the_channel_is_no
         assert await channel.claim(["unknown"]) == [None]
         assert await channel.look([b"unknown"]) == ([], [])
         assert not looking.done()
-        shown.shelf.note_done(shown.step)
+        shown.shelf.steps.note_done(shown.step)
 
         assert (await looking)[0] == shown.ids
 
@@ -353,7 +361,7 @@ async def test_a_step_that_takes_too_long_is_waited_for_no_more(
     ):
         with pytest.raises(ChannelError, match="long step"):
             await channel.look(NAMES)
-        shown.shelf.note_done(shown.step)
+        shown.shelf.steps.note_done(shown.step)
 
         assert (await channel.look(NAMES))[0] == shown.ids
 
@@ -368,11 +376,72 @@ async def test_who_looks_for_too_much_at_a_time_is_refused_and_not_let_go() -> N
         for number in range(3):
             other.writer.write(frame(Look(number, list(NAMES))))
         assert await other.answer() == Unanswered(2, "too much is asked at a time")
-        shown.shelf.note_done(shown.step)
+        shown.shelf.steps.note_done(shown.step)
 
         answers = [await other.answer(), await other.answer()]
         assert sorted(answer.number for answer in answers if isinstance(answer, Seen)) == [0, 1]
         assert isinstance(await other.ask(Look(3, list(NAMES))), Seen)
+
+
+async def test_a_flood_of_looks_keeps_neither_digests_nor_what_was_read_from_being_checked() -> (
+    None
+):
+    shown = Shown(computed=False)
+    async with (
+        holding(MemoryNetwork(), shelf=shown.shelf, max_slow_answers=2) as holder,
+        greeted(holder.port, hello("flood")) as flood,
+        greeted(holder.port) as channel,
+    ):
+        holder.grant("r")
+        looks = [asyncio.create_task(flood.look(NAMES)) for _ in range(2)]
+        await until(lambda: holder.desk._slow.count == 2)
+        with pytest.raises(ChannelError, match="too much"):
+            await channel.look(NAMES)
+
+        assert await channel.digest("r", (0, 1)) == await digests_of(holder.blocks, (0, 1))
+        assert await channel.recheck(NAMES, shown.ids, [1, 1, 1], digest=False) == []
+        shown.shelf.steps.note_done(shown.step)
+        assert [seen for seen, _ in await asyncio.gather(*looks)] == [shown.ids] * 2
+
+
+async def test_a_flood_of_digests_keeps_no_look_from_being_answered() -> None:
+    shown = Shown()
+    async with (
+        holding(
+            MemoryNetwork(), shelf=shown.shelf, digester=PatientDigester, max_slow_answers=2
+        ) as holder,
+        greeted(holder.port) as channel,
+    ):
+        assert isinstance(holder.digester, PatientDigester)
+        holder.grant("r")
+        digesting = [asyncio.create_task(channel.digest("r", (0,))) for _ in range(2)]
+        await until(lambda: holder.desk._slow.count == 2)
+
+        assert (await channel.look(NAMES))[0] == shown.ids
+        holder.digester.may_answer.set()
+        await asyncio.gather(*digesting)
+
+
+async def test_a_peer_that_leaves_too_much_unanswered_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also if nobody waits for it any more: what is asked is remembered until it is answered."""
+    monkeypatch.setattr(asking, "MAX_UNANSWERED", 3)
+    shown = Shown(computed=False)
+    async with (
+        holding(MemoryNetwork(), shelf=shown.shelf) as holder,
+        greeted(holder.port) as channel,
+    ):
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0):
+                    await channel.look(NAMES)
+        assert await channel.claim(["unknown"]) == [None]
+
+        async with asyncio.timeout(WAIT_SECONDS):
+            with pytest.raises(ChannelError, match="does not answer"):
+                await channel.look(NAMES)
+            assert "does not answer" in await channel.until_lost()
 
 
 async def test_nobody_looks_for_a_reader_that_has_left() -> None:

@@ -7,6 +7,7 @@ import pytest
 from tests.unit.kvtransfer.fakes import FakeDigester, FakeTransfer
 
 from twofold_kvtransfer import pulling
+from twofold_kvtransfer.avoiding import FIRST_WAIT_SECONDS
 from twofold_kvtransfer.blocks import InvalidBlocksError, Move
 from twofold_kvtransfer.digesting import Digester
 from twofold_kvtransfer.links import Link, LinkError, Links, Seen
@@ -227,6 +228,7 @@ async def test_a_source_that_cannot_be_used_costs_no_more_than_the_pull(
         await rig.pull()
         assert rig.pulled == [Pulled("r", Outcome.FAILED)]
         rig.peer.errors.clear()
+        rig.now += FIRST_WAIT_SECONDS
         await rig.pull()
 
     assert rig.pulled[1:] == [Pulled("r", Outcome.PULLED, 3)]
@@ -330,6 +332,94 @@ async def test_a_pull_is_waited_for_as_long_as_computing_takes_and_a_little_at_l
         rig.peer.may["look"].set()
 
     assert rig.pulled == [Pulled("r", Outcome.PULLED, 3)]
+
+
+@pytest.mark.parametrize("what", ["to", "look"])
+async def test_a_source_that_hangs_is_waited_for_by_one_pull_and_then_asked_by_one_at_a_time(
+    what: str, impatient: float
+) -> None:
+    async with rigged() as rig:
+        rig.peer.may[what] = asyncio.Event()
+        await rig.pull(impatient)
+        await until_pulled(rig)
+        for wait_seconds in (FIRST_WAIT_SECONDS, 2 * FIRST_WAIT_SECONDS):
+            rig.peer.reached.clear()
+            rig.now += 0.99 * wait_seconds
+            await rig.pull(request_id="early")
+            assert rig.pulled.pop() == Pulled("early", Outcome.AVOIDED)
+            assert rig.peer.reached == []
+            rig.now += 0.01 * wait_seconds
+            rig.pulled.clear()
+            await rig.pull(impatient, request_id="probe")
+            await until_pulled(rig)
+            assert rig.pulled.pop() == Pulled("probe", Outcome.LATE)
+
+
+async def test_a_source_that_failed_is_avoided_until_it_has_answered() -> None:
+    async with rigged() as rig:
+        rig.peer.errors["look"] = LinkError("gone")
+        await rig.pull()
+        rig.peer.errors.clear()
+        await rig.pull()
+        rig.now += FIRST_WAIT_SECONDS
+        rig.peer.may["recheck"] = asyncio.Event()
+        await rig.pull(request_id="probe")
+        await rig.pull(request_id="beside")
+        rig.peer.may["recheck"].set()
+        await turns()
+        await rig.pull(request_id="later")
+
+    assert [(one.request_id, one.outcome) for one in rig.pulled] == [
+        ("r", Outcome.FAILED),
+        ("r", Outcome.AVOIDED),
+        ("beside", Outcome.AVOIDED),
+        ("probe", Outcome.PULLED),
+        ("later", Outcome.PULLED),
+    ]
+
+
+@pytest.mark.parametrize("answer", ["absent", "slower", "changed", "damaged"])
+async def test_a_source_that_says_no_has_answered(answer: str) -> None:
+    async with rigged(verifies=answer == "damaged") as rig:
+        rig.peer.errors["look"] = LinkError("gone")
+        await rig.pull()
+        rig.peer.errors.clear()
+        rig.now += FIRST_WAIT_SECONDS
+        rig.peer.held = () if answer == "absent" else REMOTE
+        rig.peer.predicted_seconds = 2 * NEVER * 12 if answer == "slower" else 0.0
+        rig.peer.told = None if answer == "changed" else [8]
+        for _ in range(2):
+            await rig.pull()
+
+    assert [one.outcome for one in rig.pulled] == [Outcome.FAILED, answer, answer]
+
+
+async def test_a_pull_that_was_dropped_says_nothing_of_its_source() -> None:
+    async with rigged() as rig:
+        rig.peer.may["look"] = asyncio.Event()
+        await rig.pull()
+        rig.puller.drop("r")
+        await turns()
+        rig.peer.may["look"].set()
+        await rig.pull()
+
+    assert [one.outcome for one in rig.pulled] == [Outcome.DROPPED, Outcome.PULLED]
+
+
+async def test_a_source_that_failed_is_followed_all_the_same() -> None:
+    async with rigged() as rig:
+        rig.peer.errors["look"] = LinkError("gone")
+        await rig.pull(follow=True)
+        await rig.pull()
+        rig.peer.errors.clear()
+        await rig.pull(follow=True)
+
+    assert [one.outcome for one in rig.pulled] == [
+        Outcome.FAILED,
+        Outcome.FAILED,
+        Outcome.PULLED,
+        Outcome.PULLED,
+    ]
 
 
 async def test_pulls_do_not_wait_for_each_other() -> None:

@@ -78,30 +78,30 @@ def test_the_pool_gives_the_blocks_that_it_would_have_given() -> None:
 def test_what_is_seen_is_there_when_the_steps_scheduled_by_then_are_done() -> None:
     pool = FakePool(8)
     shelf = Shelf(pool)
-    assert [shelf.note_scheduled() for _ in range(2)] == [1, 2]
+    assert [shelf.steps.note_scheduled() for _ in range(2)] == [1, 2]
     pool.schedule(NAMES)
-    assert shelf.note_scheduled() == 3
+    assert shelf.steps.note_scheduled() == 3
 
     sight = shelf.look(NAMES)
 
-    shelf.note_done(2)
-    assert not shelf.has_done(sight.step)
-    shelf.note_scheduled()
-    shelf.note_done(4)
-    assert shelf.has_done(sight.step)
+    shelf.steps.note_done(2)
+    assert not shelf.steps.has_done(sight.step)
+    shelf.steps.note_scheduled()
+    shelf.steps.note_done(4)
+    assert shelf.steps.has_done(sight.step)
 
 
 def test_what_a_step_names_while_it_is_scheduled_is_not_there_before_that_is_done() -> None:
     pool = FakePool(8)
     shelf = Shelf(pool)
-    shelf.note_done(shelf.note_scheduled())
+    shelf.steps.note_done(shelf.steps.note_scheduled())
     pool.schedule(NAMES)
 
     sight = shelf.look(NAMES)
 
-    assert not sight.blocks or not shelf.has_done(sight.step)
-    shelf.note_done(shelf.note_scheduled())
-    assert shelf.has_done(sight.step)
+    assert not sight.blocks or not shelf.steps.has_done(sight.step)
+    shelf.steps.note_done(shelf.steps.note_scheduled())
+    assert shelf.steps.has_done(sight.step)
 
 
 def test_a_block_that_others_use_or_leave_is_the_same() -> None:

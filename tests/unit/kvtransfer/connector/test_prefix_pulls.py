@@ -27,6 +27,7 @@ from twofold_kvtransfer.prefixes import (
     Pull,
     Pulled,
 )
+from twofold_kvtransfer.pulling import LEAST_SECONDS
 
 SOURCE = PrefixSource(
     engine_id="p:1", host="10.0.0.9", port=5600, tokens=1000, seconds_per_token=0.001
@@ -251,8 +252,118 @@ def test_a_pull_of_a_request_that_has_ended_at_once_never_begins(rig: Rig) -> No
 def test_pulls_take_no_more_than_half_of_the_blocks_together(rig: Rig) -> None:
     assert rig.pulls.waits(rig.arrived(), 0)
 
-    assert not rig.pulls.waits(rig.arrived(request_id="other"), 0)
+    assert not rig.pulls.waits(rig.arrived(request_id="other", block_hashes=(b"x", b"y")), 0)
     assert rig.pool.get_num_free_blocks() == 5
+
+
+def test_what_is_pulled_for_one_request_is_waited_for_by_the_others_and_found_by_all(
+    rig: Rig,
+) -> None:
+    requests = [rig.arrived(request_id=name) for name in ("one", "two", "three")]
+
+    waits = [rig.pulls.waits(request, 0) for request in requests]
+    order = rig.ordered()
+    again = [rig.pulls.waits(request, 0) for request in requests]
+    assert (waits, again, rig.pulls.take_orders()) == ([True] * 3, [True] * 3, ([], []))
+    assert rig.pool.get_num_free_blocks() == 5, "there are blocks for one"
+    rig.pulls.note_pulled(Pulled(order.request_id, Outcome.PULLED, 4, 0.5))
+
+    assert [rig.pulls.waits(request, 16) for request in requests] == [False] * 3
+    assert rig.pulls.take_orders() == ([], [])
+    told = [rig.pulls.note_end(request) for request in requests]
+    assert told == [{"prefix_tokens": 16, "prefix_seconds": 0.5}, {}, {}]
+
+
+def test_what_another_request_did_not_need_is_pulled_after_what_it_needed() -> None:
+    rig = Rig(FakePool(20))
+    other = rig.arrived(block_hashes=(b"0", b"1", b"x"), request_id="other")
+    request = rig.arrived()
+    rig.pulls.waits(other, 0)
+    rig.pulls.take_orders()
+    assert rig.pulls.waits(request, 0)
+    rig.pulls.note_pulled(Pulled("other", Outcome.PULLED, 3, 0.5))
+
+    assert rig.pulls.waits(request, 8)
+
+    assert rig.ordered().names == (b"2", b"3")
+
+
+def test_if_nothing_came_for_one_request_the_others_pull_by_themselves_at_once() -> None:
+    rig = Rig(FakePool(40))
+    first, *others = [rig.arrived(request_id=name) for name in ("one", "two", "three")]
+    for request in (first, *others):
+        rig.pulls.waits(request, 0)
+    rig.pulls.take_orders()
+    rig.pulls.note_pulled(Pulled("one", Outcome.ABSENT))
+
+    waits = [rig.pulls.waits(request, 0) for request in (first, *others)]
+
+    assert waits == [False, True, True]
+    assert [order.request_id for order in rig.pulls.take_orders()[0]] == ["two", "three"]
+
+
+@pytest.mark.parametrize(
+    ("seconds_per_token", "patience"), [(1e-6, LEAST_SECONDS), (1.0, 16.0), (0.1, 1.6)]
+)
+def test_another_request_s_pull_is_waited_for_no_longer_than_computing_takes(
+    seconds_per_token: float, patience: float
+) -> None:
+    rig = Rig(FakePool(40))
+    rig.pulls.waits(rig.arrived(request_id="other"), 0)
+    named = {PARAM: params_of(1000) | {"seconds_per_token": seconds_per_token}}
+    request = rig.arrived(kv_transfer_params=named)
+    assert rig.pulls.waits(request, 0)
+    rig.now += 0.99 * patience
+    assert rig.pulls.waits(request, 0)
+    rig.now += 0.02 * patience
+
+    assert not rig.pulls.waits(request, 0)
+    assert not rig.pulls.waits(request, 0)
+    assert [order.request_id for order in rig.pulls.take_orders()[0]] == ["other"]
+
+
+def test_a_request_that_ends_while_it_waits_for_another_s_pull_is_forgotten(rig: Rig) -> None:
+    rig.pulls.waits(rig.arrived(request_id="other"), 0)
+    request = rig.arrived()
+    rig.pulls.waits(request, 0)
+
+    assert rig.pulls.note_end(request) == {}
+    rig.pulls.note_pulled(Pulled("other", Outcome.LATE))
+
+    assert not rig.pulls.waits(request, 0)
+    assert [order.request_id for order in rig.pulls.take_orders()[0]] == ["other"]
+    assert rig.pool.get_num_free_blocks() == 9
+
+
+def test_followers_share_a_prompt_s_beginning_and_take_the_rest_for_themselves() -> None:
+    rig = Rig(FakePool(40))
+    one = rig.arrived(request_id="one", follow=True)
+    other = rig.arrived(request_id="other", follow=True, block_hashes=(b"0", b"1", b"x", b"y"))
+    plain = rig.arrived(request_id="plain")
+    waits = [rig.pulls.waits(request, 0) for request in (one, other, plain)]
+    orders = [order.request_id for order in rig.pulls.take_orders()[0]]
+    assert (waits, orders) == ([True] * 3, ["one", "plain"])
+    rig.pulls.note_pulled(Pulled("one", Outcome.PULLED, 1, 0.1, is_last=False))
+    assert rig.pulls.waits(other, 4)
+    assert rig.pulls.take_orders() == ([], [])
+    rig.pulls.note_pulled(Pulled("one", Outcome.PULLED, 2, 0.1, is_last=False))
+
+    assert rig.pulls.waits(other, 8)
+
+    assert rig.ordered().names == (b"x", b"y")
+
+
+def test_a_follower_that_waits_for_another_s_pull_waits_no_longer_in_all(rig: Rig) -> None:
+    rig.pulls.waits(rig.arrived(request_id="other", follow=True), 0)
+    request = rig.arrived(follow=True)
+    rig.pulls.waits(request, 0)
+    rig.now += 0.5 * FOLLOW_LIMIT_SECONDS
+    rig.pulls.note_pulled(Pulled("other", Outcome.FAILED))
+    assert rig.pulls.waits(request, 0)
+    rig.pulls.note_pulled(Pulled("r", Outcome.FAILED))
+    rig.now += 0.5 * FOLLOW_LIMIT_SECONDS
+
+    assert not rig.pulls.waits(request, 0)
 
 
 def test_who_may_not_pull_computes_but_who_follows_waits(rig: Rig) -> None:
@@ -335,14 +446,24 @@ def test_a_request_that_follows_waits_also_if_it_can_pull_nothing(rig: Rig) -> N
     assert not rig.pulls.waits(request, 0)
 
 
+PATIENCE_SECONDS = LEAST_SECONDS
+"""The machine's prompts are short: computing them takes less."""
+
+
+def follows(request: FakeRequest) -> bool:
+    assert request.kv_transfer_params is not None
+    return bool(request.kv_transfer_params[PARAM]["follow"])
+
+
 class PullsMachine(RuleBasedStateMachine):
     """Prompts share beginnings: that of name ``n`` has the first blocks of all prompts."""
 
-    @initialize(count=st.integers(2, 24))
+    @initialize(count=st.integers(2, 24) | st.just(40))
     def begin(self, count: int) -> None:
         self.count = count
         self.pool = self.make_pool(count)
-        self.pulls = PrefixPulls(self.pool)
+        self.now = 0.0
+        self.pulls = PrefixPulls(self.pool, clock=lambda: self.now)
         self.waiting: dict[str, FakeRequest] = {}
         self.moving: dict[str, Pull] = {}
         self.owners: dict[str, FakeRequest] = {}
@@ -350,14 +471,16 @@ class PullsMachine(RuleBasedStateMachine):
         self.told: dict[str, int] = {}
         """How many blocks of each pull are said to be here."""
         self.dropped: list[str] = []
+        self.behind: dict[str, float] = {}
+        """Since when each request has waited, or did, for what is pulled for another one."""
         self.number = 0
 
-    @rule(length=st.integers(1, 8), tokens=st.integers(1, 40))
-    def arrive(self, length: int, tokens: int) -> None:
+    @rule(length=st.integers(1, 8), tokens=st.integers(1, 40) | st.just(40), follow=st.booleans())
+    def arrive(self, length: int, tokens: int, follow: bool) -> None:
         self.number += 1
         name = f"r{self.number}"
         hashes = tuple(bytes([number]) * 32 for number in range(length))
-        request = FakeRequest(name, hashes, {PARAM: params_of(tokens)})
+        request = FakeRequest(name, hashes, {PARAM: params_of(tokens) | {"follow": follow}})
         self.pulls.note_arrival(request)
         self.waiting[name] = self.owners[name] = request
 
@@ -367,6 +490,12 @@ class PullsMachine(RuleBasedStateMachine):
         name = data.draw(st.sampled_from(sorted(self.waiting)))
         request = self.waiting[name]
         cached = self._count_cached(request)
+        elsewhere = {
+            each
+            for other, order in self.moving.items()
+            if other != name and (follows(request) or not order.source.follow)
+            for each in order.names
+        }
         waits = self.pulls.waits(request, cached * BLOCK_TOKENS)
         orders, dropped = self.pulls.take_orders()
         self.dropped += dropped
@@ -376,9 +505,21 @@ class PullsMachine(RuleBasedStateMachine):
             assert len(order.local) == len(order.names)
             wanted = request.block_hashes[cached:]
             assert order.names == wanted[: len(order.names)]
+            assert order.names[0] not in elsewhere or name in self.behind
             assert not self.told.get(name)
             self.moving[name] = order
-        assert waits == (name in self.moving)
+        assert waits or name not in self.moving
+        if not waits or name in self.moving:
+            return
+        is_behind = not elsewhere.isdisjoint(request.block_hashes[cached : cached + 1])
+        assert is_behind or follows(request)
+        if is_behind:
+            waited = self.now - self.behind.setdefault(name, self.now)
+            assert waited < PATIENCE_SECONDS or follows(request)
+
+    @rule(seconds=st.sampled_from([0.4 * PATIENCE_SECONDS, PATIENCE_SECONDS]))
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
 
     @precondition(lambda self: self.moving)
     @rule(data=st.data())
@@ -386,7 +527,8 @@ class PullsMachine(RuleBasedStateMachine):
         name = data.draw(st.sampled_from(sorted(self.moving)))
         self._tell(name, data, is_last=True)
         del self.moving[name]
-        assert not self.pulls.waits(self.owners[name], 0)
+        waits_on = follows(self.owners[name]) and name in self.waiting
+        assert waits_on or not self.pulls.waits(self.owners[name], 0)
 
     @precondition(lambda self: self.moving)
     @rule(data=st.data())
@@ -461,7 +603,7 @@ class PullsMachine(RuleBasedStateMachine):
 
 
 def test_whatever_happens_blocks_come_back_and_have_the_right_names() -> None:
-    run_state_machine_as_test(PullsMachine, settings=settings(max_examples=60, deadline=None))
+    run_state_machine_as_test(PullsMachine, settings=settings(max_examples=100, deadline=None))
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # vLLM imports such parts of torch
