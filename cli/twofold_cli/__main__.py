@@ -2,8 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import msgspec
 import typer
@@ -11,13 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from twofold_cli import bench, directories, doctor, plan
+from twofold_cli import bench, directories, doctor, kv_commands, plan
 from twofold_cli.errors import CliError
 from twofold_cli.preparing import Arguments, prepare
 from twofold_cli.state import StateDirectory, running_cluster
-
-if TYPE_CHECKING:
-    from twofold_cli.kv import Answer, Question
 
 app = typer.Typer(
     help="Serve a language model with prefill and decode apart, on this machine.",
@@ -27,8 +23,7 @@ app = typer.Typer(
 )
 app.add_typer(bench.app, name="bench")
 app.command(name="plan", no_args_is_help=True)(plan.plan)
-kv = typer.Typer(help="Look into how cache blocks move.", no_args_is_help=True)
-app.add_typer(kv, name="kv")
+app.add_typer(kv_commands.app, name="kv")
 
 _DEFAULTS = Arguments()
 
@@ -128,83 +123,6 @@ def status(
     raise typer.Exit(found.exit_code)
 
 
-@kv.command()
-def peers(
-    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
-) -> None:
-    """Show who reads blocks from whom. Exit code 0: all answered, 1: not all, 3: no cluster."""
-    from twofold_cli import kv as asking
-    from twofold_cli import kv_tables
-
-    _show_answers(asking.ask_peers, kv_tables.show_peers, as_json=as_json)
-
-
-@kv.command()
-def leases(
-    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
-) -> None:
-    """Show what blocks are kept for whom. Exit code 0: all answered, 1: not all, 3: no cluster."""
-    from twofold_cli import kv as asking
-    from twofold_cli import kv_tables
-
-    _show_answers(asking.ask_leases, kv_tables.show_leases, as_json=as_json)
-
-
-@kv.command()
-def find(
-    prompt: Annotated[str, typer.Argument(help="What a client asks.")],
-    chat: Annotated[
-        bool, typer.Option("--chat", help="As the first message of a conversation.")
-    ] = False,
-    model: Annotated[str | None, typer.Option(help="A LoRA adapter's name.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
-) -> None:
-    """Show who holds a prompt's blocks. Exit code 0: all tell, 1: not all, 3: no cluster."""
-    from twofold_cli import finding, kv_tables
-
-    body = finding.prompt_body(prompt, model=model, is_chat=chat)
-    found = finding.find_in_cluster(_directory(), body)
-    if as_json:
-        print(finding.as_json(found))
-    else:
-        kv_tables.show_found(found, Console())
-    raise typer.Exit(finding.exit_code(found))
-
-
-@kv.command()
-def pull(
-    prompt: Annotated[str, typer.Argument(help="What clients will ask, or how they will begin.")],
-    to: Annotated[str, typer.Option(metavar="WORKER", help="Who is to have it.")],
-    source: Annotated[
-        str | None,
-        typer.Option(
-            "--from",
-            metavar="WORKER",
-            help="Who has it; unset: the one that `kv find` says holds most of it.",
-        ),
-    ] = None,
-    chat: Annotated[
-        bool, typer.Option("--chat", help="As the first message of a conversation.")
-    ] = False,
-    model: Annotated[str | None, typer.Option(help="A LoRA adapter's name.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
-) -> None:
-    """Have a worker take a prompt's beginning from another's cache, ahead of need.
-
-    The worker computes what it does not get, and a token more: that is time that its other requests
-    wait. Exit code 0: pulled, or there already, 1: not, 3: no cluster.
-    """
-    from twofold_cli import finding, kv_tables, pull_reports, pulling
-
-    body = finding.prompt_body(prompt, model=model, is_chat=chat)
-    report = pulling.pull_in_cluster(_directory(), body, to=to, source=source)
-    if as_json:
-        print(pull_reports.as_json(report))
-    else:
-        kv_tables.show_pull(report, Console())
-    raise typer.Exit(pull_reports.exit_code(report))
-
-
 @app.command()
 def down() -> None:
     """Stop the cluster."""
@@ -244,19 +162,6 @@ def diagnose(
     else:
         _show_findings(findings)
     raise typer.Exit(doctor.exit_code(findings))
-
-
-def _show_answers(
-    question: "Question", show: Callable[["list[Answer]", Console], None], *, as_json: bool
-) -> None:
-    from twofold_cli import kv as asking
-
-    answers = asking.ask_cluster(_directory(), question)
-    if as_json:
-        print(asking.as_json(answers))
-    else:
-        show(answers, Console())
-    raise typer.Exit(asking.exit_code(answers))
 
 
 def _show_findings(findings: list[doctor.Finding]) -> None:

@@ -15,6 +15,7 @@ from twofold_cli.status import EXIT_DEGRADED, EXIT_READY, read_announced
 from twofold_cluster.rpc import kvtransfer_pb2 as pb
 from twofold_cluster.rpc.kvtransfer_pb2_grpc import KvTransferStub
 from twofold_cluster.worker import Worker
+from twofold_engine.prefixes.addresses import rank_address
 
 ANSWER_LIMIT_SECONDS = 3.0
 
@@ -128,8 +129,7 @@ async def _said(answer: Answer) -> Answer:
 
 
 async def _ask_rank(worker: Worker, rank: int, question: Question) -> Answer:
-    host, _, port = worker.kv_transfer.rpartition(":")
-    address = f"{host}:{int(port) + rank}"
+    address = rank_address(worker, rank)
     try:
         async with grpc.aio.insecure_channel(address, options=LOOPBACK_OPTIONS) as channel:
             reply = await question(KvTransferStub(channel))

@@ -6,12 +6,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from twofold_cli.finding import Found
 from twofold_cli.kv import Answer, state_name
 from twofold_cli.pull_reports import Report
 from twofold_cli.showing import age, say
 from twofold_cluster.rpc import kvtransfer_pb2 as pb
-from twofold_kvtransfer.prefixes import Outcome
+from twofold_engine.prefixes.finding import Found
 
 Row = tuple[str, ...]
 
@@ -19,13 +18,15 @@ PEER_COLUMNS = ("worker", "", "peer", "for", "over", "read", "speed", "ok+bad", 
 LEASE_COLUMNS = ("worker", "request", "state", "left", "age", "readers")
 SHARE_COLUMNS = ("worker", "role", "tokens", "share", "tier")
 
-_NOT_PULLED: dict[str, str] = {
-    Outcome.ABSENT: "it does not hold the first block wanted",
-    Outcome.SLOWER: "the link between them is too slow",
-    Outcome.CHANGED: "it has used these blocks for something else meanwhile",
-    Outcome.FAILED: "it cannot be reached, or the blocks did not arrive",
-    Outcome.DAMAGED: "the blocks arrived otherwise than they were sent",
-    Outcome.LATE: "the blocks did not arrive in time",
+_NOT_PULLED = {
+    "absent": "it does not hold the first block wanted",
+    "slower": "the link between them is too slow",
+    "changed": "it has used these blocks for something else meanwhile",
+    "failed": "it cannot be reached, or the blocks did not arrive",
+    "damaged": "the blocks arrived otherwise than they were sent",
+    "late": "the blocks did not arrive in time",
+    "avoided": "it did not answer of late, and was not asked again",
+    "no_room": "its own cache has too little room free",
 }
 
 
@@ -62,19 +63,15 @@ def show_pull(report: Report, console: Console) -> None:
 
 
 def _came_of(report: Report) -> str:
-    target, source = report.target, report.source
-    if sum(report.pulls.values()) == 1:
-        (outcome,) = report.pulls
-        if outcome == Outcome.PULLED:
-            return f"{target} has pulled {report.pulled_block_count} blocks from {source}"
-        why = _NOT_PULLED.get(outcome, outcome)
-        return f"{target} has pulled nothing from {source} ({outcome}): {why}"
-    if report.pulls:
-        counts = ", ".join(f"{outcome} {n}" for outcome, n in sorted(report.pulls.items()))
-        return f"{target} has pulled for others as well, which cannot be told apart: {counts}"
-    if report.is_there:
+    target, source, outcome = report.target, report.source, report.outcome
+    if outcome == "pulled":
+        return f"{target} has pulled {report.pulled_block_count} blocks from {source}"
+    if outcome == "present":
         return f"{target} had all that it could pull from {source}"
-    return f"{target} has not tried to pull from {source}: its cache has too little room free"
+    if outcome == "unclear":
+        return f"{target} has pulled for others as well, and not all with the same outcome"
+    why = _NOT_PULLED.get(outcome, outcome)
+    return f"{target} has pulled nothing from {source} ({outcome}): {why}"
 
 
 def _show_revision(found: Found, console: Console) -> None:
@@ -157,11 +154,18 @@ def _lease_rows(answer: Answer) -> Iterator[Row]:
         yield (
             _name(answer.worker_id, answer.rank),
             lease.request_id,
-            state_name(lease.state),
+            _state(lease),
             age(lease.left_seconds) if lease.HasField("left_seconds") else "",
             age(lease.age_seconds) if lease.HasField("age_seconds") else "",
             ", ".join(_name(reader.worker, reader.rank) for reader in lease.readers),
         )
+
+
+def _state(lease: pb.Lease) -> str:
+    state = state_name(lease.state)
+    if not lease.HasField("pinned_seconds"):
+        return state
+    return f"{state}, pinned {age(lease.pinned_seconds)}"
 
 
 def _name(worker: str, rank: int) -> str:

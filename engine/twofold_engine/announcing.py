@@ -34,6 +34,7 @@ class AnnouncedWorker:
         self._worker: Worker | None = None
         self._announcer: Announcer | None = None
         self._role_changed = asyncio.Event()
+        self._draining = asyncio.Event()
 
     @property
     def policy(self) -> RolePolicy:
@@ -51,8 +52,13 @@ class AnnouncedWorker:
 
     def is_busy(self) -> bool:
         """Tell whether a request is here, or a block that somebody may still fetch."""
+        return self.request_count > 0 or self._meter.is_busy
+
+    @property
+    def request_count(self) -> int:
+        """How many requests are here."""
         assert self._gate is not None
-        return self._gate.in_flight.request_count > 0 or self._meter.is_busy
+        return self._gate.in_flight.request_count
 
     def admit(self, in_flight: InFlight) -> Fault | None:
         return self._policy.admit(in_flight, self._settings)
@@ -76,6 +82,11 @@ class AnnouncedWorker:
             _log.warning("draining untold: %s", error)
         finally:
             self._gate.close()
+            self._draining.set()
+
+    async def until_draining(self) -> None:
+        """Return when new requests are refused."""
+        await self._draining.wait()
 
     async def stand_by(self, standby: bool) -> None:
         """Let the routers know whether to send new requests. A draining worker stays so.

@@ -39,6 +39,7 @@ from twofold_engine.gate import Gate
 from twofold_engine.kv_events import reachable
 from twofold_engine.load import LoadMeter
 from twofold_engine.naming import Naming
+from twofold_engine.prefixes.serving import serving_prefixes
 from twofold_engine.probing import generate_one_token
 from twofold_engine.settings import WorkerSettings
 from twofold_engine.vllm_arguments import vllm_arguments
@@ -122,8 +123,9 @@ async def _run(
             tasks.create_task(announced.run(worker, gate)),
             tasks.create_task(feed(worker)),
         ]
-        reporter.report(Event(Step.READY, address=address, role=settings.role))
-        await stopping.wait()
+        async with serving_prefixes(worker, announced, settings.redis):
+            reporter.report(Event(Step.READY, address=address, role=settings.role))
+            await stopping.wait()
         for task in known:
             task.cancel()
         await asyncio.wait(known)

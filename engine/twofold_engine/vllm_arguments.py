@@ -53,7 +53,8 @@ def _transfer(settings: WorkerSettings, *, cpu: bool) -> TransferSettings:
             lease_seconds=settings.lease_seconds,
             buffer_device="cpu" if cpu else "cuda",
         )
-    port = free_ports(settings.host, 2 * settings.tensor_parallel)
+    # A side channel and a service for each rank, and the worker's own service after them.
+    port = free_ports(settings.host, 2 * settings.tensor_parallel + 1)
     own = ConnectorSettings(
         host=settings.host,
         port=port,

@@ -35,11 +35,13 @@ class PeersSnapshot:
 @dataclass(frozen=True, slots=True)
 class LeasesSnapshot:
     counts: LeaseCounts
+    pinned_count: int
+    """Of those promised and held."""
     oldest: tuple[LeaseSnapshot, ...]
 
 
 class Inspection:
-    """Reads the parts of a node, and lets a lease be ended by hand."""
+    """Reads the parts of a node, and lets a lease be kept or ended by hand."""
 
     def __init__(
         self,
@@ -65,14 +67,27 @@ class Inspection:
         return PeersSnapshot(self._links.snapshot(), self._keeper.counts(), self._desk.snapshot())
 
     def leases(self) -> LeasesSnapshot:
-        oldest = self._leases.snapshot(self._clock(), MAX_LEASES_TOLD)
-        return LeasesSnapshot(self._leases.counts(), oldest)
+        now = self._clock()
+        return LeasesSnapshot(
+            self._leases.counts(),
+            self._leases.pinned_count(now),
+            self._leases.snapshot(now, MAX_LEASES_TOLD),
+        )
+
+    def pin(self, request_id: str, seconds: float) -> None:
+        """Keep a lease for *seconds* at least.
+
+        Raises:
+            InvalidPinError: for no time, or for too long.
+            UnknownLeaseError: there is none, or it has ended.
+        """
+        self._leases.pin(request_id, seconds, self._clock())
 
     def release(self, request_id: str) -> None:
         """End a lease.
 
         Raises:
-            UnknownLeaseError: there is none, or it is only promised.
+            UnknownLeaseError: there is none, or it is only promised, and not pinned.
         """
         self._leases.release(request_id)
         self._released()

@@ -6,6 +6,8 @@ computed, because its reader may ask before this process knows that the request 
 the causes below. Several engines may read under one lease, since a request whose decode worker
 fails is sent to another: what one of them gives back, another may still hold.
 
+A lease may be *pinned*, readers or none: then it does not end before its time, but by release.
+
 Time is an argument, in seconds of any clock that does not go back.
 """
 
@@ -21,8 +23,16 @@ MAX_LEASE_COUNT = 100_000
 """More requests than any engine has blocks for; a table beyond it is a bug, not load."""
 
 
+MAX_PIN_SECONDS = 24 * 3600.0
+"""Of one pin, from when it is asked for; long enough for what is asked every day."""
+
+
 class UnknownLeaseError(TwofoldError):
     """A lease that was never granted, or has ended."""
+
+
+class InvalidPinError(TwofoldError):
+    """A pin for no time, or for too long."""
 
 
 class Cause(enum.StrEnum):
@@ -36,6 +46,8 @@ class Cause(enum.StrEnum):
     """Its reader came back as a later incarnation, which knows nothing of it."""
     RELEASED = "released"
     """Somebody ended it by hand."""
+    UNPINNED = "unpinned"
+    """Its pin is over, and nobody claims it either. That nobody reads it was to be expected."""
 
 
 Engine = tuple[str, str]
@@ -84,11 +96,13 @@ class LeaseSnapshot:
     request_id: str
     state: LeaseState
     left_seconds: float | None
-    """Until it ends if nobody renews it; None while it is only promised."""
+    """Until it ends if nobody renews it or pins it longer; None while it is only promised."""
     age_seconds: float | None
     """Since it was granted; None while it is only promised."""
     readers: tuple[Reader, ...]
     """Who holds it now."""
+    pinned_seconds: float | None = None
+    """Until when it does not end by itself; None: it is not pinned."""
 
 
 @dataclass(slots=True)
@@ -103,26 +117,39 @@ class _Lease:
     """The ranks that need it no more."""
     ending: Cause | None = None
     """Why it is over as soon as nobody holds it."""
+    pinned_until: float | None = None
+    """Before that it is not over; None: whenever it is."""
+
+    def is_pinned(self, now: float) -> bool:
+        return self.pinned_until is not None and now < self.pinned_until
 
     def over(self, now: float) -> Cause | None:
         """Say why nobody may claim it any more; None: somebody may."""
+        if self.is_pinned(now):
+            return None
         if self.ending is not None and all(until <= now for until in self.held.values()):
             return self.ending
-        return Cause.EXPIRED if self.granted and now >= self.expires else None
+        if not self.granted or now < self.expires:
+            return None
+        return Cause.EXPIRED if self.pinned_until is None else Cause.UNPINNED
 
     def snapshot(self, request_id: str, now: float) -> LeaseSnapshot:
         held = {who: until for who, until in self.held.items() if until > now}
         readers = tuple(Reader(*engine, rank) for engine, rank in held)
+        pinned_until = self.pinned_until if self.is_pinned(now) else None
+        pinned_seconds = None if pinned_until is None else pinned_until - now
         if not self.granted:
-            return LeaseSnapshot(request_id, LeaseState.PROMISED, None, None, readers)
+            state = LeaseState.PROMISED
+            return LeaseSnapshot(request_id, state, None, None, readers, pinned_seconds)
         ending = self.ending is not None
         ends = max(held.values(), default=now) if ending else self.expires
         return LeaseSnapshot(
             request_id,
             LeaseState.ENDING if ending else LeaseState.HELD,
-            max(0.0, ends - now),
+            max(0.0, ends - now, pinned_seconds or 0.0),
             now - self.granted_at,
             readers,
+            pinned_seconds,
         )
 
 
@@ -133,8 +160,9 @@ class LeaseTable:
     renews without end, does not keep blocks for ever.
 
     A request is promised, held or unknown. What :meth:`collect` names has been forgotten, and is
-    named once: at the latest its time after the last claim, and not before the time that any reader
-    was told, unless that reader has given it back or was fenced.
+    named once: at the latest its time after the last claim or the end of its pin, and not before
+    the time that any reader was told, unless that reader has given it back or was fenced, nor
+    before the end of its pin, unless it was released.
     """
 
     def __init__(self, lease_seconds: float, keep_limit_seconds: float = math.inf) -> None:
@@ -200,15 +228,31 @@ class LeaseTable:
         if len(returned) >= reader.count and lease.ending is not Cause.RELEASED:
             lease.ending = Cause.READ
 
-    def release(self, request_id: str) -> None:
-        """Renew the lease no more: it ends when nobody was told that it holds it any longer.
+    def pin(self, request_id: str, seconds: float, now: float) -> None:
+        """Keep the lease, promised or held, for *seconds* at least, whatever its readers do.
 
         Raises:
-            UnknownLeaseError: there is none, or it is only promised.
+            InvalidPinError: *seconds* are none, or more than ``MAX_PIN_SECONDS``.
+            UnknownLeaseError: there is none, or it has ended or was released.
+        """
+        if not 0 < seconds <= MAX_PIN_SECONDS:  # false of a NaN too
+            raise InvalidPinError(f"a pin of {seconds} s; it must be 0 to {MAX_PIN_SECONDS:.0f}")
+        lease = self._leases.get(request_id)
+        if lease is None or lease.over(now) is not None or lease.ending is Cause.RELEASED:
+            raise UnknownLeaseError(f"no lease for request {request_id}")
+        lease.pinned_until = max(lease.pinned_until or now, now + seconds)
+
+    def release(self, request_id: str) -> None:
+        """End its pin, and renew the lease no more: it ends when nobody was told that it holds it
+        any longer.
+
+        Raises:
+            UnknownLeaseError: there is none, or it is only promised, and not pinned.
         """
         lease = self._leases.get(request_id)
-        if lease is None or not lease.granted:
+        if lease is None or not (lease.granted or lease.pinned_until is not None):
             raise UnknownLeaseError(f"no lease for request {request_id}")
+        lease.pinned_until = None
         lease.ending = Cause.RELEASED
 
     def fence(self, worker: str, incarnation: str) -> None:
@@ -238,6 +282,10 @@ class LeaseTable:
     def counts(self) -> LeaseCounts:
         held = sum(lease.granted for lease in self._leases.values())
         return LeaseCounts(len(self._leases) - held, held, dict(self._ended))
+
+    def pinned_count(self, now: float) -> int:
+        """Return how many leases, promised or held, are pinned."""
+        return sum(lease.is_pinned(now) for lease in self._leases.values())
 
     def snapshot(self, now: float, limit: int) -> tuple[LeaseSnapshot, ...]:
         """Return the leases as they are at *now*, the oldest *limit*."""

@@ -10,7 +10,12 @@ from twofold_cluster.errors import TwofoldError
 from twofold_cluster.rpc import kvtransfer_pb2 as pb
 from twofold_cluster.rpc import kvtransfer_pb2_grpc as rpc
 from twofold_kvtransfer.inspecting import Inspection
-from twofold_kvtransfer.leases import LeaseSnapshot, LeaseState, UnknownLeaseError
+from twofold_kvtransfer.leases import (
+    InvalidPinError,
+    LeaseSnapshot,
+    LeaseState,
+    UnknownLeaseError,
+)
 from twofold_kvtransfer.links import LinkSnapshot
 from twofold_kvtransfer.settings import host_and_port
 from twofold_kvtransfer.side_channel import ReaderSnapshot
@@ -19,11 +24,6 @@ from twofold_kvtransfer.sources import MAX_NAME_LENGTH, split_engine_id
 MAX_REQUEST_BYTES = 16 * 2**10
 MAX_CONCURRENT_CALLS = 16
 """People and their tools ask here; what is beyond is refused."""
-
-_OPTIONS = (
-    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
-    ("grpc.so_reuseport", 0),  # two ranks on one port is a mistake to be told of
-)
 
 _STATES = {
     LeaseState.PROMISED: pb.LEASE_STATE_PROMISED,
@@ -65,15 +65,26 @@ class KvTransferService(rpc.KvTransferServicer):
             rank=identity.rank,
             promised_count=leases.counts.promised,
             held_count=leases.counts.held,
+            pinned_count=leases.pinned_count,
             leases=[_lease(lease) for lease in leases.oldest],
         )
+
+    async def Pin(  # noqa: N802
+        self, request: pb.PinLeaseRequest, context: Any
+    ) -> pb.PinLeaseReply:
+        await _check_name(request.request_id, context)
+        try:
+            self._inspection.pin(request.request_id, request.seconds)
+        except InvalidPinError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        except UnknownLeaseError as error:
+            await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
+        return pb.PinLeaseReply()
 
     async def Release(  # noqa: N802
         self, request: pb.ReleaseRequest, context: Any
     ) -> pb.ReleaseReply:
-        if not 0 < len(request.request_id) <= MAX_NAME_LENGTH:
-            message = f"request_id must have 1 to {MAX_NAME_LENGTH} characters"
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, message)
+        await _check_name(request.request_id, context)
         try:
             self._inspection.release(request.request_id)
         except UnknownLeaseError as error:
@@ -81,13 +92,17 @@ class KvTransferService(rpc.KvTransferServicer):
         return pb.ReleaseReply()
 
 
-def bind(host: str, port: int) -> "grpc.aio.Server":
+def bind(host: str, port: int, *, max_request_bytes: int = MAX_REQUEST_BYTES) -> "grpc.aio.Server":
     """Return a server that will listen there.
 
     Raises:
         ServiceError: the port is taken.
     """
-    server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS)
+    options = (
+        ("grpc.max_receive_message_length", max_request_bytes),
+        ("grpc.so_reuseport", 0),  # two services on one port are a mistake to be told of
+    )
+    server = grpc.aio.server(options=options, maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS)
     address = host_and_port(host, port)
     try:
         server.add_insecure_port(address)
@@ -105,6 +120,12 @@ async def serving(server: "grpc.aio.Server", inspection: Inspection) -> AsyncIte
         yield
     finally:
         await server.stop(grace=None)
+
+
+async def _check_name(request_id: str, context: Any) -> None:
+    if not 0 < len(request_id) <= MAX_NAME_LENGTH:
+        message = f"request_id must have 1 to {MAX_NAME_LENGTH} characters"
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, message)
 
 
 def _link(link: LinkSnapshot, lease_count: int) -> pb.Link:
@@ -142,4 +163,5 @@ def _lease(lease: LeaseSnapshot) -> pb.Lease:
             pb.LeaseReader(worker=reader.worker, incarnation=reader.incarnation, rank=reader.rank)
             for reader in lease.readers
         ],
+        pinned_seconds=lease.pinned_seconds,
     )

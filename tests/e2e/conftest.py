@@ -23,7 +23,13 @@ LEASE_SECONDS = 30
 CONNECTORS = ("nixl", "twofold")
 """What moves blocks: vLLM's NixlConnector, and ours."""
 
-_FOR_EACH_CONNECTOR = {"test_exactness", "test_aborts", "test_kills", "test_pulling"}
+_FOR_EACH_CONNECTOR = {
+    "test_exactness",
+    "test_aborts",
+    "test_kills",
+    "test_pinning",
+    "test_pulling",
+}
 
 _RECEIVED_BYTES = {
     "nixl": "vllm:nixl_bytes_transferred_sum",

@@ -41,6 +41,11 @@ class Rank(rpc.KvTransferServicer):
         await context.abort(grpc.StatusCode.INTERNAL, "a bug")
         return pb.LeasesReply()
 
+    async def Pin(  # noqa: N802
+        self, request: pb.PinLeaseRequest, context: Any
+    ) -> pb.PinLeaseReply:
+        return pb.PinLeaseReply()
+
     async def Release(  # noqa: N802
         self, request: pb.ReleaseRequest, context: Any
     ) -> pb.ReleaseReply:

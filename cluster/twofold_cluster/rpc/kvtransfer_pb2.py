@@ -24,15 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$twofold_cluster/rpc/kvtransfer.proto\x12\x15twofold.kvtransfer.v1\"\x0e\n\x0cPeersRequest\"\xae\x01\n\nPeersReply\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\x0c\n\x04rank\x18\x03 \x01(\r\x12\x11\n\ttransport\x18\x04 \x01(\t\x12*\n\x05links\x18\x05 \x03(\x0b\x32\x1b.twofold.kvtransfer.v1.Link\x12.\n\x07readers\x18\x06 \x03(\x0b\x32\x1d.twofold.kvtransfer.v1.Reader\"\xf7\x01\n\x04Link\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x14\n\x0copen_seconds\x18\x04 \x01(\x01\x12\x16\n\x0etransfers_done\x18\x05 \x01(\x04\x12\x18\n\x10transfers_failed\x18\x06 \x01(\x04\x12\x12\n\nread_bytes\x18\x07 \x01(\x04\x12\x14\n\x0cread_seconds\x18\x08 \x01(\x01\x12\x1d\n\x10\x62ytes_per_second\x18\t \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x0blease_count\x18\n \x01(\rB\x13\n\x11_bytes_per_second\"V\n\x06Reader\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\x0c\n\x04rank\x18\x03 \x01(\r\x12\x19\n\x11\x63onnected_seconds\x18\x04 \x01(\x01\"\x0f\n\rLeasesRequest\"\x9a\x01\n\x0bLeasesReply\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\x0c\n\x04rank\x18\x03 \x01(\r\x12\x16\n\x0epromised_count\x18\x04 \x01(\r\x12\x12\n\nheld_count\x18\x05 \x01(\r\x12,\n\x06leases\x18\x06 \x03(\x0b\x32\x1c.twofold.kvtransfer.v1.Lease\"\xd8\x01\n\x05Lease\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x30\n\x05state\x18\x02 \x01(\x0e\x32!.twofold.kvtransfer.v1.LeaseState\x12\x19\n\x0cleft_seconds\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x0b\x61ge_seconds\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x33\n\x07readers\x18\x05 \x03(\x0b\x32\".twofold.kvtransfer.v1.LeaseReaderB\x0f\n\r_left_secondsB\x0e\n\x0c_age_seconds\"@\n\x0bLeaseReader\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\x0c\n\x04rank\x18\x03 \x01(\r\"$\n\x0eReleaseRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\x0e\n\x0cReleaseReply*q\n\nLeaseState\x12\x1b\n\x17LEASE_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14LEASE_STATE_PROMISED\x10\x01\x12\x14\n\x10LEASE_STATE_HELD\x10\x02\x12\x16\n\x12LEASE_STATE_ENDING\x10\x03\x32\x88\x02\n\nKvTransfer\x12O\n\x05Peers\x12#.twofold.kvtransfer.v1.PeersRequest\x1a!.twofold.kvtransfer.v1.PeersReply\x12R\n\x06Leases\x12$.twofold.kvtransfer.v1.LeasesRequest\x1a\".twofold.kvtransfer.v1.LeasesReply\x12U\n\x07Release\x12%.twofold.kvtransfer.v1.ReleaseRequest\x1a#.twofold.kvtransfer.v1.ReleaseReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$twofold_cluster/rpc/kvtransfer.proto\x12\x15twofold.kvtransfer.v1\"\x0e\n\x0cPeersRequest\"\xae\x01\n\nPeersReply\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\x0c\n\x04rank\x18\x03 \x01(\r\x12\x11\n\ttransport\x18\x04 \x01(\t\x12*\n\x05links\x18\x05 \x03(\x0b\x32\x1b.twofold.kvtransfer.v1.Link\x12.\n\x07readers\x18\x06 \x03(\x0b\x32\x1d.twofold.kvtransfer.v1.Reader\"\xf7\x01\n\x04Link\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x14\n\x0copen_seconds\x18\x04 \x01(\x01\x12\x16\n\x0etransfers_done\x18\x05 \x01(\x04\x12\x18\n\x10transfers_failed\x18\x06 \x01(\x04\x12\x12\n\nread_bytes\x18\x07 \x01(\x04\x12\x14\n\x0cread_seconds\x18\x08 \x01(\x01\x12\x1d\n\x10\x62ytes_per_second\x18\t \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x0blease_count\x18\n \x01(\rB\x13\n\x11_bytes_per_second\"V\n\x06Reader\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\x0c\n\x04rank\x18\x03 \x01(\r\x12\x19\n\x11\x63onnected_seconds\x18\x04 \x01(\x01\"\x0f\n\rLeasesRequest\"\xb0\x01\n\x0bLeasesReply\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\x0c\n\x04rank\x18\x03 \x01(\r\x12\x16\n\x0epromised_count\x18\x04 \x01(\r\x12\x12\n\nheld_count\x18\x05 \x01(\r\x12,\n\x06leases\x18\x06 \x03(\x0b\x32\x1c.twofold.kvtransfer.v1.Lease\x12\x14\n\x0cpinned_count\x18\x07 \x01(\r\"\x88\x02\n\x05Lease\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x30\n\x05state\x18\x02 \x01(\x0e\x32!.twofold.kvtransfer.v1.LeaseState\x12\x19\n\x0cleft_seconds\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x0b\x61ge_seconds\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x33\n\x07readers\x18\x05 \x03(\x0b\x32\".twofold.kvtransfer.v1.LeaseReader\x12\x1b\n\x0epinned_seconds\x18\x06 \x01(\x01H\x02\x88\x01\x01\x42\x0f\n\r_left_secondsB\x0e\n\x0c_age_secondsB\x11\n\x0f_pinned_seconds\"@\n\x0bLeaseReader\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\x13\n\x0bincarnation\x18\x02 \x01(\t\x12\x0c\n\x04rank\x18\x03 \x01(\r\"6\n\x0fPinLeaseRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07seconds\x18\x02 \x01(\x01\"\x0f\n\rPinLeaseReply\"$\n\x0eReleaseRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\x0e\n\x0cReleaseReply\"\x1e\n\x0b\x46indRequest\x12\x0f\n\x07request\x18\x01 \x01(\t\"\x86\x01\n\tFindReply\x12\x10\n\x08revision\x18\x01 \x01(\t\x12\x13\n\x0btoken_count\x18\x02 \x01(\x04\x12\x14\n\x0c\x62lock_tokens\x18\x03 \x01(\r\x12,\n\x06shares\x18\x04 \x03(\x0b\x32\x1c.twofold.kvtransfer.v1.Share\x12\x0e\n\x06silent\x18\x05 \x03(\t\"Z\n\x05Share\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0c\n\x04tier\x18\x03 \x01(\t\x12\x13\n\x0btoken_count\x18\x04 \x01(\x04\x12\x10\n\x08\x64\x65graded\x18\x05 \x01(\x08\"5\n\x0bPullRequest\x12\x0f\n\x07request\x18\x01 \x01(\t\x12\x15\n\rsource_worker\x18\x02 \x01(\t\"\xb9\x01\n\tPullReply\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x33\n\x07outcome\x18\x02 \x01(\x0e\x32\".twofold.kvtransfer.v1.PullOutcome\x12\x1a\n\x12pulled_block_count\x18\x03 \x01(\x04\x12\x1a\n\x12\x63\x61\x63hed_token_count\x18\x04 \x01(\x04\x12\x13\n\x0btoken_count\x18\x05 \x01(\x04\x12\x1a\n\x12wanted_token_count\x18\x06 \x01(\x04\".\n\nPinRequest\x12\x0f\n\x07request\x18\x01 \x01(\t\x12\x0f\n\x07seconds\x18\x02 \x01(\x01\"e\n\x08PinReply\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x13\n\x0btoken_count\x18\x02 \x01(\x04\x12\x1a\n\x12\x63\x61\x63hed_token_count\x18\x03 \x01(\x04\x12\x14\n\x0cleft_seconds\x18\x04 \x01(\x01\"\"\n\x0cUnpinRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\x0c\n\nUnpinReply\"%\n\x0c\x44rainRequest\x12\x15\n\rlimit_seconds\x18\x01 \x01(\x01\"H\n\nDrainReply\x12\x0c\n\x04idle\x18\x01 \x01(\x08\x12\x17\n\x0fin_flight_count\x18\x02 \x01(\r\x12\x13\n\x0blease_count\x18\x03 \x01(\r*q\n\nLeaseState\x12\x1b\n\x17LEASE_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14LEASE_STATE_PROMISED\x10\x01\x12\x14\n\x10LEASE_STATE_HELD\x10\x02\x12\x16\n\x12LEASE_STATE_ENDING\x10\x03*\xdc\x02\n\x0bPullOutcome\x12\x1c\n\x18PULL_OUTCOME_UNSPECIFIED\x10\x00\x12\x17\n\x13PULL_OUTCOME_PULLED\x10\x01\x12\x18\n\x14PULL_OUTCOME_PRESENT\x10\x02\x12\x18\n\x14PULL_OUTCOME_NO_ROOM\x10\x03\x12\x17\n\x13PULL_OUTCOME_ABSENT\x10\x04\x12\x17\n\x13PULL_OUTCOME_SLOWER\x10\x05\x12\x18\n\x14PULL_OUTCOME_CHANGED\x10\x06\x12\x17\n\x13PULL_OUTCOME_FAILED\x10\x07\x12\x18\n\x14PULL_OUTCOME_DAMAGED\x10\x08\x12\x15\n\x11PULL_OUTCOME_LATE\x10\t\x12\x18\n\x14PULL_OUTCOME_DROPPED\x10\n\x12\x18\n\x14PULL_OUTCOME_AVOIDED\x10\x0b\x12\x18\n\x14PULL_OUTCOME_UNCLEAR\x10\x0c\x32\xdd\x02\n\nKvTransfer\x12O\n\x05Peers\x12#.twofold.kvtransfer.v1.PeersRequest\x1a!.twofold.kvtransfer.v1.PeersReply\x12R\n\x06Leases\x12$.twofold.kvtransfer.v1.LeasesRequest\x1a\".twofold.kvtransfer.v1.LeasesReply\x12S\n\x03Pin\x12&.twofold.kvtransfer.v1.PinLeaseRequest\x1a$.twofold.kvtransfer.v1.PinLeaseReply\x12U\n\x07Release\x12%.twofold.kvtransfer.v1.ReleaseRequest\x1a#.twofold.kvtransfer.v1.ReleaseReply2\x93\x03\n\x08Prefixes\x12L\n\x04\x46ind\x12\".twofold.kvtransfer.v1.FindRequest\x1a .twofold.kvtransfer.v1.FindReply\x12L\n\x04Pull\x12\".twofold.kvtransfer.v1.PullRequest\x1a .twofold.kvtransfer.v1.PullReply\x12I\n\x03Pin\x12!.twofold.kvtransfer.v1.PinRequest\x1a\x1f.twofold.kvtransfer.v1.PinReply\x12O\n\x05Unpin\x12#.twofold.kvtransfer.v1.UnpinRequest\x1a!.twofold.kvtransfer.v1.UnpinReply\x12O\n\x05\x44rain\x12#.twofold.kvtransfer.v1.DrainRequest\x1a!.twofold.kvtransfer.v1.DrainReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'twofold_cluster.rpc.kvtransfer_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LEASESTATE']._serialized_start=1107
-  _globals['_LEASESTATE']._serialized_end=1220
+  _globals['_LEASESTATE']._serialized_start=2068
+  _globals['_LEASESTATE']._serialized_end=2181
+  _globals['_PULLOUTCOME']._serialized_start=2184
+  _globals['_PULLOUTCOME']._serialized_end=2532
   _globals['_PEERSREQUEST']._serialized_start=63
   _globals['_PEERSREQUEST']._serialized_end=77
   _globals['_PEERSREPLY']._serialized_start=80
@@ -44,15 +46,43 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LEASESREQUEST']._serialized_start=594
   _globals['_LEASESREQUEST']._serialized_end=609
   _globals['_LEASESREPLY']._serialized_start=612
-  _globals['_LEASESREPLY']._serialized_end=766
-  _globals['_LEASE']._serialized_start=769
-  _globals['_LEASE']._serialized_end=985
-  _globals['_LEASEREADER']._serialized_start=987
-  _globals['_LEASEREADER']._serialized_end=1051
-  _globals['_RELEASEREQUEST']._serialized_start=1053
-  _globals['_RELEASEREQUEST']._serialized_end=1089
-  _globals['_RELEASEREPLY']._serialized_start=1091
-  _globals['_RELEASEREPLY']._serialized_end=1105
-  _globals['_KVTRANSFER']._serialized_start=1223
-  _globals['_KVTRANSFER']._serialized_end=1487
+  _globals['_LEASESREPLY']._serialized_end=788
+  _globals['_LEASE']._serialized_start=791
+  _globals['_LEASE']._serialized_end=1055
+  _globals['_LEASEREADER']._serialized_start=1057
+  _globals['_LEASEREADER']._serialized_end=1121
+  _globals['_PINLEASEREQUEST']._serialized_start=1123
+  _globals['_PINLEASEREQUEST']._serialized_end=1177
+  _globals['_PINLEASEREPLY']._serialized_start=1179
+  _globals['_PINLEASEREPLY']._serialized_end=1194
+  _globals['_RELEASEREQUEST']._serialized_start=1196
+  _globals['_RELEASEREQUEST']._serialized_end=1232
+  _globals['_RELEASEREPLY']._serialized_start=1234
+  _globals['_RELEASEREPLY']._serialized_end=1248
+  _globals['_FINDREQUEST']._serialized_start=1250
+  _globals['_FINDREQUEST']._serialized_end=1280
+  _globals['_FINDREPLY']._serialized_start=1283
+  _globals['_FINDREPLY']._serialized_end=1417
+  _globals['_SHARE']._serialized_start=1419
+  _globals['_SHARE']._serialized_end=1509
+  _globals['_PULLREQUEST']._serialized_start=1511
+  _globals['_PULLREQUEST']._serialized_end=1564
+  _globals['_PULLREPLY']._serialized_start=1567
+  _globals['_PULLREPLY']._serialized_end=1752
+  _globals['_PINREQUEST']._serialized_start=1754
+  _globals['_PINREQUEST']._serialized_end=1800
+  _globals['_PINREPLY']._serialized_start=1802
+  _globals['_PINREPLY']._serialized_end=1903
+  _globals['_UNPINREQUEST']._serialized_start=1905
+  _globals['_UNPINREQUEST']._serialized_end=1939
+  _globals['_UNPINREPLY']._serialized_start=1941
+  _globals['_UNPINREPLY']._serialized_end=1953
+  _globals['_DRAINREQUEST']._serialized_start=1955
+  _globals['_DRAINREQUEST']._serialized_end=1992
+  _globals['_DRAINREPLY']._serialized_start=1994
+  _globals['_DRAINREPLY']._serialized_end=2066
+  _globals['_KVTRANSFER']._serialized_start=2535
+  _globals['_KVTRANSFER']._serialized_end=2884
+  _globals['_PREFIXES']._serialized_start=2887
+  _globals['_PREFIXES']._serialized_end=3290
 # @@protoc_insertion_point(module_scope)

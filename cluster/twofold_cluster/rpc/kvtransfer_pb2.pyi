@@ -42,6 +42,65 @@ LEASE_STATE_ENDING: LeaseState.ValueType  # 3
 """over as soon as nobody holds it"""
 Global___LeaseState: _TypeAlias = LeaseState  # noqa: Y015
 
+class _PullOutcome:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PullOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PullOutcome.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PULL_OUTCOME_UNSPECIFIED: _PullOutcome.ValueType  # 0
+    PULL_OUTCOME_PULLED: _PullOutcome.ValueType  # 1
+    PULL_OUTCOME_PRESENT: _PullOutcome.ValueType  # 2
+    """it was here already"""
+    PULL_OUTCOME_NO_ROOM: _PullOutcome.ValueType  # 3
+    """not tried: too little of the cache is free"""
+    PULL_OUTCOME_ABSENT: _PullOutcome.ValueType  # 4
+    """the source does not hold it"""
+    PULL_OUTCOME_SLOWER: _PullOutcome.ValueType  # 5
+    """the link is slow beyond all patience"""
+    PULL_OUTCOME_CHANGED: _PullOutcome.ValueType  # 6
+    """the source gave its blocks to another content meanwhile"""
+    PULL_OUTCOME_FAILED: _PullOutcome.ValueType  # 7
+    """the source cannot be reached, or the blocks did not arrive"""
+    PULL_OUTCOME_DAMAGED: _PullOutcome.ValueType  # 8
+    """they arrived otherwise than they were sent"""
+    PULL_OUTCOME_LATE: _PullOutcome.ValueType  # 9
+    """they did not arrive in time"""
+    PULL_OUTCOME_DROPPED: _PullOutcome.ValueType  # 10
+    """the request has ended before"""
+    PULL_OUTCOME_AVOIDED: _PullOutcome.ValueType  # 11
+    """the source did not answer of late, and was not asked again"""
+    PULL_OUTCOME_UNCLEAR: _PullOutcome.ValueType  # 12
+    """pulls for other requests ended meanwhile, with other outcomes"""
+
+class PullOutcome(_PullOutcome, metaclass=_PullOutcomeEnumTypeWrapper): ...
+
+PULL_OUTCOME_UNSPECIFIED: PullOutcome.ValueType  # 0
+PULL_OUTCOME_PULLED: PullOutcome.ValueType  # 1
+PULL_OUTCOME_PRESENT: PullOutcome.ValueType  # 2
+"""it was here already"""
+PULL_OUTCOME_NO_ROOM: PullOutcome.ValueType  # 3
+"""not tried: too little of the cache is free"""
+PULL_OUTCOME_ABSENT: PullOutcome.ValueType  # 4
+"""the source does not hold it"""
+PULL_OUTCOME_SLOWER: PullOutcome.ValueType  # 5
+"""the link is slow beyond all patience"""
+PULL_OUTCOME_CHANGED: PullOutcome.ValueType  # 6
+"""the source gave its blocks to another content meanwhile"""
+PULL_OUTCOME_FAILED: PullOutcome.ValueType  # 7
+"""the source cannot be reached, or the blocks did not arrive"""
+PULL_OUTCOME_DAMAGED: PullOutcome.ValueType  # 8
+"""they arrived otherwise than they were sent"""
+PULL_OUTCOME_LATE: PullOutcome.ValueType  # 9
+"""they did not arrive in time"""
+PULL_OUTCOME_DROPPED: PullOutcome.ValueType  # 10
+"""the request has ended before"""
+PULL_OUTCOME_AVOIDED: PullOutcome.ValueType  # 11
+"""the source did not answer of late, and was not asked again"""
+PULL_OUTCOME_UNCLEAR: PullOutcome.ValueType  # 12
+"""pulls for other requests ended meanwhile, with other outcomes"""
+Global___PullOutcome: _TypeAlias = PullOutcome  # noqa: Y015
+
 @_typing.final
 class PeersRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -204,12 +263,15 @@ class LeasesReply(_message.Message):
     PROMISED_COUNT_FIELD_NUMBER: _builtins.int
     HELD_COUNT_FIELD_NUMBER: _builtins.int
     LEASES_FIELD_NUMBER: _builtins.int
+    PINNED_COUNT_FIELD_NUMBER: _builtins.int
     worker: _builtins.str
     incarnation: _builtins.str
     rank: _builtins.int
     promised_count: _builtins.int
     held_count: _builtins.int
     """ending ones too"""
+    pinned_count: _builtins.int
+    """of those promised and held"""
     @_builtins.property
     def leases(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lease]:
         """the oldest; not all when there are very many"""
@@ -223,10 +285,11 @@ class LeasesReply(_message.Message):
         promised_count: _builtins.int = ...,
         held_count: _builtins.int = ...,
         leases: _abc.Iterable[Global___Lease] | None = ...,
+        pinned_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["held_count", b"held_count", "incarnation", b"incarnation", "leases", b"leases", "promised_count", b"promised_count", "rank", b"rank", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["held_count", b"held_count", "incarnation", b"incarnation", "leases", b"leases", "pinned_count", b"pinned_count", "promised_count", b"promised_count", "rank", b"rank", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -241,12 +304,15 @@ class Lease(_message.Message):
     LEFT_SECONDS_FIELD_NUMBER: _builtins.int
     AGE_SECONDS_FIELD_NUMBER: _builtins.int
     READERS_FIELD_NUMBER: _builtins.int
+    PINNED_SECONDS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     state: Global___LeaseState.ValueType
     left_seconds: _builtins.float
     """until it ends if nobody renews it; absent: only promised"""
     age_seconds: _builtins.float
     """since it was granted; absent: only promised"""
+    pinned_seconds: _builtins.float
+    """as long it does not end by itself; absent: not pinned"""
     @_builtins.property
     def readers(self) -> _containers.RepeatedCompositeFieldContainer[Global___LeaseReader]:
         """who holds it now"""
@@ -259,19 +325,24 @@ class Lease(_message.Message):
         left_seconds: _builtins.float | None = ...,
         age_seconds: _builtins.float | None = ...,
         readers: _abc.Iterable[Global___LeaseReader] | None = ...,
+        pinned_seconds: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_age_seconds", b"_age_seconds", "_left_seconds", b"_left_seconds", "age_seconds", b"age_seconds", "left_seconds", b"left_seconds"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_age_seconds", b"_age_seconds", "_left_seconds", b"_left_seconds", "_pinned_seconds", b"_pinned_seconds", "age_seconds", b"age_seconds", "left_seconds", b"left_seconds", "pinned_seconds", b"pinned_seconds"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_age_seconds", b"_age_seconds", "_left_seconds", b"_left_seconds", "age_seconds", b"age_seconds", "left_seconds", b"left_seconds", "readers", b"readers", "request_id", b"request_id", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_age_seconds", b"_age_seconds", "_left_seconds", b"_left_seconds", "_pinned_seconds", b"_pinned_seconds", "age_seconds", b"age_seconds", "left_seconds", b"left_seconds", "pinned_seconds", b"pinned_seconds", "readers", b"readers", "request_id", b"request_id", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__age_seconds: _TypeAlias = _typing.Literal["age_seconds"]  # noqa: Y015
     _WhichOneofArgType__age_seconds: _TypeAlias = _typing.Literal["_age_seconds", b"_age_seconds"]  # noqa: Y015
     _WhichOneofReturnType__left_seconds: _TypeAlias = _typing.Literal["left_seconds"]  # noqa: Y015
     _WhichOneofArgType__left_seconds: _TypeAlias = _typing.Literal["_left_seconds", b"_left_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__pinned_seconds: _TypeAlias = _typing.Literal["pinned_seconds"]  # noqa: Y015
+    _WhichOneofArgType__pinned_seconds: _TypeAlias = _typing.Literal["_pinned_seconds", b"_pinned_seconds"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__age_seconds) -> _WhichOneofReturnType__age_seconds | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__left_seconds) -> _WhichOneofReturnType__left_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pinned_seconds) -> _WhichOneofReturnType__pinned_seconds | None: ...
 
 Global___Lease: _TypeAlias = Lease  # noqa: Y015
 
@@ -299,6 +370,44 @@ class LeaseReader(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LeaseReader: _TypeAlias = LeaseReader  # noqa: Y015
+
+@_typing.final
+class PinLeaseRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    seconds: _builtins.float
+    """more than 0, at most a day"""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "seconds", b"seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PinLeaseRequest: _TypeAlias = PinLeaseRequest  # noqa: Y015
+
+@_typing.final
+class PinLeaseReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PinLeaseReply: _TypeAlias = PinLeaseReply  # noqa: Y015
 
 @_typing.final
 class ReleaseRequest(_message.Message):
@@ -333,3 +442,289 @@ class ReleaseReply(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReleaseReply: _TypeAlias = ReleaseReply  # noqa: Y015
+
+@_typing.final
+class FindRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: _builtins.int
+    request: _builtins.str
+    def __init__(
+        self,
+        *,
+        request: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindRequest: _TypeAlias = FindRequest  # noqa: Y015
+
+@_typing.final
+class FindReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    TOKEN_COUNT_FIELD_NUMBER: _builtins.int
+    BLOCK_TOKENS_FIELD_NUMBER: _builtins.int
+    SHARES_FIELD_NUMBER: _builtins.int
+    SILENT_FIELD_NUMBER: _builtins.int
+    revision: _builtins.str
+    token_count: _builtins.int
+    """of the prompt"""
+    block_tokens: _builtins.int
+    @_builtins.property
+    def shares(self) -> _containers.RepeatedCompositeFieldContainer[Global___Share]:
+        """the most first"""
+
+    @_builtins.property
+    def silent(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """workers that may hold anything, since not all of it is listed"""
+
+    def __init__(
+        self,
+        *,
+        revision: _builtins.str = ...,
+        token_count: _builtins.int = ...,
+        block_tokens: _builtins.int = ...,
+        shares: _abc.Iterable[Global___Share] | None = ...,
+        silent: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block_tokens", b"block_tokens", "revision", b"revision", "shares", b"shares", "silent", b"silent", "token_count", b"token_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindReply: _TypeAlias = FindReply  # noqa: Y015
+
+@_typing.final
+class Share(_message.Message):
+    """How much of the prompt one worker holds in one tier, from its first token on, in full blocks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKER_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    TIER_FIELD_NUMBER: _builtins.int
+    TOKEN_COUNT_FIELD_NUMBER: _builtins.int
+    DEGRADED_FIELD_NUMBER: _builtins.int
+    worker: _builtins.str
+    role: _builtins.str
+    tier: _builtins.str
+    token_count: _builtins.int
+    degraded: _builtins.bool
+    """it may hold more"""
+    def __init__(
+        self,
+        *,
+        worker: _builtins.str = ...,
+        role: _builtins.str = ...,
+        tier: _builtins.str = ...,
+        token_count: _builtins.int = ...,
+        degraded: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["degraded", b"degraded", "role", b"role", "tier", b"tier", "token_count", b"token_count", "worker", b"worker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Share: _TypeAlias = Share  # noqa: Y015
+
+@_typing.final
+class PullRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: _builtins.int
+    SOURCE_WORKER_FIELD_NUMBER: _builtins.int
+    request: _builtins.str
+    source_worker: _builtins.str
+    """empty: who is known to hold most"""
+    def __init__(
+        self,
+        *,
+        request: _builtins.str = ...,
+        source_worker: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request", "source_worker", b"source_worker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PullRequest: _TypeAlias = PullRequest  # noqa: Y015
+
+@_typing.final
+class PullReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    PULLED_BLOCK_COUNT_FIELD_NUMBER: _builtins.int
+    CACHED_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
+    TOKEN_COUNT_FIELD_NUMBER: _builtins.int
+    WANTED_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    outcome: Global___PullOutcome.ValueType
+    pulled_block_count: _builtins.int
+    cached_token_count: _builtins.int
+    """in the cache when the rest was computed, pulled or not"""
+    token_count: _builtins.int
+    """of the prompt"""
+    wanted_token_count: _builtins.int
+    """that the source may hold and this worker can use"""
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        outcome: Global___PullOutcome.ValueType = ...,
+        pulled_block_count: _builtins.int = ...,
+        cached_token_count: _builtins.int = ...,
+        token_count: _builtins.int = ...,
+        wanted_token_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_token_count", b"cached_token_count", "outcome", b"outcome", "pulled_block_count", b"pulled_block_count", "source", b"source", "token_count", b"token_count", "wanted_token_count", b"wanted_token_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PullReply: _TypeAlias = PullReply  # noqa: Y015
+
+@_typing.final
+class PinRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    request: _builtins.str
+    seconds: _builtins.float
+    """more than 0, at most a day"""
+    def __init__(
+        self,
+        *,
+        request: _builtins.str = ...,
+        seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request", "seconds", b"seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PinRequest: _TypeAlias = PinRequest  # noqa: Y015
+
+@_typing.final
+class PinReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    TOKEN_COUNT_FIELD_NUMBER: _builtins.int
+    CACHED_TOKEN_COUNT_FIELD_NUMBER: _builtins.int
+    LEFT_SECONDS_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """names the pin, and the lease that it keeps"""
+    token_count: _builtins.int
+    cached_token_count: _builtins.int
+    """that had not to be computed"""
+    left_seconds: _builtins.float
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        token_count: _builtins.int = ...,
+        cached_token_count: _builtins.int = ...,
+        left_seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_token_count", b"cached_token_count", "left_seconds", b"left_seconds", "request_id", b"request_id", "token_count", b"token_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PinReply: _TypeAlias = PinReply  # noqa: Y015
+
+@_typing.final
+class UnpinRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnpinRequest: _TypeAlias = UnpinRequest  # noqa: Y015
+
+@_typing.final
+class UnpinReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnpinReply: _TypeAlias = UnpinReply  # noqa: Y015
+
+@_typing.final
+class DrainRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMIT_SECONDS_FIELD_NUMBER: _builtins.int
+    limit_seconds: _builtins.float
+    """how long to wait; 0: not at all"""
+    def __init__(
+        self,
+        *,
+        limit_seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit_seconds", b"limit_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DrainRequest: _TypeAlias = DrainRequest  # noqa: Y015
+
+@_typing.final
+class DrainReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDLE_FIELD_NUMBER: _builtins.int
+    IN_FLIGHT_COUNT_FIELD_NUMBER: _builtins.int
+    LEASE_COUNT_FIELD_NUMBER: _builtins.int
+    idle: _builtins.bool
+    """nothing is left"""
+    in_flight_count: _builtins.int
+    """requests"""
+    lease_count: _builtins.int
+    """of the rank that has most"""
+    def __init__(
+        self,
+        *,
+        idle: _builtins.bool = ...,
+        in_flight_count: _builtins.int = ...,
+        lease_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["idle", b"idle", "in_flight_count", b"in_flight_count", "lease_count", b"lease_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DrainReply: _TypeAlias = DrainReply  # noqa: Y015

@@ -46,6 +46,11 @@ class KvTransferStub:
                 request_serializer=twofold__cluster_dot_rpc_dot_kvtransfer__pb2.LeasesRequest.SerializeToString,
                 response_deserializer=twofold__cluster_dot_rpc_dot_kvtransfer__pb2.LeasesReply.FromString,
                 _registered_method=True)
+        self.Pin = channel.unary_unary(
+                '/twofold.kvtransfer.v1.KvTransfer/Pin',
+                request_serializer=twofold__cluster_dot_rpc_dot_kvtransfer__pb2.PinLeaseRequest.SerializeToString,
+                response_deserializer=twofold__cluster_dot_rpc_dot_kvtransfer__pb2.PinLeaseReply.FromString,
+                _registered_method=True)
         self.Release = channel.unary_unary(
                 '/twofold.kvtransfer.v1.KvTransfer/Release',
                 request_serializer=twofold__cluster_dot_rpc_dot_kvtransfer__pb2.ReleaseRequest.SerializeToString,
@@ -72,9 +77,17 @@ class KvTransferServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Pin(self, request, context):
+        """Keep a lease for a time at least, though nobody reads what it keeps. NOT_FOUND: no such lease.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Release(self, request, context):
-        """End a lease: it is renewed no more, and its blocks are free when no reader was told that it
-        holds them any longer, at the latest a lease's time from now. NOT_FOUND: no such lease.
+        """End a lease, and a pin of it: it is renewed no more, and its blocks are free when no reader was
+        told that it holds them any longer, at the latest a lease's time from now. NOT_FOUND: no such
+        lease.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -92,6 +105,11 @@ def add_KvTransferServicer_to_server(servicer, server):
                     servicer.Leases,
                     request_deserializer=twofold__cluster_dot_rpc_dot_kvtransfer__pb2.LeasesRequest.FromString,
                     response_serializer=twofold__cluster_dot_rpc_dot_kvtransfer__pb2.LeasesReply.SerializeToString,
+            ),
+            'Pin': grpc.unary_unary_rpc_method_handler(
+                    servicer.Pin,
+                    request_deserializer=twofold__cluster_dot_rpc_dot_kvtransfer__pb2.PinLeaseRequest.FromString,
+                    response_serializer=twofold__cluster_dot_rpc_dot_kvtransfer__pb2.PinLeaseReply.SerializeToString,
             ),
             'Release': grpc.unary_unary_rpc_method_handler(
                     servicer.Release,
@@ -166,6 +184,33 @@ class KvTransfer:
             _registered_method=True)
 
     @staticmethod
+    def Pin(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/twofold.kvtransfer.v1.KvTransfer/Pin',
+            twofold__cluster_dot_rpc_dot_kvtransfer__pb2.PinLeaseRequest.SerializeToString,
+            twofold__cluster_dot_rpc_dot_kvtransfer__pb2.PinLeaseReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def Release(request,
             target,
             options=(),
@@ -182,6 +227,278 @@ class KvTransfer:
             '/twofold.kvtransfer.v1.KvTransfer/Release',
             twofold__cluster_dot_rpc_dot_kvtransfer__pb2.ReleaseRequest.SerializeToString,
             twofold__cluster_dot_rpc_dot_kvtransfer__pb2.ReleaseReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
+class PrefixesStub:
+    """What one worker has in its prefix cache, and what it is to have there. Each worker with the
+    connector `twofold` serves it, at the port after that of its engine's last rank.
+
+    A `request` is JSON as a client sends it to completions (`prompt`) or to chat (`messages`), with
+    `model` for an adapter. INVALID_ARGUMENT: the engine would not take it, or it is several prompts.
+    UNAVAILABLE: the engine or Redis does not answer, or the worker takes no requests now.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Find = channel.unary_unary(
+                '/twofold.kvtransfer.v1.Prefixes/Find',
+                request_serializer=twofold__cluster_dot_rpc_dot_kvtransfer__pb2.FindRequest.SerializeToString,
+                response_deserializer=twofold__cluster_dot_rpc_dot_kvtransfer__pb2.FindReply.FromString,
+                _registered_method=True)
+        self.Pull = channel.unary_unary(
+                '/twofold.kvtransfer.v1.Prefixes/Pull',
+                request_serializer=twofold__cluster_dot_rpc_dot_kvtransfer__pb2.PullRequest.SerializeToString,
+                response_deserializer=twofold__cluster_dot_rpc_dot_kvtransfer__pb2.PullReply.FromString,
+                _registered_method=True)
+        self.Pin = channel.unary_unary(
+                '/twofold.kvtransfer.v1.Prefixes/Pin',
+                request_serializer=twofold__cluster_dot_rpc_dot_kvtransfer__pb2.PinRequest.SerializeToString,
+                response_deserializer=twofold__cluster_dot_rpc_dot_kvtransfer__pb2.PinReply.FromString,
+                _registered_method=True)
+        self.Unpin = channel.unary_unary(
+                '/twofold.kvtransfer.v1.Prefixes/Unpin',
+                request_serializer=twofold__cluster_dot_rpc_dot_kvtransfer__pb2.UnpinRequest.SerializeToString,
+                response_deserializer=twofold__cluster_dot_rpc_dot_kvtransfer__pb2.UnpinReply.FromString,
+                _registered_method=True)
+        self.Drain = channel.unary_unary(
+                '/twofold.kvtransfer.v1.Prefixes/Drain',
+                request_serializer=twofold__cluster_dot_rpc_dot_kvtransfer__pb2.DrainRequest.SerializeToString,
+                response_deserializer=twofold__cluster_dot_rpc_dot_kvtransfer__pb2.DrainReply.FromString,
+                _registered_method=True)
+
+
+class PrefixesServicer:
+    """What one worker has in its prefix cache, and what it is to have there. Each worker with the
+    connector `twofold` serves it, at the port after that of its engine's last rank.
+
+    A `request` is JSON as a client sends it to completions (`prompt`) or to chat (`messages`), with
+    `model` for an adapter. INVALID_ARGUMENT: the engine would not take it, or it is several prompts.
+    UNAVAILABLE: the engine or Redis does not answer, or the worker takes no requests now.
+    """
+
+    def Find(self, request, context):
+        """Who of this worker's revision is known to hold the beginning of the prompt.
+        FAILED_PRECONDITION: it cannot be known.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Pull(self, request, context):
+        """Take the beginning of the prompt out of another worker's cache, and compute the rest.
+        FAILED_PRECONDITION: these workers cannot, or nobody holds it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Pin(self, request, context):
+        """Compute the prompt, or find it in the cache, and keep its blocks there for a time.
+        RESOURCE_EXHAUSTED: what is pinned already leaves no room. FAILED_PRECONDITION: the worker
+        drains.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Unpin(self, request, context):
+        """End a pin. NOT_FOUND: there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Drain(self, request, context):
+        """Take no new requests, end all pins, and wait until nothing is in flight and no lease is left.
+        There is no way back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_PrefixesServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Find': grpc.unary_unary_rpc_method_handler(
+                    servicer.Find,
+                    request_deserializer=twofold__cluster_dot_rpc_dot_kvtransfer__pb2.FindRequest.FromString,
+                    response_serializer=twofold__cluster_dot_rpc_dot_kvtransfer__pb2.FindReply.SerializeToString,
+            ),
+            'Pull': grpc.unary_unary_rpc_method_handler(
+                    servicer.Pull,
+                    request_deserializer=twofold__cluster_dot_rpc_dot_kvtransfer__pb2.PullRequest.FromString,
+                    response_serializer=twofold__cluster_dot_rpc_dot_kvtransfer__pb2.PullReply.SerializeToString,
+            ),
+            'Pin': grpc.unary_unary_rpc_method_handler(
+                    servicer.Pin,
+                    request_deserializer=twofold__cluster_dot_rpc_dot_kvtransfer__pb2.PinRequest.FromString,
+                    response_serializer=twofold__cluster_dot_rpc_dot_kvtransfer__pb2.PinReply.SerializeToString,
+            ),
+            'Unpin': grpc.unary_unary_rpc_method_handler(
+                    servicer.Unpin,
+                    request_deserializer=twofold__cluster_dot_rpc_dot_kvtransfer__pb2.UnpinRequest.FromString,
+                    response_serializer=twofold__cluster_dot_rpc_dot_kvtransfer__pb2.UnpinReply.SerializeToString,
+            ),
+            'Drain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Drain,
+                    request_deserializer=twofold__cluster_dot_rpc_dot_kvtransfer__pb2.DrainRequest.FromString,
+                    response_serializer=twofold__cluster_dot_rpc_dot_kvtransfer__pb2.DrainReply.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'twofold.kvtransfer.v1.Prefixes', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('twofold.kvtransfer.v1.Prefixes', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Prefixes:
+    """What one worker has in its prefix cache, and what it is to have there. Each worker with the
+    connector `twofold` serves it, at the port after that of its engine's last rank.
+
+    A `request` is JSON as a client sends it to completions (`prompt`) or to chat (`messages`), with
+    `model` for an adapter. INVALID_ARGUMENT: the engine would not take it, or it is several prompts.
+    UNAVAILABLE: the engine or Redis does not answer, or the worker takes no requests now.
+    """
+
+    @staticmethod
+    def Find(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/twofold.kvtransfer.v1.Prefixes/Find',
+            twofold__cluster_dot_rpc_dot_kvtransfer__pb2.FindRequest.SerializeToString,
+            twofold__cluster_dot_rpc_dot_kvtransfer__pb2.FindReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Pull(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/twofold.kvtransfer.v1.Prefixes/Pull',
+            twofold__cluster_dot_rpc_dot_kvtransfer__pb2.PullRequest.SerializeToString,
+            twofold__cluster_dot_rpc_dot_kvtransfer__pb2.PullReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Pin(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/twofold.kvtransfer.v1.Prefixes/Pin',
+            twofold__cluster_dot_rpc_dot_kvtransfer__pb2.PinRequest.SerializeToString,
+            twofold__cluster_dot_rpc_dot_kvtransfer__pb2.PinReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Unpin(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/twofold.kvtransfer.v1.Prefixes/Unpin',
+            twofold__cluster_dot_rpc_dot_kvtransfer__pb2.UnpinRequest.SerializeToString,
+            twofold__cluster_dot_rpc_dot_kvtransfer__pb2.UnpinReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Drain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/twofold.kvtransfer.v1.Prefixes/Drain',
+            twofold__cluster_dot_rpc_dot_kvtransfer__pb2.DrainRequest.SerializeToString,
+            twofold__cluster_dot_rpc_dot_kvtransfer__pb2.DrainReply.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,9 +39,12 @@ class KvTransferStub:
     """Whom this rank reads from, and who reads from it."""
     Leases: _grpc.UnaryUnaryMultiCallable[_kvtransfer_pb2.LeasesRequest, _kvtransfer_pb2.LeasesReply]
     """What this rank keeps for others."""
+    Pin: _grpc.UnaryUnaryMultiCallable[_kvtransfer_pb2.PinLeaseRequest, _kvtransfer_pb2.PinLeaseReply]
+    """Keep a lease for a time at least, though nobody reads what it keeps. NOT_FOUND: no such lease."""
     Release: _grpc.UnaryUnaryMultiCallable[_kvtransfer_pb2.ReleaseRequest, _kvtransfer_pb2.ReleaseReply]
-    """End a lease: it is renewed no more, and its blocks are free when no reader was told that it
-    holds them any longer, at the latest a lease's time from now. NOT_FOUND: no such lease.
+    """End a lease, and a pin of it: it is renewed no more, and its blocks are free when no reader was
+    told that it holds them any longer, at the latest a lease's time from now. NOT_FOUND: no such
+    lease.
     """
 
 @_typing.type_check_only
@@ -55,9 +58,12 @@ class KvTransferAsyncStub(KvTransferStub):
     """Whom this rank reads from, and who reads from it."""
     Leases: _aio.UnaryUnaryMultiCallable[_kvtransfer_pb2.LeasesRequest, _kvtransfer_pb2.LeasesReply]  # type: ignore[assignment]
     """What this rank keeps for others."""
+    Pin: _aio.UnaryUnaryMultiCallable[_kvtransfer_pb2.PinLeaseRequest, _kvtransfer_pb2.PinLeaseReply]  # type: ignore[assignment]
+    """Keep a lease for a time at least, though nobody reads what it keeps. NOT_FOUND: no such lease."""
     Release: _aio.UnaryUnaryMultiCallable[_kvtransfer_pb2.ReleaseRequest, _kvtransfer_pb2.ReleaseReply]  # type: ignore[assignment]
-    """End a lease: it is renewed no more, and its blocks are free when no reader was told that it
-    holds them any longer, at the latest a lease's time from now. NOT_FOUND: no such lease.
+    """End a lease, and a pin of it: it is renewed no more, and its blocks are free when no reader was
+    told that it holds them any longer, at the latest a lease's time from now. NOT_FOUND: no such
+    lease.
     """
 
 class KvTransferServicer(metaclass=_abc_1.ABCMeta):
@@ -82,13 +88,146 @@ class KvTransferServicer(metaclass=_abc_1.ABCMeta):
         """What this rank keeps for others."""
 
     @_abc_1.abstractmethod
+    def Pin(
+        self,
+        request: _kvtransfer_pb2.PinLeaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_kvtransfer_pb2.PinLeaseReply, _abc.Awaitable[_kvtransfer_pb2.PinLeaseReply]]:
+        """Keep a lease for a time at least, though nobody reads what it keeps. NOT_FOUND: no such lease."""
+
+    @_abc_1.abstractmethod
     def Release(
         self,
         request: _kvtransfer_pb2.ReleaseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_kvtransfer_pb2.ReleaseReply, _abc.Awaitable[_kvtransfer_pb2.ReleaseReply]]:
-        """End a lease: it is renewed no more, and its blocks are free when no reader was told that it
-        holds them any longer, at the latest a lease's time from now. NOT_FOUND: no such lease.
+        """End a lease, and a pin of it: it is renewed no more, and its blocks are free when no reader was
+        told that it holds them any longer, at the latest a lease's time from now. NOT_FOUND: no such
+        lease.
         """
 
 def add_KvTransferServicer_to_server(servicer: KvTransferServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class PrefixesStub:
+    """What one worker has in its prefix cache, and what it is to have there. Each worker with the
+    connector `twofold` serves it, at the port after that of its engine's last rank.
+
+    A `request` is JSON as a client sends it to completions (`prompt`) or to chat (`messages`), with
+    `model` for an adapter. INVALID_ARGUMENT: the engine would not take it, or it is several prompts.
+    UNAVAILABLE: the engine or Redis does not answer, or the worker takes no requests now.
+    """
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> PrefixesAsyncStub: ...
+    Find: _grpc.UnaryUnaryMultiCallable[_kvtransfer_pb2.FindRequest, _kvtransfer_pb2.FindReply]
+    """Who of this worker's revision is known to hold the beginning of the prompt.
+    FAILED_PRECONDITION: it cannot be known.
+    """
+    Pull: _grpc.UnaryUnaryMultiCallable[_kvtransfer_pb2.PullRequest, _kvtransfer_pb2.PullReply]
+    """Take the beginning of the prompt out of another worker's cache, and compute the rest.
+    FAILED_PRECONDITION: these workers cannot, or nobody holds it.
+    """
+    Pin: _grpc.UnaryUnaryMultiCallable[_kvtransfer_pb2.PinRequest, _kvtransfer_pb2.PinReply]
+    """Compute the prompt, or find it in the cache, and keep its blocks there for a time.
+    RESOURCE_EXHAUSTED: what is pinned already leaves no room. FAILED_PRECONDITION: the worker
+    drains.
+    """
+    Unpin: _grpc.UnaryUnaryMultiCallable[_kvtransfer_pb2.UnpinRequest, _kvtransfer_pb2.UnpinReply]
+    """End a pin. NOT_FOUND: there is none."""
+    Drain: _grpc.UnaryUnaryMultiCallable[_kvtransfer_pb2.DrainRequest, _kvtransfer_pb2.DrainReply]
+    """Take no new requests, end all pins, and wait until nothing is in flight and no lease is left.
+    There is no way back.
+    """
+
+@_typing.type_check_only
+class PrefixesAsyncStub(PrefixesStub):
+    """What one worker has in its prefix cache, and what it is to have there. Each worker with the
+    connector `twofold` serves it, at the port after that of its engine's last rank.
+
+    A `request` is JSON as a client sends it to completions (`prompt`) or to chat (`messages`), with
+    `model` for an adapter. INVALID_ARGUMENT: the engine would not take it, or it is several prompts.
+    UNAVAILABLE: the engine or Redis does not answer, or the worker takes no requests now.
+    """
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    Find: _aio.UnaryUnaryMultiCallable[_kvtransfer_pb2.FindRequest, _kvtransfer_pb2.FindReply]  # type: ignore[assignment]
+    """Who of this worker's revision is known to hold the beginning of the prompt.
+    FAILED_PRECONDITION: it cannot be known.
+    """
+    Pull: _aio.UnaryUnaryMultiCallable[_kvtransfer_pb2.PullRequest, _kvtransfer_pb2.PullReply]  # type: ignore[assignment]
+    """Take the beginning of the prompt out of another worker's cache, and compute the rest.
+    FAILED_PRECONDITION: these workers cannot, or nobody holds it.
+    """
+    Pin: _aio.UnaryUnaryMultiCallable[_kvtransfer_pb2.PinRequest, _kvtransfer_pb2.PinReply]  # type: ignore[assignment]
+    """Compute the prompt, or find it in the cache, and keep its blocks there for a time.
+    RESOURCE_EXHAUSTED: what is pinned already leaves no room. FAILED_PRECONDITION: the worker
+    drains.
+    """
+    Unpin: _aio.UnaryUnaryMultiCallable[_kvtransfer_pb2.UnpinRequest, _kvtransfer_pb2.UnpinReply]  # type: ignore[assignment]
+    """End a pin. NOT_FOUND: there is none."""
+    Drain: _aio.UnaryUnaryMultiCallable[_kvtransfer_pb2.DrainRequest, _kvtransfer_pb2.DrainReply]  # type: ignore[assignment]
+    """Take no new requests, end all pins, and wait until nothing is in flight and no lease is left.
+    There is no way back.
+    """
+
+class PrefixesServicer(metaclass=_abc_1.ABCMeta):
+    """What one worker has in its prefix cache, and what it is to have there. Each worker with the
+    connector `twofold` serves it, at the port after that of its engine's last rank.
+
+    A `request` is JSON as a client sends it to completions (`prompt`) or to chat (`messages`), with
+    `model` for an adapter. INVALID_ARGUMENT: the engine would not take it, or it is several prompts.
+    UNAVAILABLE: the engine or Redis does not answer, or the worker takes no requests now.
+    """
+
+    @_abc_1.abstractmethod
+    def Find(
+        self,
+        request: _kvtransfer_pb2.FindRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_kvtransfer_pb2.FindReply, _abc.Awaitable[_kvtransfer_pb2.FindReply]]:
+        """Who of this worker's revision is known to hold the beginning of the prompt.
+        FAILED_PRECONDITION: it cannot be known.
+        """
+
+    @_abc_1.abstractmethod
+    def Pull(
+        self,
+        request: _kvtransfer_pb2.PullRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_kvtransfer_pb2.PullReply, _abc.Awaitable[_kvtransfer_pb2.PullReply]]:
+        """Take the beginning of the prompt out of another worker's cache, and compute the rest.
+        FAILED_PRECONDITION: these workers cannot, or nobody holds it.
+        """
+
+    @_abc_1.abstractmethod
+    def Pin(
+        self,
+        request: _kvtransfer_pb2.PinRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_kvtransfer_pb2.PinReply, _abc.Awaitable[_kvtransfer_pb2.PinReply]]:
+        """Compute the prompt, or find it in the cache, and keep its blocks there for a time.
+        RESOURCE_EXHAUSTED: what is pinned already leaves no room. FAILED_PRECONDITION: the worker
+        drains.
+        """
+
+    @_abc_1.abstractmethod
+    def Unpin(
+        self,
+        request: _kvtransfer_pb2.UnpinRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_kvtransfer_pb2.UnpinReply, _abc.Awaitable[_kvtransfer_pb2.UnpinReply]]:
+        """End a pin. NOT_FOUND: there is none."""
+
+    @_abc_1.abstractmethod
+    def Drain(
+        self,
+        request: _kvtransfer_pb2.DrainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_kvtransfer_pb2.DrainReply, _abc.Awaitable[_kvtransfer_pb2.DrainReply]]:
+        """Take no new requests, end all pins, and wait until nothing is in flight and no lease is left.
+        There is no way back.
+        """
+
+def add_PrefixesServicer_to_server(servicer: PrefixesServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -62,6 +62,10 @@ class Engine:
     def leases(self) -> pb.LeasesReply:
         return self.stub.Leases(pb.LeasesRequest(), timeout=WAIT_SECONDS)
 
+    def pin(self, name: str, seconds: float) -> None:
+        request = pb.PinLeaseRequest(request_id=name, seconds=seconds)
+        self.stub.Pin(request, timeout=WAIT_SECONDS)
+
     def release(self, name: str) -> None:
         self.stub.Release(pb.ReleaseRequest(request_id=name), timeout=WAIT_SECONDS)
 
@@ -149,6 +153,41 @@ def test_a_lease_that_is_released_while_it_is_read_ends_with_its_reader(
 
     assert there.leases().leases[0].state == pb.LEASE_STATE_ENDING
     assert there.node.take_ended() == []
+
+
+def test_a_lease_that_is_pinned_is_told_of_and_ends_by_release(
+    two: tuple[Engine, Engine],
+) -> None:
+    there, _ = two
+    there.grant("r")
+    there.pin("r", 10 * LONG)
+
+    told = there.leases()
+    assert (told.held_count, told.pinned_count) == (1, 1)
+    assert LONG < told.leases[0].pinned_seconds <= 10 * LONG
+    assert told.leases[0].left_seconds == told.leases[0].pinned_seconds
+    there.release("r")
+    assert wait_until(there.node.take_ended) == [Ended("r", Cause.RELEASED)]
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds", "code"),
+    [
+        ("never", 1.0, grpc.StatusCode.NOT_FOUND),
+        ("", 1.0, grpc.StatusCode.INVALID_ARGUMENT),
+        ("r", 0.0, grpc.StatusCode.INVALID_ARGUMENT),
+        ("r", 1e6, grpc.StatusCode.INVALID_ARGUMENT),
+    ],
+)
+def test_a_pin_of_nothing_or_for_no_time_is_refused(
+    two: tuple[Engine, Engine], name: str, seconds: float, code: grpc.StatusCode
+) -> None:
+    two[0].grant("r")
+
+    with pytest.raises(grpc.RpcError) as refused:
+        two[0].pin(name, seconds)
+
+    assert refused.value.code() is code
 
 
 @pytest.mark.parametrize(

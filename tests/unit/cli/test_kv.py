@@ -32,7 +32,8 @@ LEASES = pb.LeasesReply(
     worker="p-0",
     incarnation="3",
     promised_count=1,
-    held_count=4,
+    held_count=5,
+    pinned_count=1,
     leases=[
         pb.Lease(request_id="[a]", state=pb.LEASE_STATE_PROMISED),
         pb.Lease(
@@ -41,6 +42,13 @@ LEASES = pb.LeasesReply(
             left_seconds=12.4,
             age_seconds=100.0,
             readers=[pb.LeaseReader(worker="d-0"), pb.LeaseReader(worker="d-1", rank=1)],
+        ),
+        pb.Lease(
+            request_id="c",
+            state=pb.LEASE_STATE_HELD,
+            left_seconds=240.0,
+            age_seconds=30.0,
+            pinned_seconds=240.0,
         ),
     ],
 )
@@ -75,9 +83,10 @@ def test_people_see_what_is_kept_for_whom() -> None:
 
     show_leases([Answer("p-0", 1, LEASES)], screen)
 
-    _, promised, ending, more = lines(screen)
+    _, promised, ending, pinned, more = lines(screen)
     assert promised == "p-0 rank 1 [a] promised"
     assert ending == "p-0 rank 1 b ending 12s 1m d-0, d-1 rank 1"
+    assert pinned == "p-0 rank 1 c held, pinned 4m 4m 30s"
     assert more == "p-0 rank 1: 3 leases more"
 
 
@@ -121,14 +130,16 @@ def test_the_exit_code_tells_whether_all_have_answered(answers: list[Answer], co
 def test_machines_get_numbers_absence_and_states_by_name() -> None:
     told = json.loads(as_json([Answer("p-0", reply=LEASES), SILENT]))["workers"]
 
-    assert told[0]["held_count"] == 4
+    assert (told[0]["held_count"], told[0]["pinned_count"]) == (5, 1)
     assert told[0]["leases"][0] == {
         "request_id": "[a]",
         "state": "promised",
         "left_seconds": None,
         "age_seconds": None,
         "readers": [],
+        "pinned_seconds": None,
     }
+    assert told[0]["leases"][2]["pinned_seconds"] == 240.0
     assert told[0]["leases"][1]["readers"][1] == {"worker": "d-1", "incarnation": "", "rank": 1}
     assert told[1] == {"worker": "p-1", "rank": 0, "problem": SILENT.problem}
 

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from typing import Any
 
@@ -79,6 +80,25 @@ def test_our_connector_is_told_where_to_listen_and_what_to_move_blocks_over() ->
     assert own.compression == "int8"
     assert not own.verify
     assert own.service_port == own.port + settings.tensor_parallel
+
+
+def test_a_port_is_left_for_the_worker_after_those_of_its_ranks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counts: list[int] = []
+
+    def free_ports(host: str, count: int) -> int:
+        counts.append(count)
+        return 7000
+
+    monkeypatch.setattr("twofold_engine.vllm_arguments.free_ports", free_ports)
+    settings = dataclasses.replace(some_settings(connector="twofold"), tensor_parallel=2)
+
+    config = transfer_config(settings)
+
+    own = ConnectorSettings.from_config(config["kv_connector_extra_config"])
+    assert (own.port, own.service_port) == (7000, 7002)
+    assert counts == [5]
 
 
 def test_an_unknown_connector_is_named() -> None:

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from twofold_kvtransfer.leases import (
+    MAX_PIN_SECONDS,
     Cause,
     Ended,
+    InvalidPinError,
     LeaseSnapshot,
     LeaseState,
     LeaseTable,
@@ -327,6 +329,112 @@ def test_what_was_kept_for_long_enough_can_be_given_back() -> None:
     assert table.collect(LIMIT) == [Ended("r", Cause.READ)]
 
 
+def test_a_lease_that_is_pinned_ends_after_its_pin_whatever_its_readers_do(
+    table: LeaseTable,
+) -> None:
+    for name in ("nobodys", "read", "fenced"):
+        table.grant(name, now=0.0)
+        table.claim(name, OTHER if name == "fenced" else ALONE, now=1.0)
+        table.pin(name, 100.0, now=10.0)
+    table.give_back("read", ALONE)
+    table.fence("decode-1", "2")
+
+    assert table.collect(109.9) == []
+    assert table.pinned_count(109.9) == 3
+    assert table.collect(110.0) == [
+        Ended("nobodys", Cause.UNPINNED),
+        Ended("read", Cause.READ),
+        Ended("fenced", Cause.FENCED),
+    ]
+
+
+def test_a_pin_never_makes_a_lease_end_earlier(table: LeaseTable) -> None:
+    table.grant("r", now=0.0)
+    table.pin("r", 5.0, now=0.0)
+    table.grant("longer", now=0.0)
+    table.pin("longer", 100.0, now=0.0)
+    table.pin("longer", 5.0, now=1.0)
+
+    assert table.collect(29.9) == []
+    assert table.collect(30.0) == [Ended("r", Cause.UNPINNED)]
+    assert table.collect(99.9) == []
+    assert table.collect(100.0) == [Ended("longer", Cause.UNPINNED)]
+
+
+def test_what_is_pinned_can_be_read_when_its_lease_would_be_over(table: LeaseTable) -> None:
+    table.grant("r", now=0.0)
+    table.pin("r", 100.0, now=0.0)
+
+    assert table.claim("r", ALONE, now=90.0) == SECONDS
+    assert table.collect(119.9) == []
+    assert table.collect(120.0) == [Ended("r", Cause.UNPINNED)]
+
+
+def test_a_release_ends_a_pin_but_no_claim(table: LeaseTable) -> None:
+    for name in ("nobodys", "held"):
+        table.grant(name, now=0.0)
+        table.pin(name, 1000.0, now=0.0)
+    table.claim("held", ALONE, now=1.0)
+    table.release("nobodys")
+    table.release("held")
+
+    assert table.collect(1.0) == [Ended("nobodys", Cause.RELEASED)]
+    assert table.collect(30.9) == []
+    assert table.collect(31.0) == [Ended("held", Cause.RELEASED)]
+
+
+def test_a_promise_may_be_pinned_and_released(table: LeaseTable) -> None:
+    table.promise("kept")
+    table.promise("released")
+    table.pin("kept", 100.0, now=0.0)
+    table.pin("released", 100.0, now=0.0)
+    table.release("released")
+    table.grant("kept", now=1.0)
+    table.grant("released", now=1.0)
+
+    assert table.collect(1.0) == [Ended("released", Cause.RELEASED)]
+    assert table.collect(99.9) == []
+    assert table.collect(100.0) == [Ended("kept", Cause.UNPINNED)]
+
+
+@pytest.mark.parametrize("name", ["never", "expired", "released"])
+def test_only_a_lease_that_lasts_can_be_pinned(table: LeaseTable, name: str) -> None:
+    table.grant("expired", now=0.0)
+    table.grant("released", now=0.0)
+    table.claim("released", ALONE, now=20.0)
+    table.release("released")
+
+    with pytest.raises(UnknownLeaseError, match=name):
+        table.pin(name, 10.0, now=SECONDS)
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, MAX_PIN_SECONDS + 1, float("nan"), float("inf")])
+def test_a_pin_is_for_some_time_and_not_for_ever(table: LeaseTable, seconds: float) -> None:
+    table.grant("r", now=0.0)
+
+    with pytest.raises(InvalidPinError):
+        table.pin("r", seconds, now=0.0)
+
+
+def test_a_snapshot_tells_for_how_long_a_lease_is_pinned(table: LeaseTable) -> None:
+    table.promise("promised")
+    table.grant("held", now=0.0)
+    table.grant("ending", now=0.0)
+    for name in ("promised", "held", "ending"):
+        table.pin(name, 100.0, now=0.0)
+    table.give_back("ending", ALONE)
+    table.grant("over", now=0.0)
+    table.pin("over", 10.0, now=0.0)
+
+    assert table.snapshot(10.0, limit=4) == (
+        LeaseSnapshot("promised", LeaseState.PROMISED, None, None, (), 90.0),
+        LeaseSnapshot("held", LeaseState.HELD, 90.0, 10.0, (), 90.0),
+        LeaseSnapshot("ending", LeaseState.ENDING, 90.0, 10.0, (), 90.0),
+        LeaseSnapshot("over", LeaseState.HELD, 20.0, 10.0, (), None),
+    )
+    assert table.pinned_count(10.0) == 3
+
+
 RANKS = {"a": 2, "b": 1}
 """Ranks that read from this process, by worker."""
 
@@ -343,7 +451,13 @@ class _Fact:
     touched: bool = False
     """Somebody has given it back, was fenced off it, or it was released."""
     released: bool = False
+    pinned_until: float = 0.0
     ended: bool = False
+
+    def lasts_until(self) -> float:
+        """Return when it is over at the latest, if it is granted."""
+        assert self.granted_at is not None
+        return max(max(self.granted_at, self.claimed_at) + SECONDS, self.pinned_until)
 
 
 @dataclass
@@ -424,6 +538,24 @@ class LeaseMachine(RuleBasedStateMachine):
         except UnknownLeaseError:
             return
         self.facts[name].released = self.facts[name].touched = True
+        self.facts[name].pinned_until = 0.0
+
+    @precondition(lambda self: self.finished)
+    @rule(data=st.data(), seconds=st.sampled_from([1.0, 25.0, 60.0, 250.0]))
+    def pin(self, data: st.DataObject, seconds: float) -> None:
+        name = data.draw(st.sampled_from(self.finished))
+        fact = self.facts[name]
+        lasts = fact.promised and not (fact.ended or fact.touched)
+        late = fact.granted_at is not None and self.now >= fact.lasts_until()
+        try:
+            self.table.pin(name, seconds, self.now)
+        except UnknownLeaseError:
+            assert not lasts or late, "not pinned, though nobody has had it"
+            return
+        assert fact.promised, "pinned, and never promised"
+        assert not fact.ended, "pinned after its end"
+        assert not fact.released, "pinned after it was released"
+        fact.pinned_until = max(fact.pinned_until, self.now + seconds)
 
     # The engines that read.
 
@@ -479,12 +611,14 @@ class LeaseMachine(RuleBasedStateMachine):
             assert fact.granted_at is not None, "named, and never granted"
             assert not fact.ended, "named twice"
             fact.ended = True
+            assert self.now >= fact.pinned_until, f"{end} while it is pinned"
             still = [r for (r, name), _ in self._holding() if name == end.request_id]
             assert not still, f"{end} while it is held by {still}"
         for name, fact in self.facts.items():
             if fact.granted_at is not None and not fact.ended:
-                assert self.now < max(fact.granted_at, fact.claimed_at) + SECONDS, f"{name} lost"
-                assert self.now < fact.granted_at + LIMIT + SECONDS, f"{name} is kept for ever"
+                assert self.now < fact.lasts_until(), f"{name} lost"
+                longest = max(fact.granted_at + LIMIT + SECONDS, fact.pinned_until)
+                assert self.now < longest, f"{name} is kept for ever"
 
     @invariant()
     def counts_add_up(self) -> None:
@@ -493,13 +627,15 @@ class LeaseMachine(RuleBasedStateMachine):
 
         assert sum(counts.ended.values()) == ended
         assert counts.promised + counts.held + ended + self.withdrawn_count == self.promised_count
+        pinned = sum(f.pinned_until > self.now and not f.ended for f in self.facts.values())
+        assert self.table.pinned_count(self.now) == pinned
 
     def teardown(self) -> None:
         """When all is quiet, nothing is left."""
         while self.orders:
             self.orders.popleft()()
         self.believed.clear()
-        self.now += 2 * SECONDS
+        self.now += 2 * SECONDS + max(fact.pinned_until for fact in self.facts.values())
         self.collect()
         assert self.table.counts().held == 0
 
@@ -534,7 +670,7 @@ class LeaseMachine(RuleBasedStateMachine):
         assert not fact.ended, "claimed after its end"
         assert not kept, "claimed though it was kept for long enough"
         if fact.granted_at is not None:
-            assert self.now < max(fact.granted_at, fact.claimed_at) + SECONDS, "claimed too late"
+            assert self.now < fact.lasts_until(), "claimed too late"
         fact.claimed_at = self.now
         if who not in self.given:
             until = message.sent_at + seconds

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from twofold_cli.errors import BadArgumentError, CliError
-from twofold_cli.finding import Found
 from twofold_cluster.identity import WorkerId
 from twofold_cluster.worker import Worker
+from twofold_engine.prefixes.errors import CannotPullError
+from twofold_engine.prefixes.finding import Found
 from twofold_kvtransfer.directory import DEFAULT_TIER
 
 PATIENCE = 10.0
@@ -15,10 +15,6 @@ computes as quickly; who asks for a pull ahead of need wants no computing, and i
 UNMEASURED_SECONDS_PER_TOKEN = 0.001
 """Of a worker that has computed no prompt yet. A small model on a few CPU cores takes about as
 long, a GPU much less."""
-
-
-class CannotPullError(CliError):
-    """These workers are not such that the one takes the prompt's beginning from the other."""
 
 
 def worker_named(name: str, workers: Mapping[WorkerId, Worker]) -> Worker:
@@ -53,11 +49,10 @@ def check_pulls(worker: Worker) -> None:
 
 def check_pair(source: Worker, target: Worker) -> None:
     """Raises:
-    BadArgumentError: they are the same.
-    CannotPullError: *target* cannot pull from *source*.
+    CannotPullError: *target* cannot pull from *source*, or is the same.
     """
     if source.worker_id == target.worker_id:
-        raise BadArgumentError(f"{target.worker_id} cannot pull out of its own cache")
+        raise CannotPullError(f"{target.worker_id} cannot pull out of its own cache")
     check_pulls(target)
     check_pulls(source)
     if source.revision != target.revision:
@@ -104,9 +99,24 @@ def seconds_per_token(target: Worker) -> float:
     return PATIENCE * (target.load.seconds_per_prefill_token or UNMEASURED_SECONDS_PER_TOKEN)
 
 
+def wanted_tokens(found: Found, held: int) -> int:
+    """Return how many of the *held* tokens the prompt's worker can use, in full blocks.
+
+    Raises:
+        CannotPullError: none.
+    """
+    wanted = min(held, found.token_count - 1) // found.block_tokens * found.block_tokens
+    if wanted <= 0:
+        raise CannotPullError(
+            f"nothing of a prompt of {found.token_count} tokens can be pulled: that takes a full"
+            f" block of {found.block_tokens} and a token more"
+        )
+    return wanted
+
+
 def _can_pull(source: Worker, target: Worker) -> bool:
     try:
         check_pair(source, target)
-    except CliError:
+    except CannotPullError:
         return False
     return True
