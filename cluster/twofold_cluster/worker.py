@@ -58,6 +58,8 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True, tag="worker"):
     """Base URL of the engine's HTTP API, without a slash at the end."""
     model: str
     """The name that clients send."""
+    aliases: tuple[str, ...] = ()
+    """Further names that clients may send instead. None of them is an adapter's."""
     engine: Engine
     kv_capacity_tokens: int
     kv_block_tokens: int
@@ -81,8 +83,8 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True, tag="worker"):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Return what clients may send as the model: its name, and those of the adapters."""
-        return tuple(dict.fromkeys((self.model, *self.adapters)))
+        """Return what clients may send as the model: its names, and those of the adapters."""
+        return tuple(dict.fromkeys((self.model, *self.aliases, *self.adapters)))
 
     @property
     def engine_id(self) -> str:

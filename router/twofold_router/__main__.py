@@ -23,7 +23,15 @@ from twofold_router.processes import (
 )
 from twofold_router.running import run_router
 from twofold_router.settings import MIB, InvalidSettingError, RouterSettings
-from twofold_router.static_workers import InvalidWorkerFlagError, parse_worker_flags
+from twofold_router.static_workers import (
+    KEY_FILE_FLAG,
+    KEY_VARIABLE,
+    InvalidEngineKeyError,
+    InvalidWorkerFlagError,
+    check_engine_key,
+    parse_worker_flags,
+    read_engine_key,
+)
 
 USAGE_ERROR = 2
 
@@ -33,6 +41,7 @@ REDIS_VARIABLE = "TWOFOLD_REDIS_URL"
 _BAD_START = (
     CannotListenError,
     InvalidAccessError,
+    InvalidEngineKeyError,
     InvalidSettingError,
     InvalidWorkerFlagError,
 )
@@ -75,8 +84,14 @@ def make_parser() -> argparse.ArgumentParser:
         "--worker",
         action="append",
         default=[],
-        metavar="ROLE=URL",
+        metavar="ROLE=URL[,kv-events=ENDPOINT[,kv-events-replay=ENDPOINT]]",
         help="serve these engines without Redis; ROLE is prefill, decode or both; repeat it",
+    )
+    add(
+        KEY_FILE_FLAG,
+        type=Path,
+        metavar="FILE",
+        help=f"the API key that the engines of --worker want (default: ${KEY_VARIABLE})",
     )
     add("--redis", metavar="URL", help=f"default: ${REDIS_VARIABLE}, or {_DEFAULT['redis_url']}")
     add("--host", default=_DEFAULT["host"], help="address to listen on (default: %(default)s)")
@@ -139,11 +154,13 @@ def settings_of(parsed: argparse.Namespace, environment: Mapping[str, str]) -> R
         InvalidSettingError: a value is out of its range.
         InvalidAccessError: a class cannot be read.
         InvalidWorkerFlagError: a worker cannot be read.
+        InvalidEngineKeyError: the engines' key cannot be read.
     """
     redis_url = parsed.redis or environment.get(REDIS_VARIABLE) or str(_DEFAULT["redis_url"])
     return RouterSettings(
         service=parsed.service,
         workers=parse_worker_flags(parsed.worker) if parsed.worker else (),
+        engine_api_key=_engine_key_of(parsed, environment),
         redis_url=redis_url,
         host=parsed.host,
         port=parsed.port,
@@ -169,6 +186,13 @@ def settings_of(parsed: argparse.Namespace, environment: Mapping[str, str]) -> R
         drain_delay_seconds=parsed.drain_delay,
         drain_timeout_seconds=parsed.drain_timeout,
     )
+
+
+def _engine_key_of(parsed: argparse.Namespace, environment: Mapping[str, str]) -> str:
+    if parsed.engine_api_key_file is not None:
+        return read_engine_key(parsed.engine_api_key_file)
+    key = environment.get(KEY_VARIABLE, "")
+    return check_engine_key(key, f"${KEY_VARIABLE}") if key and parsed.worker else ""
 
 
 def _collect_garbage_rarely() -> None:

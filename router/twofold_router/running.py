@@ -10,6 +10,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from twofold_cluster.identity import WorkerId
 from twofold_cluster.membership import Roster, connect
 from twofold_cluster.worker import Worker, WorkerState
 from twofold_router.access import (
@@ -46,10 +47,13 @@ async def run_router(settings: RouterSettings) -> None:
     stop = stop_event()
     metrics = Metrics()
     gateway: Gateway | None = None
+    failing: dict[WorkerId, str] = {}
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(listen(settings.host, settings.port))
         redis = await stack.enter_async_context(open_redis(settings))
-        dispatcher = await stack.enter_async_context(open_dispatcher(settings, redis, metrics))
+        dispatcher = await stack.enter_async_context(
+            open_dispatcher(settings, redis, metrics, failing=failing)
+        )
         limiter = await stack.enter_async_context(open_limiter(settings, redis, metrics))
         admitting = await stack.enter_async_context(
             open_admitting(settings, limiter, limiter.keep_only, metrics.key_reload)
@@ -67,6 +71,7 @@ async def run_router(settings: RouterSettings) -> None:
         gateway = await stack.enter_async_context(
             open_gateway(settings, dispatcher, admitting, metrics, read_metrics, listener)
         )
+        gateway.readiness.failing = failing
         await stop.wait()
         await gateway.leave(stop)
     _log.info("stopped")
@@ -104,10 +109,13 @@ async def open_dispatcher(
     redis: "Redis | None",
     metrics: Metrics,
     follow_too: Follow = lambda changed, gone: None,
+    *,
+    failing: dict[WorkerId, str] | None = None,
 ) -> AsyncIterator[Dispatcher]:
     """Place requests on the workers that Redis, or the settings, tell of.
 
-    *follow_too* is told of them when they were placed on.
+    *follow_too* is told of them when they were placed on. In *failing* is kept what is wrong with
+    those of the settings that do not answer as they should.
     """
     placement = make_placement(settings.policy, settings.placement())
     dispatcher = Dispatcher(
@@ -133,9 +141,10 @@ async def open_dispatcher(
             client = await stack.enter_async_context(open_client(settings.client_limits()))
             static = StaticWorkers(
                 settings.workers,
-                fetch_with(client),
+                fetch_with(client, settings.engine_headers()),
                 service=settings.service,
                 on_change=follow,
+                failing=failing,
             )
             following = static.run()
         await stack.enter_async_context(running(following, followers.run(), dispatcher.run()))

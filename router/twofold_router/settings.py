@@ -7,9 +7,9 @@ from typing import Literal
 
 from twofold_cluster.errors import TwofoldError
 from twofold_router.access import Classes, InvalidAccessError, check_exposure
-from twofold_router.http import ClientLimits, ServerLimits
+from twofold_router.http import ClientLimits, HeaderPairs, ServerLimits
 from twofold_router.placement import POLICIES, PlacementSettings
-from twofold_router.static_workers import GivenWorker
+from twofold_router.static_workers import GivenWorker, engine_headers
 
 MIB = 1024 * 1024
 
@@ -40,7 +40,9 @@ class RouterSettings:
     service: str = ""
     """The service whose workers are followed in Redis; empty: ``workers`` are all there are."""
     workers: tuple[GivenWorker, ...] = ()
-    """Roles and addresses of engines that do not announce themselves."""
+    """Roles and addresses of engines that do not announce themselves; none with a service."""
+    engine_api_key: str = field(default="", repr=False)
+    """What ``workers`` were started with (vLLM's ``--api-key``); empty: nothing."""
     redis_url: str = "redis://127.0.0.1:6379"
     host: str = "127.0.0.1"
     """Address to listen on; a pod sets 0.0.0.0."""
@@ -99,12 +101,20 @@ class RouterSettings:
     """Before that: how long to serve on as if nothing were, but not ready, since whoever sends
     requests hears later than we that this router ends. Kubernetes takes some seconds."""
     suspect_seconds: float = 1.0
-    """A worker that broke a connection gets nothing new for this long; the membership needs three
-    times as long to know."""
+    """A worker that cannot be connected to gets nothing new for this long; those who follow the
+    workers take longer to know. One that broke a connection off is only left out by the request
+    that it failed, which may be what broke it."""
 
     def __post_init__(self) -> None:
         self._require("host", bool(self.host), "not empty")
-        if not self.workers:
+        if self.workers:
+            self._require(
+                "service", not self.service, "empty with workers: they are followed without Redis"
+            )
+        else:
+            if self.engine_api_key:
+                message = "the engines' API key is for workers that are given, and there are none"
+                raise InvalidSettingError(message)
             self._require("service", bool(self.service), "not empty without workers")
             self._require("redis_url", bool(self.redis_url), "not empty")
         self._require("policy", self.policy in POLICIES, f"one of {', '.join(POLICIES)}")
@@ -152,6 +162,10 @@ class RouterSettings:
 
     def server_limits(self) -> ServerLimits:
         return ServerLimits(body_bytes=self.max_body_bytes, body_seconds=self.body_timeout_seconds)
+
+    def engine_headers(self) -> HeaderPairs:
+        """Return what each request to an engine carries beside its own headers."""
+        return engine_headers(self.engine_api_key)
 
     def client_limits(self) -> ClientLimits:
         return ClientLimits(connect_seconds=self.connect_timeout_seconds)

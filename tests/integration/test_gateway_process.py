@@ -143,6 +143,7 @@ async def test_a_router_serves_through_the_loss_of_valkey_and_ends_on_sigterm(
         await until_ready_is(client, (503, False))
         async with announced(redis_url, prefill), announced(redis_url, decode):
             await until_ready_is(client, (200, False))
+            await until_missing(client)
             fresh = await client.post("/v1/completions", json=ASK)
             valkey.stop()
             await until_ready_is(client, (200, True))
@@ -211,6 +212,7 @@ async def test_a_stream_in_flight_is_finished_at_sigterm(port: int) -> None:
             httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
         ):
             await until_ready_is(client, (200, False))
+            await until_missing(client)
             async with client.stream("POST", "/v1/completions", json=ASK | {"stream": True}) as it:
                 pieces = it.aiter_raw()
                 first = await anext(pieces)

@@ -8,15 +8,22 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
 
 from twofold_cluster.identity import Role
+from twofold_cluster.kv_events.following.testing import publisher
 from twofold_cluster.worker import Worker
+from twofold_router.http import Request, Responder
 from twofold_router.http.client import open_client
 from twofold_router.http.limits import ClientLimits
+from twofold_router.metrics import Metrics
+from twofold_router.running import open_dispatcher
+from twofold_router.settings import RouterSettings
 from twofold_router.static_workers import (
     GivenWorker,
     ProbeSettings,
@@ -30,6 +37,7 @@ from twofold_router.testing import MODEL, FakeEngine, make_worker, serve_engine
 
 SETTINGS = ProbeSettings(probe_interval_seconds=0.05, probe_timeout_seconds=1.0)
 WAIT_SECONDS = 10.0
+REMOVAL = {"type": "BlockRemoved", "block_hashes": [1], "medium": "GPU", "group_idx": 0}
 
 
 @dataclass
@@ -187,6 +195,7 @@ async def test_a_router_process_serves_the_workers_that_it_is_given_without_redi
         router = await stack.enter_async_context(running_router(url, flags))
         client = await stack.enter_async_context(aiohttp.ClientSession())
         await until_ready_is(client, url, 200)
+        await until_missing(client, url, [])
         body = {"model": MODEL, "prompt": "hello"}
         async with client.post(f"{url}/v1/completions", json=body) as response:
             answer = (response.status, response.headers["x-twofold-mode"])
@@ -201,6 +210,112 @@ async def test_a_router_process_serves_the_workers_that_it_is_given_without_redi
     assert workers == [e.worker.address.removeprefix("http://") for e in (prefill, decode)]
     assert router.returncode == 0
     assert b"Traceback" not in log
+
+
+class GuardedEngine(FakeEngine):
+    """Lets nobody in without its key, as vLLM does that was started with ``--api-key``."""
+
+    key = "of-the-engines"
+
+    async def handle(self, request: Request, responder: Responder) -> None:
+        told = request.headers.get(b"authorization")
+        if request.path.startswith("/v1") and told != b"Bearer " + self.key.encode():
+            responder.send(401, (), b'{"error": "Unauthorized"}')
+        else:
+            await super().handle(request, responder)
+
+
+@asynccontextmanager
+async def guarded_engines() -> AsyncIterator[list[str]]:
+    """Run a prefill and a decode worker of two names, and yield the flags that give them."""
+    network: dict[str, FakeEngine] = {}
+    async with AsyncExitStack() as stack:
+        for name, role in (("p1", Role.PREFILL), ("d1", Role.DECODE)):
+            engine = GuardedEngine(make_worker(name, role), network)
+            engine.pages = vllm_pages(MODEL, aliases=["other"], adapters=["tuned"])
+            await stack.enter_async_context(serve_engine(engine))
+        yield [f"--worker={e.worker.role}={e.worker.address}" for e in network.values()]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+async def test_engines_with_a_key_serve_all_their_names_to_a_router_that_has_it(
+    tmp_path: Path, processes: int
+) -> None:
+    file = tmp_path / "key"
+    file.write_text(f"{GuardedEngine.key}\n")
+    url = f"http://127.0.0.1:{free_port()}"
+    key = {"authorization": "Bearer of-the-client"}
+    async with (
+        guarded_engines() as workers,
+        running_router(
+            url, [*workers, f"--engine-api-key-file={file}", f"--processes={processes}"]
+        ),
+        aiohttp.ClientSession() as client,
+    ):
+        await until_ready_is(client, url, 200)
+        await until_missing(client, url, [])
+        async with client.get(f"{url}/v1/models") as response:
+            parents = {card["id"]: card.get("parent") for card in (await response.json())["data"]}
+        modes = {}
+        for name in parents:
+            body = {"model": name, "prompt": "hello"}
+            async with client.post(f"{url}/v1/completions", json=body, headers=key) as response:
+                modes[name] = (response.status, response.headers["x-twofold-mode"])
+
+    assert parents == {MODEL: None, "other": None, "tuned": MODEL}
+    assert modes == dict.fromkeys(parents, (200, "disaggregated"))
+
+
+async def test_a_router_without_the_engines_key_says_where_to_put_it() -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    async with (
+        guarded_engines() as workers,
+        aiohttp.ClientSession() as client,
+        running_router(url, workers) as router,
+    ):
+        ready = await until_all_fail(client, url, len(workers))
+        router.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(WAIT_SECONDS):
+            _, log = await router.communicate()
+
+    told = "/v1/models answered 401: put the engines' API key in TWOFOLD_ENGINE_API_KEY or the file"
+    assert ready["status"] == "unready"
+    assert all(reason.startswith(told) for reason in ready["failing"].values())
+    assert told.encode() in log
+
+
+async def test_a_worker_whose_flag_names_its_kv_events_is_followed_exactly(
+    servers: list[Server],
+) -> None:
+    metrics = Metrics()
+    followed = metrics.tallies.counter("kv_events")
+    async with publisher() as source, asyncio.timeout(WAIT_SECONDS):
+        await source.publish(REMOVAL)
+        endpoints = f"kv-events={source.endpoint},kv-events-replay={source.replay_endpoint}"
+        given = parse_worker_flags([f"both={servers[0].origin},{endpoints}"])
+        settings = RouterSettings(workers=given)
+        async with open_dispatcher(settings, None, metrics) as dispatcher:
+            while followed.get(("batch",)) != 1:  # the one that was there before
+                await asyncio.sleep(0.01)
+            await source.publish(REMOVAL)
+            while followed.get(("batch",)) != 2:
+                await asyncio.sleep(0.01)
+            mirrors = [worker.mirror_is for worker in dispatcher.snapshot().placement.workers]
+
+    assert mirrors == ["exact"]
+    assert source.asked_for[0] == 0
+
+
+def test_a_service_and_a_worker_together_are_one_line_and_exit_code_2() -> None:
+    flags = ["--worker", "both=http://127.0.0.1:1", "--service", "s"]
+    options = [sys.executable, "-m", "twofold_router", *flags]
+    ended = subprocess.run(options, capture_output=True, text=True, timeout=30, check=False)
+
+    assert ended.returncode == 2
+    assert ended.stderr == (
+        "twofold_router: service is 's', and must be empty with workers: "
+        "they are followed without Redis\n"
+    )
 
 
 def test_a_wrong_worker_is_one_line_and_exit_code_2() -> None:
@@ -236,6 +351,18 @@ async def running_router(
 async def until_ready_is(client: aiohttp.ClientSession, url: str, wanted: int) -> None:
     async with asyncio.timeout(20):
         while await read_ready(client, url) != wanted:
+            await asyncio.sleep(0.05)
+
+
+async def until_all_fail(client: aiohttp.ClientSession, url: str, count: int) -> dict[str, Any]:
+    """Wait until the router at *url* says of *count* workers that they fail; return all it says."""
+    await until_ready_is(client, url, 503)
+    async with asyncio.timeout(20):
+        while True:
+            async with client.get(f"{url}/ready") as response:
+                ready: dict[str, Any] = await response.json()
+            if len(ready.get("failing", ())) == count:
+                return ready
             await asyncio.sleep(0.05)
 
 

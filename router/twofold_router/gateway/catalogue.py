@@ -14,13 +14,13 @@ class Catalogue:
     """
 
     def __init__(self) -> None:
-        self._told: dict[WorkerId, tuple[str, tuple[str, ...]]] = {}
+        self._told: dict[WorkerId, tuple[tuple[str, ...], tuple[str, ...]]] = {}
         self._models: dict[str, str] | None = {}
 
     def follow(self, changed: Iterable[Worker], gone: Iterable[WorkerId]) -> None:
         """Take *changed* workers as they are now, and forget those that are *gone*."""
         for worker in changed:
-            told = (worker.model, worker.adapters)
+            told = ((worker.model, *worker.aliases), worker.adapters)
             if self._told.get(worker.worker_id) != told:
                 self._told[worker.worker_id] = told
                 self._models = None
@@ -33,7 +33,7 @@ class Catalogue:
         """Return by each name, in order, the model behind it: itself, or what it adapts."""
         if self._models is None:
             told = set(self._told.values())
-            adapted = {name: model for model, adapters in told for name in adapters}
-            named = adapted | {model: model for model, _ in told}
+            adapted = {name: models[0] for models, adapters in told for name in adapters}
+            named = adapted | {model: model for models, _ in told for model in models}
             self._models = dict(sorted(named.items()))
         return self._models

@@ -1,9 +1,10 @@
 """Whether a request could be served now, and which models there are."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from twofold_cluster.identity import WorkerId
 from twofold_cluster.worker import Worker, WorkerState
 from twofold_router.settings import RouterSettings
 
@@ -16,27 +17,35 @@ class Readiness:
     status: Literal["ready", "degraded", "unready", "leaving"]
     missing: tuple[str, ...]
     stale: bool
+    failing: Mapping[WorkerId, str] = field(default_factory=dict)
 
     @property
     def ready(self) -> bool:
         return self.status in ("ready", "degraded")
 
     def body(self) -> dict[str, Any]:
-        return {"status": self.status, "missing": self.missing, "stale": self.stale}
+        body = {"status": self.status, "missing": self.missing, "stale": self.stale}
+        return body | {"failing": self.failing} if self.failing else body
 
 
 class ReadinessCheck:
-    """Knows whether the service was ever complete.
+    """Knows whether a request could ever be served.
 
-    Before that the router waits for both roles. Afterwards losing workers must not take the routers
-    out of their Service: its clients would find nobody there, rather than an error that says why.
+    Before that the router waits for a decode worker, and for a prefill worker where requests fail
+    without one. Afterwards losing workers must not take the routers out of their Service: its
+    clients would find nobody there, rather than an error that says why.
     """
 
     def __init__(self, settings: RouterSettings) -> None:
         self._settings = settings
-        self._was_complete = False
+        self._needs = {"decode worker"}
+        if settings.on_no_prefill == "fail":
+            self._needs.add("prefill worker")
+        self._could_serve = False
         self.is_leaving = False
         """Set while it serves for the last time."""
+        self.failing: Mapping[WorkerId, str] = {}
+        """What is wrong with workers that do not answer as they should."""
 
     def check(self, workers: Iterable[Worker], stale: bool) -> Readiness:
         ready = [worker for worker in workers if worker.state is WorkerState.READY]
@@ -45,12 +54,12 @@ class ReadinessCheck:
             missing.append("decode worker")
         if self._settings.disaggregate and not any(worker.role.prefills for worker in ready):
             missing.append("prefill worker")
-        self._was_complete |= not missing
+        self._could_serve |= self._needs.isdisjoint(missing)
         if self.is_leaving:
-            return Readiness("leaving", tuple(missing), stale)
-        if not self._was_complete:
-            return Readiness("unready", tuple(missing), stale)
-        return Readiness("degraded" if missing else "ready", tuple(missing), stale)
+            return Readiness("leaving", tuple(missing), stale, self.failing)
+        if not self._could_serve:
+            return Readiness("unready", tuple(missing), stale, self.failing)
+        return Readiness("degraded" if missing else "ready", tuple(missing), stale, self.failing)
 
 
 def model_card(name: str, model: str, created_at: int) -> dict[str, Any]:

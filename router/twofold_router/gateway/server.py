@@ -63,7 +63,7 @@ async def open_gateway(
         open_client(settings.client_limits()) as client,
         open_background(BACKGROUND_DRAIN_SECONDS) as background,
     ):
-        upstream = Upstream(client, metrics)
+        upstream = Upstream(client, metrics, settings.engine_headers())
         deadlines = Deadlines()
         resources = Resources(settings, desk, upstream, background, deadlines, metrics)
         readiness = ReadinessCheck(settings)

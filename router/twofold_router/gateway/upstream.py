@@ -6,17 +6,18 @@ from types import TracebackType
 
 from twofold_cluster.worker import Worker
 from twofold_router.gateway.parsing import Call
-from twofold_router.http import Client, Response
+from twofold_router.http import Client, HeaderPairs, Response
 from twofold_router.metrics import Leg, Metrics
 
 
 class Upstream:
-    """Sends a call's legs to workers."""
+    """Sends a call's legs to workers, with *headers* beside the call's own."""
 
-    __slots__ = ("_client", "_metrics")
+    __slots__ = ("_client", "_headers", "_metrics")
 
-    def __init__(self, client: Client, metrics: Metrics) -> None:
+    def __init__(self, client: Client, metrics: Metrics, headers: HeaderPairs = ()) -> None:
         self._client = client
+        self._headers = headers
         self._metrics = metrics
 
     def post(
@@ -36,7 +37,10 @@ class Upstream:
             UnreachableError: the worker has not seen the request.
             BrokenError: it may have.
         """
-        return LegInFlight(self._client, self._metrics, worker, call, body, leg, on_sent)
+        headers = [*call.headers, *self._headers] if self._headers else call.headers
+        return LegInFlight(
+            self._client, self._metrics, worker, call.api.value, headers, body, leg, on_sent
+        )
 
 
 class LegInFlight:
@@ -45,11 +49,12 @@ class LegInFlight:
     __slots__ = (
         "_began_at",
         "_body",
-        "_call",
         "_client",
+        "_headers",
         "_leg",
         "_metrics",
         "_on_sent",
+        "_path",
         "_response",
         "_worker",
     )
@@ -59,7 +64,8 @@ class LegInFlight:
         client: Client,
         metrics: Metrics,
         worker: Worker,
-        call: Call,
+        path: str,
+        headers: HeaderPairs,
         body: bytes,
         leg: Leg,
         on_sent: Callable[[], None] | None,
@@ -67,7 +73,8 @@ class LegInFlight:
         self._client = client
         self._metrics = metrics
         self._worker = worker
-        self._call = call
+        self._path = path
+        self._headers = headers
         self._body = body
         self._leg = leg
         self._on_sent = on_sent
@@ -76,13 +83,12 @@ class LegInFlight:
 
     async def __aenter__(self) -> Response:
         self._began_at = monotonic()
-        call = self._call
         try:
             self._response = await self._client.request(
                 self._worker.address,
                 "POST",
-                call.api.value,
-                call.headers,
+                self._path,
+                self._headers,
                 self._body,
                 on_sent=self._on_sent,
             )

@@ -113,7 +113,7 @@ def _has_only_new_load(old: Worker, new: Worker) -> bool:
         old.incarnation == new.incarnation
         and old.state is new.state
         and old.role is new.role
-        and old.adapters == new.adapters
+        and old.names == new.names
         and old.kv_side_channel == new.kv_side_channel
         and party_of(old, old.model) == party_of(new, new.model)
     )

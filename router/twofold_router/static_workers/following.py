@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 
 from twofold_cluster.identity import Incarnation, WorkerId, new_incarnation
@@ -41,11 +41,14 @@ class StaticWorkers:
         on_change: Callable[[Sequence[Worker], Sequence[Worker]], None] = lambda changed, gone: (
             None
         ),
+        failing: MutableMapping[WorkerId, str] | None = None,
         settings: ProbeSettings | None = None,
         incarnate: Callable[[], Incarnation] = new_incarnation,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        """*failing* is kept as what was wrong at the last probe, of those that failed it."""
+        self._failing = {} if failing is None else failing
         self._fetch = fetch
         self._on_change = on_change
         self._settings = settings or ProbeSettings()
@@ -90,8 +93,10 @@ class StaticWorkers:
                 reading = await probe(self._fetch, watch.given.origin)
         except (ProbeFailedError, TimeoutError) as error:
             self._log_once(watch, error)
+            self._failing[watch.given.worker_id] = str(error) or repr(error)
             watch.failed(error)
         else:
+            self._failing.pop(watch.given.worker_id, None)
             watch.answered(reading)
         self._tell(before, watch.worker)
 

@@ -5,10 +5,12 @@ from typing import Protocol
 
 import msgspec
 
+from twofold_router.static_workers.engine_key import KEY_FILE_FLAG, KEY_VARIABLE
 from twofold_router.static_workers.engine_metrics import EngineMetrics, read_engine_metrics
 from twofold_router.static_workers.errors import ProbeFailedError, RefusedError
 
 OK = 200
+NOT_LET_IN = (401, 403)
 
 
 class Fetch(Protocol):
@@ -27,10 +29,12 @@ class Fetch(Protocol):
 @dataclass(frozen=True, slots=True)
 class Reading:
     model: str
-    """The first name of the base model; further names are not told."""
+    """The first name of the base model."""
     max_model_tokens: int | None
     version: str
     metrics: EngineMetrics
+    aliases: tuple[str, ...] = ()
+    """The further names, or what a server of several models calls the others."""
     adapters: tuple[str, ...] = ()
 
 
@@ -65,18 +69,22 @@ async def probe(fetch: Fetch, origin: str) -> Reading:
         raise RefusedError(str(error)) from error
     except OSError as error:
         raise ProbeFailedError(repr(error)) from error
-    base = _base_model(cards)
+    base, *others = _base_models(cards)
     return Reading(
         model=base.id,
         max_model_tokens=base.max_model_len,
         version=_version(version) if version_status == OK else "",
         metrics=read_engine_metrics(page) if metrics_status == OK else EngineMetrics(),
+        aliases=tuple(card.id for card in others),
         adapters=tuple(sorted(card.id for card in cards if card.parent is not None)),
     )
 
 
 async def _get(fetch: Fetch, origin: str, path: str) -> bytes:
     status, body = await fetch(origin, path)
+    if status in NOT_LET_IN:
+        where = f"{KEY_VARIABLE} or the file of {KEY_FILE_FLAG}"
+        raise ProbeFailedError(f"{path} answered {status}: put the engines' API key in {where}")
     if status != OK:
         raise ProbeFailedError(f"{path} answered {status}")
     return body
@@ -89,11 +97,12 @@ def _models(body: bytes) -> list[_ModelCard]:
         raise ProbeFailedError(f"/v1/models is no list of models: {error}") from error
 
 
-def _base_model(cards: list[_ModelCard]) -> _ModelCard:
-    for card in cards:
-        if card.parent is None:
-            return card
-    raise ProbeFailedError("/v1/models names no base model")
+def _base_models(cards: list[_ModelCard]) -> list[_ModelCard]:
+    """Return those that are no adapters, at least one."""
+    models = [card for card in cards if card.parent is None]
+    if not models:
+        raise ProbeFailedError("/v1/models names no base model")
+    return models
 
 
 def _version(body: bytes) -> str:

@@ -24,6 +24,7 @@ num_gpu_blocks="{blocks}",num_gpu_blocks_override="None"}} 1.0
 def vllm_pages(
     model: str = "fake-model",
     *,
+    aliases: Sequence[str] = (),
     adapters: Sequence[str] = (),
     started_at: float = 1.5e9,
     running: int = 0,
@@ -32,7 +33,9 @@ def vllm_pages(
     blocks: int = 1000,
 ) -> Pages:
     """Return what a vLLM server answers."""
-    cards: list[dict[str, object]] = [{"id": model, "parent": None, "max_model_len": 8192}]
+    cards: list[dict[str, object]] = [
+        {"id": name, "parent": None, "max_model_len": 8192} for name in (model, *aliases)
+    ]
     cards += [{"id": name, "parent": model, "max_model_len": None} for name in adapters]
     metrics = METRICS.format(
         model=model,

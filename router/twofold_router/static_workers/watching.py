@@ -85,11 +85,14 @@ class Watch:
             revision="",
             address=self.given.origin,
             model=reading.model,
+            aliases=reading.aliases,
             engine=Engine(version=reading.version, compatibility=""),
             # vLLM does not start unless one request of the longest context fits.
             kv_capacity_tokens=capacity or max(UNKNOWN_CAPACITY_TOKENS, longest),
             kv_block_tokens=block or UNKNOWN_BLOCK_TOKENS,
             max_model_tokens=longest,
+            kv_events=self.given.kv_events,
+            kv_events_replay=self.given.kv_events_replay,
             adapters=reading.adapters,
             load=Load(
                 running_count=metrics.running_count,

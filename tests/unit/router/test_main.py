@@ -11,6 +11,7 @@ from twofold_operator.planning.settings import PlanSettings
 from twofold_operator.resources import parse_service
 from twofold_router.__main__ import make_parser, settings_of
 from twofold_router.settings import RouterSettings
+from twofold_router.static_workers import InvalidEngineKeyError
 
 EXAMPLES = Path(__file__).parents[3] / "deploy" / "examples"
 ELSEWHERE = {"TWOFOLD_REDIS_URL": "redis://:secret@b"}
@@ -27,6 +28,28 @@ def test_without_flags_the_settings_are_the_defaults() -> None:
 def test_the_flag_for_redis_goes_before_the_environment() -> None:
     assert settings("--service", "s", **ELSEWHERE).redis_url == "redis://:secret@b"
     assert settings("--service", "s", "--redis", "redis://a", **ELSEWHERE).redis_url == "redis://a"
+
+
+def test_the_engines_key_comes_from_a_file_or_else_from_the_environment(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("of-the-file\n")
+    flags = ("--worker", "both=http://a")
+    environment = {"TWOFOLD_ENGINE_API_KEY": "of-the-environment"}
+
+    keys = [
+        settings(*flags).engine_api_key,
+        settings(*flags, **environment).engine_api_key,
+        settings(*flags, "--engine-api-key-file", str(file), **environment).engine_api_key,
+        settings("--service", "s", **environment).engine_api_key,
+    ]
+
+    assert keys == ["", "of-the-environment", "of-the-file", ""]
+    assert "of-the" not in repr(settings(*flags, **environment))
+
+
+def test_a_key_that_is_none_stops_the_start() -> None:
+    with pytest.raises(InvalidEngineKeyError, match=r"\$TWOFOLD_ENGINE_API_KEY must hold one key"):
+        settings("--worker", "both=http://a", TWOFOLD_ENGINE_API_KEY="two keys")
 
 
 def test_the_help_tells_no_password(

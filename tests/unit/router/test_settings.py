@@ -55,6 +55,21 @@ def test_given_workers_need_neither_a_service_nor_redis() -> None:
         RouterSettings()
 
 
+def test_workers_are_given_or_those_of_a_service_and_never_both() -> None:
+    with pytest.raises(InvalidSettingError, match="service is 's', and must be empty with workers"):
+        RouterSettings(service="s", workers=(BOTH,))
+
+
+def test_an_engines_key_is_for_given_workers_and_stays_out_of_what_is_printed() -> None:
+    settings = RouterSettings(workers=(BOTH,), engine_api_key="s3cret")
+    with pytest.raises(InvalidSettingError, match="for workers that are given") as raised:
+        RouterSettings(service="s", engine_api_key="s3cret")
+
+    assert settings.engine_headers() == ((b"authorization", b"Bearer s3cret"),)
+    assert RouterSettings(workers=(BOTH,)).engine_headers() == ()
+    assert "s3cret" not in repr(settings) + str(raised.value)
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.org"])
 def test_other_machines_need_keys(host: str) -> None:
     with pytest.raises(InvalidSettingError, match="there are no API keys"):

@@ -24,6 +24,13 @@ def test_names_are_those_of_models_and_adapters_in_order() -> None:
     assert list(models) == ["a", "b", "m"]
 
 
+def test_all_names_of_a_model_are_models_and_its_adapters_are_those_of_the_first() -> None:
+    made = catalogue()
+    made.follow([msgspec.structs.replace(W1, aliases=("n", "l"))], [])
+
+    assert made.models == {"a": "m", "b": "m", "l": "l", "m": "m", "n": "n"}
+
+
 def test_a_name_goes_with_the_last_worker_that_has_it() -> None:
     made = catalogue()
     made.follow([], [W1.worker_id, WorkerId("unknown")])

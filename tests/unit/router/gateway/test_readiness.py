@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from twofold_cluster.identity import Role
+from twofold_cluster.identity import Role, WorkerId
 from twofold_cluster.worker import WorkerState
 from twofold_router.gateway.readiness import ReadinessCheck, model_card
 from twofold_router.settings import RouterSettings
@@ -20,12 +20,22 @@ def check(**settings: Any) -> ReadinessCheck:
     return ReadinessCheck(RouterSettings(service="s", **settings))
 
 
-def test_it_needs_both_roles_at_first() -> None:
-    seen = [check().check(workers, False) for workers in ([], [P], [D], [P, D], [B])]
+def test_where_requests_fail_without_prefill_it_needs_both_roles_at_first() -> None:
+    seen = [
+        check(on_no_prefill="fail").check(workers, False) for workers in ([], [P], [D], [P, D], [B])
+    ]
 
     assert [each.ready for each in seen] == [False, False, False, True, True]
     assert seen[0].missing == ("decode worker", "prefill worker")
     assert [each.body()["status"] for each in seen[2:4]] == ["unready", "ready"]
+
+
+def test_where_decode_workers_serve_alone_one_of_them_is_enough_at_first() -> None:
+    seen = [check().check(workers, False) for workers in ([], [P], [D], [P, D])]
+
+    assert [each.status for each in seen] == ["unready", "unready", "degraded", "ready"]
+    assert seen[2].ready
+    assert seen[2].missing == ("prefill worker",)
 
 
 @pytest.mark.parametrize("on_no_prefill", ["aggregate", "fail"])
@@ -59,6 +69,13 @@ def test_one_that_is_leaving_is_not_ready_whatever_it_has() -> None:
 
     assert not leaving.ready
     assert leaving.body() == {"status": "leaving", "missing": (), "stale": False}
+
+
+def test_it_tells_what_is_wrong_with_workers_that_do_not_serve() -> None:
+    readiness = check()
+    readiness.failing = {WorkerId("w"): "/health answered 503"}
+
+    assert readiness.check([P], False).body()["failing"] == {"w": "/health answered 503"}
 
 
 def test_an_adapter_names_its_model_as_its_parent() -> None:

@@ -685,6 +685,18 @@ def test_what_leg_2_is_refused_is_computed_again_wherever_prefill_workers_are_a_
     assert (decision.decode, decision.reason) == (d2, Reason.DECODE_REFUSED)
 
 
+def test_a_request_for_a_further_name_goes_where_both_legs_have_it() -> None:
+    named = [msgspec.structs.replace(worker, aliases=("other",)) for worker in (P2, D2)]
+    place = placer(P1, D1, P2, D2)
+    refused = refusal(place, make_request("r0", model="other"))
+    place.workers_changed(named, 0.0)
+
+    assert refused.fault is Fault.NO_WORKER
+    for number in range(1, 7):
+        decision = dispatch(place, make_request(f"r{number}", model="other"))
+        assert [decision.prefill, decision.decode] == named
+
+
 def test_a_request_for_an_adapter_goes_where_both_legs_have_it() -> None:
     adapted = [msgspec.structs.replace(worker, adapters=("tuned",)) for worker in (P2, D2)]
     place = placer(P1, D1, *adapted)

@@ -34,7 +34,7 @@ def test_a_flag_gives_a_role_and_a_normal_origin(
 ) -> None:
     worker = parse_worker_flag(flag)
 
-    assert worker == (role, origin)
+    assert worker == (role, origin, "", "")
     assert worker.worker_id == worker_id
     assert parse_worker_flag(f"{role}={origin}") == worker
 
@@ -67,6 +67,20 @@ def test_a_flag_gives_a_role_and_a_normal_origin(
         ("both=http://a:65536", "the URL is none: Port out of range"),
         ("both=http://a:b", "the URL is none: Port could not"),
         ("both=http://[::1", "the URL is none: Invalid IPv6"),
+        ("both=http://a,", "'' is no option; there are kv-events and kv-events-replay"),
+        ("both=http://a,tcp://a:1", "'tcp://a:1' is no option"),
+        ("both=http://a,kv-events=tcp://a:1,kv-events=tcp://a:2", "kv-events is given twice"),
+        ("both=http://a,kv-events-replay=tcp://a:1", "of no use without kv-events"),
+        ("both=http://a,kv-events", "kv-events must be tcp://HOST:PORT"),
+        ("both=http://a,kv-events=a:1", "kv-events must be tcp://HOST:PORT"),
+        ("both=http://a,kv-events=ipc://a:1", "kv-events must be tcp://HOST:PORT"),
+        ("both=http://a,kv-events=tcp://*:1", "as the router reaches the engine"),
+        ("both=http://a,kv-events=tcp://a", "kv-events must be tcp://HOST:PORT"),
+        ("both=http://a,kv-events=tcp://a:0", "kv-events must be tcp://HOST:PORT"),
+        ("both=http://a,kv-events=tcp://a:65536", "Port out of range"),
+        ("both=http://a,kv-events=tcp://a:1/", "kv-events must be tcp://HOST:PORT"),
+        ("both=http://a,kv-events=tcp://a:1,kv-events-replay=b", "kv-events-replay must be tcp://"),
+        ("both=http://a,kv-events=tcp://a:1,kv-events-replay=tcp://a:1", "the same as kv-events"),
     ],
 )
 def test_what_is_wrong_with_a_flag_is_said_with_the_flag(flag: str, reason: str) -> None:
@@ -78,7 +92,8 @@ def test_what_is_wrong_with_a_flag_is_said_with_the_flag(flag: str, reason: str)
 
 
 @pytest.mark.parametrize(
-    "user", ["", "me", "me:secret", ":secret", "me:secret@", "m/e:secret", "m\ne:secret"]
+    "user",
+    ["me:sec,secret", "", "me", "me:secret", ":secret", "me:secret@", "m/e:secret", "m\ne:secret"],
 )
 def test_a_user_is_refused_and_the_password_is_not_repeated(user: str) -> None:
     with pytest.raises(InvalidWorkerFlagError) as raised:
@@ -107,10 +122,39 @@ def test_a_url_that_is_given_twice_is_refused_with_both_flags(again: str) -> Non
     assert f"--worker {again!r}: {BOTH!r} gives the same worker" in str(raised.value)
 
 
+@pytest.mark.parametrize("again", ["kv-events=tcp://a:2,kv-events-replay=tcp://a:1"])
+def test_an_endpoint_that_is_given_twice_is_refused_with_both_flags(again: str) -> None:
+    first, second = "both=http://a,kv-events=tcp://a:1", f"both=http://b,{again}"
+    with pytest.raises(InvalidWorkerFlagError) as raised:
+        parse_worker_flags([first, second])
+
+    assert str(raised.value) == f"--worker {second!r}: tcp://a:1 is in {first!r} already"
+
+
 @pytest.mark.parametrize("flags", [[], ["prefill=http://a", "prefill=http://b"]])
 def test_without_a_worker_that_decodes_a_router_does_not_start(flags: list[str]) -> None:
     with pytest.raises(InvalidWorkerFlagError, match="no --worker decodes"):
         parse_worker_flags(flags)
+
+
+@pytest.mark.parametrize(
+    ("options", "events", "replay"),
+    [
+        ("kv-events=tcp://10.0.0.1:5557", "tcp://10.0.0.1:5557", ""),
+        ("kv-events=TCP://Node-7:5557", "tcp://node-7:5557", ""),
+        (
+            "kv-events=tcp://[::1]:1,kv-events-replay=tcp://[::1]:2",
+            "tcp://[::1]:1",
+            "tcp://[::1]:2",
+        ),
+        ("kv-events-replay=tcp://a:2,kv-events=tcp://a:1", "tcp://a:1", "tcp://a:2"),
+    ],
+)
+def test_a_flag_may_name_the_endpoints_of_kv_events(options: str, events: str, replay: str) -> None:
+    worker = parse_worker_flag(f"{BOTH},{options}")
+
+    assert (worker.kv_events, worker.kv_events_replay) == (events, replay)
+    assert worker.origin == "http://10.0.0.1:8000"
 
 
 def test_flags_keep_their_order() -> None:

@@ -7,7 +7,7 @@ from itertools import count
 
 import pytest
 
-from twofold_cluster.identity import Incarnation, Role
+from twofold_cluster.identity import Incarnation, Role, WorkerId
 from twofold_cluster.worker import Worker
 from twofold_router.static_workers import (
     Fetch,
@@ -29,12 +29,14 @@ class Rounds:
         self.now = 0.0
         self.changes: list[tuple[list[str], list[str]]] = []
         self.slept: list[float] = []
+        self.failing: dict[WorkerId, str] = {}
         self._waiting: list[asyncio.Future[None]] = []
         self.static = StaticWorkers(
             GIVEN,
             fetch,
             service="service",
             on_change=self._note,
+            failing=self.failing,
             settings=settings,
             incarnate=lambda: Incarnation(str(next(lives))),
             clock=lambda: self.now,
@@ -182,3 +184,21 @@ async def test_what_is_wrong_is_logged_once_and_again_when_it_is_something_else(
 
     errors = [record.error for record in caplog.records if hasattr(record, "error")]
     assert [error[:12] for error in errors] == ["RefusedError", "ProbeFailedE", "ProbeFailedE"]
+
+
+async def test_what_is_wrong_is_told_of_those_that_failed_their_last_probe() -> None:
+    servers = FakeServers({A: vllm_pages() | {"/health": (503, b"")}})
+
+    async def fetch(origin: str, path: str, /) -> tuple[int, bytes]:
+        if origin == B:
+            await asyncio.Event().wait()
+        return await servers(origin, path)
+
+    async with Rounds(fetch, ProbeSettings(probe_timeout_seconds=0.0)) as rounds:
+        await rounds.round()
+        before = dict(rounds.failing)
+        servers[A] = vllm_pages()
+        await rounds.round()
+
+        assert before == {"a:80": "/health answered 503", "b:80": "TimeoutError()"}
+        assert rounds.failing == {"b:80": "TimeoutError()"}

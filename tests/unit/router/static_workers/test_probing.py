@@ -34,6 +34,22 @@ async def test_adapters_are_told_beside_the_model() -> None:
     assert (reading.model, reading.adapters) == ("base", ("a", "b"))
 
 
+async def test_all_names_of_a_model_are_told_the_first_of_them_first() -> None:
+    reading = await probe_of(vllm_pages("a", aliases=["c", "b"], adapters=["tuned"]))
+
+    assert (reading.model, reading.aliases, reading.adapters) == ("a", ("c", "b"), ("tuned",))
+
+
+@pytest.mark.parametrize(("path", "status"), [("/v1/models", 401), ("/health", 403)])
+async def test_a_server_that_lets_nobody_in_without_a_key_says_where_to_put_it(
+    path: str, status: int
+) -> None:
+    told = f"{path} answered {status}: .* TWOFOLD_ENGINE_API_KEY or the .* --engine-api-key-file"
+
+    with pytest.raises(ProbeFailedError, match=told):
+        await probe_of(vllm_pages() | {path: (status, b'{"error": "Unauthorized"}')})
+
+
 @pytest.mark.parametrize("version", [b"", b"[]", b'{"version": 1}'])
 async def test_a_server_without_metrics_or_a_version_serves(version: bytes) -> None:
     pages = vllm_pages() | {"/version": (200, version)}

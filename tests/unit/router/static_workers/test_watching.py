@@ -36,7 +36,7 @@ REFUSED = RefusedError("refused")
 def watch(failures_to_gone: int = 3) -> Watch:
     lives = count(1)
     return Watch(
-        GivenWorker(Role.PREFILL, "http://a:8000"),
+        GivenWorker(Role.PREFILL, "http://a:8000", "tcp://a:5557", "tcp://a:5558"),
         "service",
         failures_to_gone=failures_to_gone,
         incarnate=lambda: Incarnation(str(next(lives))),
@@ -70,7 +70,7 @@ def test_a_worker_is_there_from_its_first_answer_and_is_as_it_says() -> None:
     watched = watch()
     assert watched.worker is None
 
-    watched.answered(READING)
+    watched.answered(replace(READING, aliases=("n",)))
 
     assert watched.worker == Worker(
         worker_id=watched.given.worker_id,
@@ -80,10 +80,13 @@ def test_a_worker_is_there_from_its_first_answer_and_is_as_it_says() -> None:
         revision="",
         address="http://a:8000",
         model="m",
+        aliases=("n",),
         engine=Engine(version="0.32.0", compatibility=""),
         kv_capacity_tokens=16_000,
         kv_block_tokens=32,
         max_model_tokens=8192,
+        kv_events="tcp://a:5557",
+        kv_events_replay="tcp://a:5558",
         load=Load(running_count=3, waiting_count=2, kv_used_fraction=0.123),
     )
 
