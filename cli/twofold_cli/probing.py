@@ -19,13 +19,14 @@ async def valkey_answers(url: str) -> bool:
     return True
 
 
-async def router_is_ready(endpoint: str) -> bool:
+async def router_is_ready(endpoint: str, *, complete: bool) -> bool:
+    """Say whether the router serves; *complete*: and knows of workers of both roles."""
     try:
         async with (
             asyncio.timeout(PROBE_TIMEOUT_SECONDS),
             aiohttp.ClientSession() as session,
             session.get(f"{endpoint}/ready") as answer,
         ):
-            return answer.status == 200
-    except (aiohttp.ClientError, OSError, TimeoutError):
+            return answer.status == 200 and not (complete and (await answer.json())["missing"])
+    except (aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError):
         return False

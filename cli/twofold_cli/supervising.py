@@ -127,9 +127,7 @@ class Supervisor:
             followers.create_task(
                 self._probe(self._valkey, lambda: probing.valkey_answers(redis_url))
             )
-            followers.create_task(
-                self._probe(self._router, lambda: probing.router_is_ready(endpoint))
-            )
+            followers.create_task(self._probe(self._router, lambda: self._router_answers(endpoint)))
 
     async def _probe_once(
         self, child: RestartedChild, answers: Callable[[], Awaitable[bool]]
@@ -146,6 +144,12 @@ class Supervisor:
                 child.set_phase(Phase.READY if answered else Phase.STARTING)
             ready = child.state.phase is Phase.READY
             await asyncio.sleep(STEADY_PROBE_SECONDS if ready else STARTING_PROBE_SECONDS)
+
+    async def _router_answers(self, endpoint: str) -> bool:
+        """Ask the router; one that is about to be called ready has to have heard of all roles, so
+        that the first request is served as all others."""
+        starting = self._router.state.phase is not Phase.READY
+        return await probing.router_is_ready(endpoint, complete=starting)
 
     def _child(self, name: str, log: str, command: list[str]) -> RestartedChild:
         return RestartedChild(

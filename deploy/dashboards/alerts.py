@@ -6,7 +6,8 @@ from typing import Literal
 from deploy.dashboards.promql import either
 
 RUNBOOKS = "docs/runbooks.md"
-"""Below the root of the repository, whose address differs by who hosts it."""
+"""Below the root of the repository, whose address differs by who hosts it: no ``runbook_url``,
+which must be a URL. The chart makes one where ``prometheusRule.runbookBaseUrl`` says the rest."""
 
 OBJECTIVE = 0.95
 """Share of the streams that are to be on time."""

@@ -30,6 +30,6 @@ def _rule(rule: Recording | Alert) -> dict[str, Any]:
         "annotations": {
             "summary": rule.summary,
             "description": rule.effect,
-            "runbook_url": rule.runbook,
+            "runbook": rule.runbook,
         },
     }

@@ -44,14 +44,25 @@ Made by `scripts/generate` of the code; what to do about an alert is in [runbook
 | operator | `/metrics` of `--metrics-port` | none |
 
 Engines choose their ports, so that no selector of pods finds them. Every router tells their
-addresses, with these labels, at `/metrics/targets`, as Prometheus' HTTP service discovery reads it:
+addresses, with these labels, at `/metrics/targets`, as Prometheus' HTTP service discovery reads it.
+Routers are found as pods: each counts what it served itself, and through the Service every scrape
+would meet another one, so that counters jump back and forth.
 
 ```yaml
 scrape_configs:
   - job_name: twofold-routers
-    static_configs:
-      - targets: [qwen.team.svc:80]
-        labels: {namespace: team, service: qwen}
+    kubernetes_sd_configs: [{role: pod}]    # needs to get, list and watch pods
+    relabel_configs:
+      - action: keep
+        source_labels:
+          - __meta_kubernetes_pod_label_app_kubernetes_io_part_of
+          - __meta_kubernetes_pod_label_app_kubernetes_io_component
+          - __meta_kubernetes_pod_container_port_name
+        regex: twofold;router;http
+      - {source_labels: [__meta_kubernetes_namespace], target_label: namespace}
+      - source_labels: [__meta_kubernetes_pod_label_app_kubernetes_io_instance]
+        target_label: service
+      - {source_labels: [__meta_kubernetes_pod_name], target_label: pod}
   - job_name: twofold-workers
     http_sd_configs:
       - url: http://qwen.team.svc/metrics/targets

@@ -7,6 +7,8 @@ RUN python -m venv /opt/twofold \
 
 FROM ${PYTHON_IMAGE}
 COPY --from=build /opt/twofold /opt/twofold
+# Debian's /etc/profile sets PATH anew in a login shell, in which KubeRay before 1.4 starts Ray.
+RUN echo 'PATH=/opt/twofold/bin:$PATH' > /etc/profile.d/twofold.sh
 ENV PATH=/opt/twofold/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 1000:1000
 WORKDIR /tmp

@@ -4,8 +4,9 @@ import dataclasses
 import functools
 import os
 import socket
+import sys
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from twofold_cluster.identity import Role
 from twofold_engine.settings import WorkerSettings, to_argv
@@ -49,10 +50,10 @@ class EngineActor:
         if kind == "sim":
             feed = functools.partial(feed_directory_beside, settings)
             beside = feed if settings.kv_events else None
-            self._process = WorkerProcess(settings, MODULE, path, sim_argv, beside)
+            self._process = WorkerProcess(settings, MODULE, path, sim_argv, beside, _echo())
         else:
             module = MODULE_BY_ROLE[settings.role]
-            self._process = WorkerProcess(settings, module, path, to_argv)
+            self._process = WorkerProcess(settings, module, path, to_argv, echo=_echo())
 
     async def start(self) -> str:
         """Return the name of the machine: in Kubernetes the pod's."""
@@ -79,6 +80,11 @@ class EngineActor:
 
     async def stop(self, limit_seconds: float) -> None:
         await self._process.stop(limit_seconds)
+
+
+def _echo() -> BinaryIO | None:
+    """Return this process's own output where it is the container's; else Ray has it in a file."""
+    return sys.stdout.buffer if os.environ.get("RAY_LOG_TO_STDERR") == "1" else None
 
 
 def _node_address() -> str:

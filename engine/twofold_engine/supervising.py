@@ -13,19 +13,19 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import aiohttp
 import msgspec
 
 from twofold_cluster.identity import Role
-from twofold_engine import adapters
-from twofold_engine.errors import EngineError
+from twofold_engine import adapters, steering
+from twofold_engine.draining.addresses import remove_address, write_address
 from twofold_engine.events import Event, Step
-from twofold_engine.paths import PREFIX
+from twofold_engine.log_files import LogFile
 from twofold_engine.pipes import read_line, reading
 from twofold_engine.settings import REDIS_ENV, WorkerSettings, to_argv
 
@@ -36,9 +36,6 @@ Python's resource tracker, which is one of them, removes their shared memory."""
 
 LAST_WORDS_SECONDS = 2.0
 """How long a process that has ended is still read from; and for what ran beside it to end."""
-
-CONTROL_TIMEOUT_SECONDS = 5.0
-DRAIN_POLL_SECONDS = 0.2
 
 _log = logging.getLogger(__name__)
 
@@ -69,7 +66,8 @@ class WorkerProcess:
     """Owns one worker's process from :meth:`start` until :meth:`stop`.
 
     It runs *module* with the options that *argv_of* makes of its settings, and *beside*, which is
-    told the worker's address, from its readiness until its end.
+    told the worker's address, from its readiness until its end. In *log_dir* are what it writes,
+    which is also written to *echo*, and its address, for who drains this machine.
     """
 
     def __init__(
@@ -79,13 +77,15 @@ class WorkerProcess:
         log_dir: Path,
         argv_of: Callable[[WorkerSettings], list[str]] = to_argv,
         beside: Callable[[str], Coroutine[Any, Any, None]] | None = None,
+        echo: BinaryIO | None = None,
     ) -> None:
         self._settings = settings
         self._module = module
         self._argv_of = argv_of
         self._beside = beside
         self._companion: asyncio.Task[None] | None = None
-        self._log_path = log_dir / f"{settings.worker_id}.log"
+        self._log_dir = log_dir
+        self._echo = echo
         self._state = ProcessState()
         self._tail: deque[str] = deque(maxlen=LOG_TAIL_LINES)
         self._process: asyncio.subprocess.Process | None = None
@@ -132,16 +132,12 @@ class WorkerProcess:
     async def drain(self, limit_seconds: float) -> None:
         """Have the process refuse new requests, and wait until it has none, or for the limit.
 
-        Blocks that decode workers may still fetch count as requests: they keep the KV cache used.
-
         Raises:
             EngineError: it does not answer.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit_seconds):
-                await self._control("drain", {})
-                while await self._is_busy():  # noqa: ASYNC110 another process's state
-                    await asyncio.sleep(DRAIN_POLL_SECONDS)
+                await steering.drain(self._state.address)
 
     async def change_role(self, role: Role) -> None:
         """Have the process take new requests in *role*, its engine untouched.
@@ -149,7 +145,7 @@ class WorkerProcess:
         Raises:
             EngineError: it does not answer, or does not offer the role.
         """
-        await self._control("role", {"role": role})
+        await steering.steer(self._state.address, "role", {"role": role})
         self._settings = replace(self._settings, role=role)
         self._state = replace(self._state, role=role)
 
@@ -159,7 +155,7 @@ class WorkerProcess:
         Raises:
             EngineError: it does not answer, or the membership does not have it yet.
         """
-        await self._control("standby", {"standby": standby})
+        await steering.steer(self._state.address, "standby", {"standby": standby})
 
     async def load_adapter(self, name: str, source: str) -> None:
         """Have the engine serve the LoRA adapter *source* under *name*. The caller bounds the wait.
@@ -201,6 +197,7 @@ class WorkerProcess:
             asyncio.create_task(self._read_events(events_fd)),
         ]
         status = await process.wait()
+        remove_address(self._log_dir, self._settings.worker_id)
         await _end_group(process.pid)
         # Whoever else may hold the pipes is none of ours.
         _, unfinished = await asyncio.wait(readers, timeout=LAST_WORDS_SECONDS)
@@ -216,14 +213,15 @@ class WorkerProcess:
             await asyncio.wait([self._companion], timeout=LAST_WORDS_SECONDS)
 
     async def _read_log(self, log_fd: int) -> None:
-        with self._log_path.open("a", buffering=1) as log:
+        name = f"{self._settings.worker_id}.log"
+        with LogFile(self._log_dir / name, echo=self._echo) as log:
             async with reading(log_fd) as reader:
                 while raw := await read_line(reader):
                     line = raw.decode(errors="replace")
                     self._tail.append(line.rstrip())
                     self._notice(line)
                     with contextlib.suppress(OSError):  # a full disk: the pipe must flow on
-                        log.write(line)
+                        log.write(raw)
 
     async def _read_events(self, events_fd: int) -> None:
         async with reading(events_fd) as reader:
@@ -242,8 +240,16 @@ class WorkerProcess:
             role=event.role or self._state.role,
             warning=event.warning or self._state.warning,
         )
+        if event.step is Step.READY:
+            self._say_where()
         if event.step is Step.READY and self._beside is not None and self._companion is None:
             self._companion = asyncio.create_task(self._beside(self._state.address))
+
+    def _say_where(self) -> None:
+        try:
+            write_address(self._log_dir, self._settings.worker_id, self._state.address)
+        except OSError as error:  # a full disk: it serves, and will end undrained with its pod
+            _log.warning("cannot say where it is: %s", error)
 
     def _notice(self, line: str) -> None:
         if self._state.step is not Step.STARTING:
@@ -260,26 +266,6 @@ class WorkerProcess:
                 if found := _CAUSE.search(line):
                     return f"{how}: {found.group(1)[:500]}"
         return how
-
-    async def _is_busy(self) -> bool:
-        return bool((await self._control("busy"))["busy"])
-
-    async def _control(self, verb: str, body: Mapping[str, object] | None = None) -> dict[str, Any]:
-        """Ask the process, or with a *body* tell it, to do something."""
-        url = f"{self._state.address}{PREFIX}/{verb}"
-        method = "GET" if body is None else "POST"
-        try:
-            async with (
-                asyncio.timeout(CONTROL_TIMEOUT_SECONDS),
-                aiohttp.ClientSession() as session,
-                session.request(method, url, json=body) as response,
-            ):
-                if response.status != 200:
-                    raise EngineError(f"{verb}: {response.status} {await response.text()}")
-                answer: dict[str, Any] = await response.json()
-                return answer
-        except (aiohttp.ClientError, ValueError, TimeoutError) as error:
-            raise EngineError(f"{verb}: {error!r}") from error
 
 
 async def _end_group(group_id: int) -> None:

@@ -109,7 +109,7 @@ arguments = parser.parse_args()
 
 
 async def ready(request):
-    return web.Response(text="ready")
+    return web.json_response({"status": "ready", "missing": []})
 
 
 async def answer(request):

@@ -1,6 +1,7 @@
 """A worker's process, played by small programs that end in every way."""
 
 import asyncio
+import io
 import os
 import signal
 from pathlib import Path
@@ -31,11 +32,12 @@ def a_process(
     monkeypatch: pytest.MonkeyPatch,
     program: str,
     companion: "Companion | None" = None,
+    echo: io.BytesIO | None = None,
 ) -> WorkerProcess:
     (tmp_path / "played_worker.py").write_text(PRELUDE + program)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     beside = None if companion is None else companion.run
-    return WorkerProcess(SETTINGS, "played_worker", tmp_path, beside=beside)
+    return WorkerProcess(SETTINGS, "played_worker", tmp_path, beside=beside, echo=echo)
 
 
 async def until_step(process: WorkerProcess, step: Step) -> None:
@@ -78,6 +80,19 @@ time.sleep(60)
     assert "Starting to load model x" in (tmp_path / "w.log").read_text()
     await process.stop(limit_seconds=5)
     assert process.state.ended
+
+
+async def test_what_a_process_says_can_be_read_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    echo = io.BytesIO()
+    process = a_process(tmp_path, monkeypatch, "print('one', flush=True); print('two')", echo=echo)
+    await process.start()
+
+    await until_ended(process)
+
+    assert echo.getvalue() == b"one\ntwo\n"
+    assert (tmp_path / "w.log").read_bytes() == b"one\ntwo\n"
 
 
 async def test_the_first_error_in_the_log_is_the_reason(

@@ -8,12 +8,15 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
 from twofold_cluster.logs import log_json
 from twofold_cluster.membership import connect
 from twofold_engine.actor import EngineKind
+from twofold_engine.draining.addresses import LOG_DIR
+from twofold_engine.draining.managers import managing
 from twofold_engine.pools.managing import ManagerSettings, PoolManager
 from twofold_engine.settings import REDIS_ENV, holdings_lack
 
@@ -35,7 +38,10 @@ def main() -> int:
     if lack := holdings_lack(options.directory_holdings):
         parser.error(lack)
     log_json("info")
-    return asyncio.run(_serve(options))
+    try:
+        return asyncio.run(_serve(options))
+    except asyncio.CancelledError:  # told to end before it managed anything
+        return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -66,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="make this machine a node of the Ray cluster first, one without resources",
     )
-    parser.add_argument("--log-dir", default="/tmp/twofold", help="for the workers' logs")  # noqa: S108
+    parser.add_argument("--log-dir", default=LOG_DIR, help="for the workers' logs")
     parser.add_argument(
         "--drain-seconds",
         type=float,
@@ -91,6 +97,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 async def _serve(options: argparse.Namespace) -> int:
+    this = asyncio.current_task()
+    assert this is not None
+    # The first process of a container gets no signal that it does not listen for.
+    _on_stop(this.cancel)
     # Ray starts its workers at niceness 15: an engine is not background work.
     os.environ.setdefault("RAY_worker_niceness", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -103,6 +113,8 @@ async def _serve(options: argparse.Namespace) -> int:
     from twofold_engine.pools.joining import joined
 
     async with contextlib.AsyncExitStack() as stack:
+        # Ray, in the container beside, is not told to end before this process has ended.
+        stack.enter_context(managing(Path(options.log_dir)))
         node_ends: asyncio.Task[int] | None = None
         if options.join:
             node = await stack.enter_async_context(joined(options.ray))
@@ -119,7 +131,8 @@ async def _manage(options: argparse.Namespace, node_ends: "asyncio.Task[int] | N
     from twofold_engine.pools.listening import new_server
     from twofold_engine.pools.serving import PoolsService
 
-    stopping = _stop_signal()
+    stopping = asyncio.Event()
+    _on_stop(stopping.set)  # again: ray.init has taken the signals for itself
     prefix = options.worker_prefix or options.service
     server = new_server()
     async with connect(options.redis) as redis:
@@ -175,12 +188,10 @@ def _has_token() -> bool:
     return bool(told) or (Path.home() / ".ray" / "auth_token").is_file()
 
 
-def _stop_signal() -> asyncio.Event:
-    """Listen for the signals to end. After ray.init, which takes them for itself."""
-    stopping = asyncio.Event()
+def _on_stop(do: Callable[[], object]) -> None:
+    """Do this, and nothing else, at a signal to end."""
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    return stopping
+        asyncio.get_running_loop().add_signal_handler(number, do)
 
 
 def _start_ray(ray: Any, address: str) -> None:

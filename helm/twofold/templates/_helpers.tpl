@@ -116,6 +116,11 @@ imagePullSecrets:
 {{- end }}
 {{- end }}
 
+{{/* What `helm test` calls its service: an LLMService's name has at most 40 characters. */}}
+{{- define "twofold.test" -}}
+{{ include "twofold.fullname" . | trunc 35 | trimSuffix "-" }}-test
+{{- end }}
+
 {{/* Where `helm test` puts its service: a namespace that is watched. */}}
 {{- define "twofold.testNamespace" -}}
 {{- $namespaces := include "twofold.namespaces" . | fromJsonArray -}}

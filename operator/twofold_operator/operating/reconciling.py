@@ -10,17 +10,17 @@ from typing import Literal
 from twofold_operator.cluster_api import (
     ClusterApiError,
     ConflictError,
-    InvalidObjectError,
     NotFoundError,
     ServiceKey,
     Store,
 )
 from twofold_operator.operating.acting import Actor
+from twofold_operator.operating.doing import Done, do_all
 from twofold_operator.operating.metrics import OperatorMetrics
 from twofold_operator.operating.waiting import WaitingKeys
 from twofold_operator.planning import PlanSettings, manager_addresses, plan
-from twofold_operator.planning.actions import Action, LookAgain, RecordEvent
-from twofold_operator.planning.observed import Manifest
+from twofold_operator.planning.actions import Action, LookAgain, RecordEvent, SetStatus
+from twofold_operator.planning.observed import Manifest, Observed
 from twofold_operator.planning.reporting import lost_reports
 from twofold_operator.pool_managers import ManagerUnreachableError, PoolManagers
 
@@ -30,6 +30,8 @@ Result = Literal["settled", "changed", "conflict", "waiting", "failed"]
 
 CONFLICT_SECONDS = 0.5
 """For the watch to bring what somebody else wrote."""
+MAX_CONFLICTS = 3
+"""After so many failures in a row a conflict is no race, and is told."""
 MAX_CHANGING_ROUNDS = 30
 """After so many rounds in a row that wrote something, somebody fights us: we answer slower."""
 
@@ -89,7 +91,6 @@ class Reconciler:
             result: Result = await self.reconcile(key)
         except Exception as error:  # noqa: BLE001 logged and counted; the others go on
             result = "failed"
-            self._metrics.errors.labels(type(error).__name__).inc()
             self._fail(key, error)
         self._metrics.reconciliations.labels(result).inc()
         self._metrics.seconds.observe(time.monotonic() - began)
@@ -100,11 +101,28 @@ class Reconciler:
         Raises:
             ClusterApiError: an action failed in a way that waiting may not mend.
         """
+        try:
+            return await self._round(key)
+        except ConflictError as error:
+            _log.info("somebody else wrote", extra=_about(key, error))
+            self._waiting.add_later(key, CONFLICT_SECONDS)
+            return "conflict"
+        except NotFoundError as error:
+            _log.info("went meanwhile", extra=_about(key, error))
+            await self._actor.look(key)
+            self._waiting.add_later(key, self._again_seconds(key))
+            return "conflict"
+        except ManagerUnreachableError as error:
+            _log.info("a pool manager does not answer", extra=_about(key, error))
+            self._waiting.add_later(key, self._again_seconds(key))
+            return "waiting"
+
+    async def _round(self, key: ServiceKey) -> Result:
         observed = self._store.observed(key)
         if observed is None:
             self._forget(key)
             lost = lost_reports(self._store.adapters(key), key.name, self._wall_clock())
-            return await self._carry_out(key, {}, lost)
+            return self._finish(key, await self._do(key, {}, lost))
         if (wait_seconds := self._not_before.get(key, 0.0) - time.monotonic()) > 0:
             self._waiting.add_later(key, wait_seconds)
             return "waiting"
@@ -115,40 +133,44 @@ class Reconciler:
             unasked=self._managers.unasked(key),
             apis=self._apis(),
         )
-        actions = plan(observed, self._settings, self._wall_clock())
-        return await self._carry_out(key, observed.service, actions)
+        return await self._carry_out(key, observed)
 
-    async def _carry_out(
-        self, key: ServiceKey, service: Manifest, actions: Iterable[Action]
-    ) -> Result:
-        is_changing = False
+    async def _carry_out(self, key: ServiceKey, observed: Observed) -> Result:
+        """Do what is to be done, and then say how that went."""
+        now = self._wall_clock()
+        actions = plan(observed, self._settings, now)
+        done = await self._do(key, observed.service, filter(_is_deed, actions))
+        if told := self._worth_telling(key, done.refused):
+            actions = plan(replace(observed, refused=told), self._settings, now)
+        said = await self._do(key, observed.service, filter(_is_report, actions))
         for action in actions:
             if isinstance(action, LookAgain):
                 self._waiting.add_later(key, action.after_seconds)
-                continue
-            self._metrics.actions.labels(type(action).__name__).inc()
-            is_changing = True
-            try:
-                await self._actor.act(key, service, action)
-            except ConflictError as error:
-                _log.info("somebody else wrote", extra=_about(key, error))
-                self._waiting.add_later(key, CONFLICT_SECONDS)
-                return "conflict"
-            except NotFoundError as error:
-                _log.info("went meanwhile", extra=_about(key, error))
-                await self._actor.look(key)
-                self._waiting.add_later(key, self._again_seconds(key))
-                return "conflict"
-            except ManagerUnreachableError as error:
-                _log.info("a pool manager does not answer", extra=_about(key, error))
-                self._waiting.add_later(key, self._again_seconds(key))
-                return "waiting"
-            except InvalidObjectError as error:
-                await self._say_refused(key, service, error)
-                raise
+        return self._finish(key, Done.of(done, said))
+
+    def _finish(self, key: ServiceKey, done: Done) -> Result:
+        self._pace(key, done.is_changing)
+        if done.refused:
+            self._fail(key, done.refused[0])
+            return "failed"
         self._failures.pop(key, None)
-        self._pace(key, is_changing)
-        return "changed" if is_changing else "settled"
+        return "changed" if done.is_changing else "settled"
+
+    async def _do(self, key: ServiceKey, service: Manifest, actions: Iterable[Action]) -> Done:
+        async def act(action: Action) -> None:
+            self._metrics.actions.labels(type(action).__name__).inc()
+            await self._actor.act(key, service, action)
+
+        return await do_all(actions, act)
+
+    def _worth_telling(
+        self, key: ServiceKey, refused: Iterable[ClusterApiError]
+    ) -> tuple[str, ...]:
+        """Return what was refused, but conflicts only when they come again and again."""
+        often = self._failures.get(key, 0) >= MAX_CONFLICTS
+        return tuple(
+            str(error) for error in refused if often or not isinstance(error, ConflictError)
+        )
 
     def _pace(self, key: ServiceKey, is_changing: bool) -> None:
         """Answer slower and slower to whoever undoes what we write, again and again."""
@@ -169,6 +191,7 @@ class Reconciler:
             known.pop(key, None)
 
     def _fail(self, key: ServiceKey, error: Exception) -> None:
+        self._metrics.errors.labels(type(error).__name__).inc()
         seconds = self._again_seconds(key)
         extra = _about(key, error) | {"again_after_seconds": round(seconds, 3)}
         if isinstance(error, ClusterApiError):
@@ -180,12 +203,6 @@ class Reconciler:
     def _again_seconds(self, key: ServiceKey) -> float:
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         return self._backoff.after(failures)
-
-    async def _say_refused(self, key: ServiceKey, service: Manifest, error: Exception) -> None:
-        if not service:
-            return  # there is nothing that an event could be of
-        event = RecordEvent("Warning", "ApplyRefused", f"The API server refuses: {error}")
-        await self._actor.act(key, service, event)
 
 
 async def run_workers(reconciler: Reconciler, count: int) -> None:
@@ -200,3 +217,11 @@ def _about(key: ServiceKey, error: Exception | None = None) -> dict[str, str]:
     if error is not None:
         about["said"] = str(error)
     return about
+
+
+def _is_report(action: Action) -> bool:
+    return isinstance(action, SetStatus | RecordEvent)
+
+
+def _is_deed(action: Action) -> bool:
+    return not isinstance(action, SetStatus | RecordEvent | LookAgain)

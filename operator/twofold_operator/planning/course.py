@@ -11,12 +11,11 @@ from twofold_operator.planning.addresses import address_of
 from twofold_operator.planning.children import ray_cluster
 from twofold_operator.planning.children.redis_secret import url_in
 from twofold_operator.planning.children.worker_pools import desired_of
-from twofold_operator.planning.engines import engines_of
 from twofold_operator.planning.following import followed_secrets
 from twofold_operator.planning.memory import Memory, Remembered
 from twofold_operator.planning.observed import Manifest, Observed, SeenManager
 from twofold_operator.planning.redis import Redis
-from twofold_operator.planning.revisions import revision_of, worker_image
+from twofold_operator.planning.revisions import begun, revision_of, worker_image
 from twofold_operator.planning.rollout import (
     ROLES,
     Aim,
@@ -112,15 +111,13 @@ def course_of(
     these names.
     """
     image = worker_image(service.spec, settings)
-    target = revision_of(service, image, settings.redis)
+    target = revision_of(service, image, settings)
     desired = {role: desired_of(service, role, _pool(observed, service, role)) for role in ROLES}
     surge = {role: service.spec.rollout.surge(desired[role]) for role in ROLES}
     wire = to_wire(service.spec)
     before = {r: m for r, m in memory.revisions.items() if _is_readable(m, service)}
     is_new = target not in before
-    known = before.get(target) or Remembered(
-        spec=wire, image=image, engines=engines_of(service), redis=settings.redis.id
-    )
+    known = before.get(target) or begun(service, target, image, settings)
     before[target] = msgspec.structs.replace(known, spec=wire)
     stands = {
         revision: _stand(service, observed, revision, remembered, desired)

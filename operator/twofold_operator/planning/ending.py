@@ -1,29 +1,26 @@
 """What is left to do for a service that is deleted.
 
-Its workers finish what they have, then the Ray clusters go. KubeRay clears what these kept in
-Redis with the password of the Secret beside the service, which therefore stays until they are
-gone. The garbage collector takes everything else.
+Its workers finish what they have, then the Ray clusters go. The garbage collector takes everything
+else.
 """
 
 from twofold_operator.planning import names
 from twofold_operator.planning.actions import (
     Action,
-    ApplyObject,
     LookAgain,
     RemoveFinalizer,
     TellPools,
 )
 from twofold_operator.planning.addresses import address_of
-from twofold_operator.planning.children.redis_secret import redis_secret
-from twofold_operator.planning.comparing import is_applied, signed
 from twofold_operator.planning.conditions import Verdict, seconds
 from twofold_operator.planning.making import deleted
-from twofold_operator.planning.memory import Memory, spec_of
+from twofold_operator.planning.memory import Memory
 from twofold_operator.planning.observed import Manifest, Observed, Told
 from twofold_operator.planning.recalling import homes_of, revision_on
 from twofold_operator.planning.reporting import bare_report
 from twofold_operator.planning.settings import PlanSettings
-from twofold_operator.resources import InvalidSpecError, LLMService, ObjectMeta
+from twofold_operator.planning.verdicts import refusal
+from twofold_operator.resources import ObjectMeta
 
 
 def ending(
@@ -36,7 +33,7 @@ def ending(
     if not homes:
         return [RemoveFinalizer()]
     left = seconds(metadata.deletion_timestamp or "") + settings.deletion_limit_seconds - now
-    actions = _secret(observed, metadata, memory, settings)
+    actions: list[Action] = []
     for home in homes:
         actions += _end(home, observed, memory, is_overdue=left <= 0)
     if left > 0:
@@ -62,23 +59,10 @@ def _end(home: Manifest, observed: Observed, memory: Memory, *, is_overdue: bool
     return actions if manager.workers or actions else [delete]
 
 
-def _secret(
-    observed: Observed, metadata: ObjectMeta, memory: Memory, settings: PlanSettings
-) -> list[Action]:
-    """Make the Secret again if it went before the Ray clusters, as in a foreground deletion."""
-    if memory.good_spec is None:
-        return []
-    try:
-        service = LLMService(metadata=metadata, spec=spec_of(memory.good_spec))
-    except InvalidSpecError:
-        return []
-    wanted = signed(redis_secret(service, settings.redis))
-    if is_applied(wanted, observed.children.get(("Secret", wanted["metadata"]["name"]))):
-        return []
-    return [ApplyObject(wanted)]
-
-
 def _report(observed: Observed, homes: list[Manifest], now: float) -> list[Action]:
     left = ", ".join(sorted(home["metadata"]["name"] for home in homes))
     message = f"the service is deleted; workers finish what they have in {left}"
-    return bare_report(observed, [Verdict("Ready", False, "Deleting", message)], now)
+    found = [Verdict("Ready", False, "Deleting", message)]
+    if observed.refused:
+        found.append(Verdict("Degraded", True, "ApplyRefused", refusal(observed)))
+    return bare_report(observed, found, now)

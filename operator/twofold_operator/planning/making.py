@@ -105,7 +105,10 @@ def _of_revision(leg: Leg, observed: Observed, settings: PlanSettings) -> Iterat
     if redis is None or (leg.home is not None and leg.home["metadata"].get("deletionTimestamp")):
         return
     if leg.service.spec.ray.address is not None:
-        home = pool_manager.external_manager(leg.service, leg.revision, image, redis, settings)
+        template = leg.remembered.manager or pool_manager.manager_template(
+            leg.service, leg.revision, image, redis, settings
+        )
+        home = pool_manager.external_manager(leg.service, leg.revision, template)
         yield recorded(home, leg.remembered)
     elif ray_cluster.KIND in observed.apis:
         replicas = {role: _pods(leg, observed, role) for role in ROLES}

@@ -22,7 +22,6 @@ POOLS_PORT = 50051
 ROUTER_PORT = 8000
 SERVICE_PORT = 80
 REDIS_KEY = "url"
-REDIS_PASSWORD_KEY = "password"  # noqa: S105 a key's name
 
 
 def cut(name: str, limit: int = MAX_NAME) -> str:

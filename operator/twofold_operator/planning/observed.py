@@ -130,3 +130,5 @@ class Observed:
     apis: frozenset[str] = frozenset()
     """Optional kinds that the API server knows: RayCluster, ServiceMonitor, PodMonitor,
     ScrapeConfig."""
+    refused: tuple[str, ...] = ()
+    """What the API server answered to what it did not take of the plan just now."""

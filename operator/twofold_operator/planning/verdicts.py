@@ -6,6 +6,7 @@ from twofold_operator.planning.children import ray_cluster
 from twofold_operator.planning.conditions import Verdict
 from twofold_operator.planning.course import Course, Leg
 from twofold_operator.planning.observed import Observed, Phase
+from twofold_operator.planning.reported import reported
 from twofold_operator.planning.rollout import ROLES
 
 RAY_MISSING = (
@@ -49,7 +50,10 @@ def _troubles(leg: Leg, role: Role | None = None) -> list[str]:
     """Say what workers that are not ready do, the dead first."""
     if leg.manager is None:
         label = f"{names.REVISION_LABEL}={leg.revision}"
-        return [f"their pool manager does not answer; see kubectl describe pods -l {label}"]
+        return [
+            f"their pool manager does not answer; see kubectl describe pods -l {label}",
+            *reported(leg.home),
+        ]
     found = sorted(
         (
             (worker.phase is not Phase.DEAD, f"{worker.worker_id} is {worker.phase}", worker)
@@ -63,14 +67,14 @@ def _troubles(leg: Leg, role: Role | None = None) -> list[str]:
 
 def _router_verdict(course: Course, observed: Observed) -> Verdict:
     name = names.router_name(course.service.metadata.name)
-    status = (observed.children.get(("Deployment", name)) or {}).get("status") or {}
-    available = status.get("availableReplicas") or 0
-    if available:
+    deployment = observed.children.get(("Deployment", name)) or {}
+    if (deployment.get("status") or {}).get("availableReplicas"):
         return Verdict("RouterReady", True, "RoutersAvailable", "a router takes requests")
     message = (
         "no router is ready; routers wait for the first workers. "
         f"If workers are ready, see kubectl describe deployment {name}"
     )
+    message = "; ".join([message, *reported(deployment)])
     return Verdict("RouterReady", False, "RoutersUnavailable", message)
 
 
@@ -80,10 +84,12 @@ def _ready_verdict(
     if problem is not None:
         message = f"{problem}. The last good spec is served until this is mended"
         return Verdict("Ready", False, "InvalidSpec", message)
+    if observed.refused:
+        return Verdict("Ready", False, "ApplyRefused", refusal(observed))
     if _lacks_ray(course, observed):
         return Verdict("Ready", False, "RayMissing", RAY_MISSING)
-    for role in ROLES:
-        if course.desired[role] and not any(leg.stand.active(role) for leg in course.legs):
+    for role in _missing(course):
+        if role is Role.DECODE or not _does_without_prefill(course):
             part = next(p for p in parts if p.type == f"{str(role).capitalize()}Ready")
             return Verdict("Ready", False, part.type.replace("Ready", "NotReady"), part.message)
     if not any(course.desired.values()):
@@ -92,7 +98,24 @@ def _ready_verdict(
     router = parts[-1]
     if not router.holds:
         return Verdict("Ready", False, "RouterNotReady", router.message)
-    return Verdict("Ready", True, "Serving", "requests are served")
+    alone = " by decode workers alone" if _missing(course) else ""
+    return Verdict("Ready", True, "Serving", f"requests are served{alone}")
+
+
+def _missing(course: Course) -> list[Role]:
+    """Return the roles that are wanted and that nobody has."""
+    return [role for role in ROLES if course.desired[role] and not ready_count(course, role)]
+
+
+def _does_without_prefill(course: Course) -> bool:
+    """Tell whether losing all prefill workers makes the service slower, and no more.
+
+    One that has never been whole is not ready yet, though its routers may serve.
+    """
+    if course.service.spec.disaggregation.on_no_prefill == "fail":
+        return False
+    has_served = any(leg.remembered.has_served for leg in course.legs)
+    return has_served and ready_count(course, Role.DECODE) > 0
 
 
 def _progressing_verdict(course: Course, problem: str | None, now: float) -> Verdict:
@@ -119,6 +142,8 @@ def _degraded_verdict(
 ) -> Verdict:
     if problem is not None:
         return Verdict("Degraded", True, "InvalidSpec", problem)
+    if observed.refused:
+        return Verdict("Degraded", True, "ApplyRefused", refusal(observed))
     if _lacks_ray(course, observed):
         return Verdict("Degraded", True, "RayMissing", RAY_MISSING)
     if _is_overdue(course, now):
@@ -133,6 +158,10 @@ def _degraded_verdict(
         dead = [w for w in leg.stand.workers if w.phase is Phase.DEAD]
         if dead and not leg.aim.is_leaving:
             return Verdict("Degraded", True, "WorkersDead", "; ".join(_troubles(leg)))
+    if _missing(course) == [Role.PREFILL] and _does_without_prefill(course):
+        message = "no prefill worker is ready, so that decode workers compute the prompts"
+        troubles = _troubles(course.target, Role.PREFILL)
+        return Verdict("Degraded", True, "PrefillMissing", "; ".join([message, *troubles]))
     if warnings := _warnings(course):
         return Verdict("Degraded", True, "WorkersWarn", "; ".join(warnings[:MAX_TROUBLES]))
     return Verdict("Degraded", False, "AsExpected", "nothing is wrong")
@@ -159,6 +188,11 @@ def _overdue_message(course: Course) -> str:
 
 def _is_overdue(course: Course, now: float) -> bool:
     return course.overdue_at is not None and now >= course.overdue_at
+
+
+def refusal(observed: Observed) -> str:
+    """Say what the API server does not take."""
+    return f"the API server refuses: {'; '.join(observed.refused[:MAX_TROUBLES])}"
 
 
 def _lacks_ray(course: Course, observed: Observed) -> bool:

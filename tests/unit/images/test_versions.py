@@ -1,6 +1,7 @@
 """The versions of the images are those that the rest of the repository names."""
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -43,6 +44,18 @@ def test_kuberay_is_told_the_version_of_ray() -> None:
         f"ray=={PlanSettings(redis_url='').ray_version}"
         in PROJECT["optional-dependencies"]["pools"]
     )
+
+
+def test_a_login_shell_finds_what_the_simulators_image_has_in_a_folder_of_its_own() -> None:
+    """As KubeRay before 1.4 starts containers; the image's ENV does not reach through that."""
+    text = (IMAGES / "sim.Dockerfile").read_text()
+    (folder,) = re.findall(r"^ENV PATH=(\S+?):\$PATH", text, re.MULTILINE)
+    (line,) = re.findall(r"^RUN echo '(.*)' > /etc/profile\.d/\w+\.sh$", text, re.MULTILINE)
+    shell = f"PATH=/usr/bin:/bin; {line}; echo $PATH"
+
+    done = subprocess.run(["/bin/bash", "-c", shell], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == f"{folder}:/usr/bin:/bin"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,12 +1,19 @@
 """Parts of pods that run our images: without privileges, on a read-only root file system."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from twofold_operator.planning import names
 from twofold_operator.planning.merging import merged
 from twofold_operator.planning.redis import Redis
 from twofold_operator.planning.settings import PlanSettings
-from twofold_operator.resources import Images, LLMService, ResourceRequirements, to_wire
+from twofold_operator.resources import (
+    Images,
+    LLMService,
+    ResourceRequirements,
+    parse_quantity,
+    to_wire,
+)
 
 USER_ID = 1000
 
@@ -25,9 +32,24 @@ def pod_security() -> dict[str, Any]:
     }
 
 
+def is_root(template: Mapping[str, Any], container: str) -> bool:
+    """Tell whether the user's *template* has *container* run as root."""
+    spec = template.get("spec") or {}
+    named = [one for one in spec.get("containers") or () if one.get("name") == container]
+    # What is said last counts most: Kubernetes takes the container's before the pod's.
+    told = [(one.get("securityContext") or {}).get("runAsUser") for one in (spec, *named)]
+    users = [user for user in told if user is not None]
+    return bool(users) and users[-1] == 0
+
+
 def container_security(*, pins_memory: bool = False) -> dict[str, Any]:
+    """Return a container's rights: none, or for root the one to keep memory where it is.
+
+    Other users have no capability whatever is added, and a namespace that enforces the Pod
+    Security Standard ``baseline`` or ``restricted`` refuses a pod that asks for this one.
+    """
     capabilities: dict[str, Any] = {"drop": ["ALL"]}
-    if pins_memory:  # RDMA registers the memory that it reads
+    if pins_memory:
         capabilities["add"] = ["IPC_LOCK"]
     return {
         "allowPrivilegeEscalation": False,
@@ -62,8 +84,19 @@ def redis_environment(service: LLMService, redis: Redis) -> list[dict[str, Any]]
 
 
 def resources_of(told: ResourceRequirements, defaults: ResourceRequirements) -> dict[str, Any]:
-    """Return what was told; where it says nothing of requests or limits, the defaults' own."""
-    return {**to_wire(defaults), **to_wire(told)}
+    """Return what was told; where it says nothing of requests or limits, the defaults' own.
+
+    A default request is no more than the limit that was told: the API server refuses that.
+    """
+    requests = {
+        name: _at_most(request, told.limits.get(name, request))
+        for name, request in defaults.requests.items()
+    }
+    return {**to_wire(defaults), "requests": requests, **to_wire(told)}
+
+
+def _at_most(quantity: int | str, limit: int | str) -> int | str:
+    return limit if parse_quantity(limit) < parse_quantity(quantity) else quantity
 
 
 def pull_secrets(images: Images, settings: PlanSettings) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The pool manager: beside the head of a RayCluster, or in a pod that joins an existing Ray."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from twofold_operator.planning import names
@@ -79,11 +80,36 @@ def pools_service(service: LLMService, revision: str) -> dict[str, Any]:
 
 
 def external_manager(
-    service: LLMService, revision: str, image: str, redis: Redis, settings: PlanSettings
+    service: LLMService, revision: str, template: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the manager of a revision on an existing Ray, which its pod joins without resources.
 
-    Each revision has its own: workers end with their manager, which a new image replaces.
+    Each revision has its own: workers end with their manager, which another *template* replaces.
+    """
+    name = service.metadata.name
+    return child(
+        service,
+        "apps/v1",
+        "Deployment",
+        names.pools_name(name, revision),
+        POOLS_COMPONENT,
+        revision=revision,
+        spec={
+            "replicas": 1,
+            # Two at a time would fight over the workers.
+            "strategy": {"type": "Recreate"},
+            "selector": {"matchLabels": _selected(service, revision)},
+            "template": dict(template),
+        },
+    )
+
+
+def manager_template(
+    service: LLMService, revision: str, image: str, redis: Redis, settings: PlanSettings
+) -> dict[str, Any]:
+    """Return the pod template of :func:`external_manager`.
+
+    It makes the revision, and is remembered with it: workers end when it changes.
     """
     name = service.metadata.name
     address = service.spec.ray.address
@@ -99,37 +125,24 @@ def external_manager(
     container["env"] += _ray_environment(service)
     container["volumeMounts"].append({"name": "dshm", "mountPath": "/dev/shm"})  # noqa: S108
     dshm = {"name": "dshm", "emptyDir": {"medium": "Memory"}}
-    selected = selector(service, POOLS_COMPONENT) | {names.REVISION_LABEL: revision}
     labels = names.labels(name, POOLS_COMPONENT, revision)
-    return child(
-        service,
-        "apps/v1",
-        "Deployment",
-        names.pools_name(name, revision),
-        POOLS_COMPONENT,
-        revision=revision,
-        spec={
-            "replicas": 1,
-            # Two at a time would fight over the workers.
-            "strategy": {"type": "Recreate"},
-            "selector": {"matchLabels": selected},
-            "template": pods.template(
-                {
-                    "metadata": {"labels": labels},
-                    "spec": {
-                        **pods.pull_secrets(service.spec.images, settings),
-                        "automountServiceAccountToken": False,
-                        "securityContext": pods.pod_security(),
-                        "terminationGracePeriodSeconds": grace_seconds(settings),
-                        "containers": [container],
-                        "volumes": [*pods.scratch_volumes(), dshm],
-                    },
-                },
-                service.spec.ray.head_pod_template,
-                labels,
-            ),
+    ours = {
+        "metadata": {"labels": labels},
+        "spec": {
+            **pods.pull_secrets(service.spec.images, settings),
+            "automountServiceAccountToken": False,
+            "securityContext": pods.pod_security(),
+            "terminationGracePeriodSeconds": grace_seconds(settings),
+            "containers": [container],
+            "volumes": [*pods.scratch_volumes(), dshm],
         },
-    )
+    }
+    made: dict[str, Any] = pods.template(ours, service.spec.ray.head_pod_template, labels)
+    return made
+
+
+def _selected(service: LLMService, revision: str) -> dict[str, str]:
+    return selector(service, POOLS_COMPONENT) | {names.REVISION_LABEL: revision}
 
 
 def _ray_environment(service: LLMService) -> list[dict[str, Any]]:
@@ -145,5 +158,10 @@ def _ray_environment(service: LLMService) -> list[dict[str, Any]]:
 
 
 def grace_seconds(settings: PlanSettings) -> int:
-    """Return what a pod may take to end: the blocks' lease, then what is being served."""
-    return int(settings.lease_seconds + settings.drain_seconds) + 30
+    """Return what a pod may take to end: it drains, then Ray takes half a minute."""
+    return drain_limit_seconds(settings) + 30
+
+
+def drain_limit_seconds(settings: PlanSettings) -> int:
+    """Return what a worker may take to drain: the blocks' lease, then what is being served."""
+    return int(settings.lease_seconds + settings.drain_seconds)

@@ -9,10 +9,10 @@ from twofold_operator.planning.children import pods
 from twofold_operator.planning.children.ownership import child
 from twofold_operator.planning.children.pool_manager import (
     HEAD_COMPONENT,
+    drain_limit_seconds,
     grace_seconds,
     manager_container,
 )
-from twofold_operator.planning.children.redis_secret import fault_tolerance
 from twofold_operator.planning.engines import (
     MODEL_PATH,
     cpus_of,
@@ -61,7 +61,7 @@ def ray_cluster(
         revision=revision,
         spec={
             "rayVersion": settings.ray_version,
-            "gcsFaultToleranceOptions": fault_tolerance(service, redis),
+            # No gcsFaultToleranceOptions: with them Ray ends when its Redis does (decision 016).
             "headGroupSpec": _head(service, revision, image, redis, settings),
             "workerGroupSpecs": groups,
         },
@@ -73,6 +73,8 @@ def _head(
 ) -> dict[str, Any]:
     prefix = names.cluster_name(service.metadata.name, revision)
     ray = _ray_container(service, image, "ray-head", GCS_PORT)
+    # The manager beside it is told at once, and drains its workers through this Ray.
+    ray["lifecycle"] = {"preStop": {"exec": {"command": _draining(settings)}}}
     ray["resources"] = pods.resources_of(service.spec.ray.head_resources, _HEAD_REQUESTS)
     arguments = [f"--ray=127.0.0.1:{GCS_PORT}"]
     manager = manager_container(service, image, redis, settings, arguments, prefix)
@@ -92,7 +94,7 @@ def _group(
 ) -> dict[str, Any]:
     pool = pool_of(service.spec, role)
     labels = names.labels(service.metadata.name, role, revision)
-    ours = _pod(service, settings, labels, [_worker(service, image, role)])
+    ours = _pod(service, settings, labels, [_worker(service, image, settings, role)])
     spread = {
         "maxSkew": 1,
         "topologyKey": "kubernetes.io/hostname",
@@ -116,13 +118,22 @@ def _group(
     }
 
 
-def _worker(service: LLMService, image: str, role: Role) -> dict[str, Any]:
+def _draining(settings: PlanSettings) -> list[str]:
+    """Return what a pod runs before Ray is told to end, and with it workers that still serve."""
+    limit = f"--limit-seconds={drain_limit_seconds(settings)}"
+    return ["python", "-m", "twofold_engine.draining", limit]
+
+
+def _worker(service: LLMService, image: str, settings: PlanSettings, role: Role) -> dict[str, Any]:
     spec = service.spec
     pool = pool_of(spec, role)
     container = _ray_container(service, image, "worker", RAYLET_PORT)
     # Kubernetes' node, where transfers find shared memory; Ray's node is the pod.
     node = {"fieldRef": {"fieldPath": "spec.nodeName"}}
     container["env"].append({"name": "TWOFOLD_NODE", "valueFrom": node})
+    # What the engine says comes out of the container, and not into a file of Ray's.
+    container["env"].append({"name": "RAY_LOG_TO_STDERR", "value": "1"})
+    container["lifecycle"] = {"preStop": {"exec": {"command": _draining(settings)}}}
     defaults = _SIM_REQUESTS if spec.engine == "sim" else _VLLM_REQUESTS
     resources = pods.resources_of(pool.resources, defaults)
     amounts = {}
@@ -130,7 +141,9 @@ def _worker(service: LLMService, image: str, role: Role) -> dict[str, Any]:
         amounts[pool.gpu_resource] = pool.gpus(spec.engine)
     if spec.transfer.rdma:
         amounts[pool.rdma_resource] = 1
-        container["securityContext"] = pods.container_security(pins_memory=True)
+        # RDMA registers the memory that it reads.
+        security = pods.container_security(pins_memory=pods.is_root(pool.pod_template, "worker"))
+        container["securityContext"] = security
     if amounts:
         told = {name: str(amount) for name, amount in amounts.items()}
         resources["limits"] = {**told, **resources.get("limits", {})}

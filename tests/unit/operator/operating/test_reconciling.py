@@ -7,7 +7,9 @@ import pytest
 
 from twofold_operator.cluster_api import (
     LLM_SERVICES,
+    ClusterApiError,
     ConflictError,
+    ForbiddenError,
     InvalidObjectError,
     Manifest,
     NotFoundError,
@@ -18,13 +20,20 @@ from twofold_operator.cluster_api import (
 from twofold_operator.operating.metrics import OperatorMetrics
 from twofold_operator.operating.reconciling import (
     MAX_CHANGING_ROUNDS,
+    MAX_CONFLICTS,
     Backoff,
     Reconciler,
     run_workers,
 )
 from twofold_operator.operating.waiting import WaitingKeys
 from twofold_operator.planning import PlanSettings
-from twofold_operator.planning.actions import Action, AddFinalizer, RecordEvent, SetStatus
+from twofold_operator.planning.actions import (
+    Action,
+    AddFinalizer,
+    ApplyObject,
+    RecordEvent,
+    SetStatus,
+)
 from twofold_operator.pool_managers import ManagerUnreachableError
 
 KEY = ServiceKey("models", "chat")
@@ -67,16 +76,35 @@ class Actor:
 
     def __init__(self) -> None:
         self.failure: Exception | None = None
+        self.refused: dict[str, Exception] = {}
+        """By the kind of what cannot be applied."""
         self.done: list[Action] = []
         self.looked: list[ServiceKey] = []
 
     async def act(self, key: ServiceKey, service: Manifest, action: Action) -> None:
         if self.failure is not None and not isinstance(action, RecordEvent):
             raise self.failure
+        if isinstance(action, ApplyObject) and action.manifest["kind"] in self.refused:
+            raise self.refused[action.manifest["kind"]]
         self.done.append(action)
 
     async def look(self, key: ServiceKey) -> None:
         self.looked.append(key)
+
+    def refuse(self, kind: str, error: Exception) -> None:
+        self.refused[kind] = error
+
+    @property
+    def applied(self) -> set[str]:
+        """Return the kinds of what has been applied."""
+        return {each.manifest["kind"] for each in self.done if isinstance(each, ApplyObject)}
+
+    def statuses(self, kind: str) -> list[Manifest]:
+        return [
+            dict(each.status)
+            for each in self.done
+            if isinstance(each, SetStatus) and each.reference.kind == kind
+        ]
 
 
 class Bench:
@@ -175,16 +203,65 @@ async def test_what_waiting_mends_is_tried_again(
     assert bench.actor.looked == ([KEY] if isinstance(failure, NotFoundError) else [])
 
 
-async def test_what_the_server_refuses_becomes_an_event(bench: Bench) -> None:
-    bench.actor.failure = InvalidObjectError("spec.replicas: must not be negative")
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("refusal", [InvalidObjectError, ForbiddenError])
+async def test_one_refused_child_does_not_hold_up_the_others(
+    bench: Bench, refusal: type[ClusterApiError]
+) -> None:
+    bench.actor.refuse("PodDisruptionBudget", refusal("spec.maxUnavailable: must not be negative"))
 
-    with pytest.raises(InvalidObjectError):
+    assert await bench.reconciler.reconcile(KEY) == "failed"
+
+    assert {"Deployment", "Service", "NetworkPolicy", "WorkerPool"} <= bench.actor.applied
+    (status,) = bench.actor.statuses("LLMService")
+    found = {each["type"]: each for each in status["conditions"]}
+    for kind, value in (("Ready", "False"), ("Degraded", "True")):
+        assert (found[kind]["status"], found[kind]["reason"]) == (value, "ApplyRefused")
+        assert "spec.maxUnavailable: must not be negative" in found[kind]["message"]
+    events = [each for each in bench.actor.done if isinstance(each, RecordEvent)]
+    assert [each.reason for each in events if each.type == "Warning"] == ["ApplyRefused"]
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("kind", ["ConfigMap", "Secret"])
+async def test_nothing_is_made_without_what_it_needs(bench: Bench, kind: str) -> None:
+    bench.actor.refuse(kind, ForbiddenError("exceeded quota"))
+
+    await bench.reconciler.reconcile(KEY)
+
+    assert bench.actor.applied <= {"ConfigMap", "Secret"} - {kind}
+    (status,) = bench.actor.statuses("LLMService")
+    assert "exceeded quota" in status["conditions"][0]["message"]
+
+
+@pytest.mark.usefixtures("quiet")
+async def test_what_is_refused_is_tried_again_and_told_no_more_when_taken(bench: Bench) -> None:
+    bench.waiting.add(KEY)
+    await bench.waiting.take()
+    bench.actor.refuse("Service", InvalidObjectError("spec.ports: too many"))
+    await bench.reconciler.reconcile(KEY)
+    bench.actor.refused.clear()
+    bench.actor.done.clear()
+    bench.waiting.done(KEY)
+
+    assert await asyncio.wait_for(bench.waiting.take(), LIMIT_SECONDS) == KEY
+    assert await bench.reconciler.reconcile(KEY) == "changed"
+    (status,) = bench.actor.statuses("LLMService")
+    assert "ApplyRefused" not in {each["reason"] for each in status["conditions"]}
+
+
+@pytest.mark.usefixtures("quiet")
+async def test_a_conflict_is_a_race_until_it_comes_again_and_again(bench: Bench) -> None:
+    bench.actor.refuse("Service", ConflictError("another writer"))
+    told = []
+    for _ in range(MAX_CONFLICTS + 1):
+        bench.actor.done.clear()
         await bench.reconciler.reconcile(KEY)
+        (status,) = bench.actor.statuses("LLMService")
+        told.append("another writer" in status["conditions"][0]["message"])
 
-    (event,) = bench.actor.done
-    assert isinstance(event, RecordEvent)
-    assert event.reason == "ApplyRefused"
-    assert "spec.replicas" in event.message
+    assert told == [False] * MAX_CONFLICTS + [True]
+    assert "NetworkPolicy" in bench.actor.applied
 
 
 @pytest.mark.usefixtures("quiet")

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import jsonschema
 import pytest
 import yaml
 
+from twofold_engine.draining.__main__ import parser as draining_parser
 from twofold_operator.planning.settings import PlanSettings
 from twofold_operator.planning.testing import World
 
@@ -127,19 +129,45 @@ def test_a_password_is_in_a_secret_and_nowhere_else() -> None:
     secret = only(world, "Secret")["data"]
 
     assert base64.b64decode(secret["url"]).decode() == SETTINGS.redis_url
-    assert base64.b64decode(secret["password"]).decode() == PASSWORD
     del world.objects["Secret", REDIS]
     everything = json.dumps(list(world.objects.values()))
     assert PASSWORD not in everything
     assert "se%2Fcret" not in everything
 
 
-def test_ray_keeps_its_state_in_redis() -> None:
-    options = cluster(made())["spec"]["gcsFaultToleranceOptions"]
+def test_ray_does_not_end_with_the_redis_of_the_membership() -> None:
+    assert "gcsFaultToleranceOptions" not in cluster(made())["spec"]
 
-    assert options["redisAddress"] == "redis.twofold:6380"
-    assert options["redisUsername"] == {"value": "twofold"}
-    assert options["redisPassword"]["valueFrom"]["secretKeyRef"]["name"] == REDIS
+
+@pytest.mark.parametrize("engine", ["vllm", "sim"])
+def test_what_is_asked_for_by_default_is_no_more_than_the_users_limit(engine: str) -> None:
+    limits = {"limits": {"cpu": "50m", "memory": "128Mi"}}
+    pool = {"replicas": 1, "resources": limits}
+    world = made(
+        engine=engine,
+        prefill=pool,
+        decode=pool,
+        gateway={"resources": limits},
+        ray={"headResources": limits},
+    )
+    head = cluster(world)["spec"]["headGroupSpec"]["template"]
+    router = only(world, "Deployment")["spec"]["template"]
+
+    for container in (
+        worker(world, "prefill"),
+        worker(world, "decode"),
+        head["spec"]["containers"][0],
+        router["spec"]["containers"][0],
+    ):
+        assert container["resources"]["requests"] == limits["limits"]
+        assert limits["limits"].items() <= container["resources"]["limits"].items()
+
+
+def test_a_limit_above_what_is_asked_for_by_default_changes_nothing_of_that() -> None:
+    found = only(made(gateway={"resources": {"limits": {"memory": "1Gi"}}}), "Deployment")
+    (container,) = found["spec"]["template"]["spec"]["containers"]
+
+    assert container["resources"]["requests"] == {"cpu": "250m", "memory": "256Mi"}
 
 
 def test_a_pod_has_room_for_one_worker_of_its_role() -> None:
@@ -170,11 +198,77 @@ def test_a_pod_may_take_longer_to_end_than_the_blocks_lease_and_the_drain() -> N
         assert grace > SETTINGS.lease_seconds + SETTINGS.drain_seconds
 
 
-def test_rdma_takes_a_device_and_the_right_to_pin_memory() -> None:
+ROOT_USER = {"runAsUser": 0, "runAsNonRoot": False}
+
+
+def test_a_worker_that_is_evicted_drains_before_ray_is_told_and_within_the_grace() -> None:
+    for role in ("prefill", "decode"):
+        command = worker(made(), role)["lifecycle"]["preStop"]["exec"]["command"]
+        parsed = draining_parser().parse_args(command[3:])
+
+        assert command[:3] == ["python", "-m", "twofold_engine.draining"]
+        assert parsed.limit_seconds == SETTINGS.lease_seconds + SETTINGS.drain_seconds
+        grace = group(made(), role)["template"]["spec"]["terminationGracePeriodSeconds"]
+        assert parsed.limit_seconds + 30 <= grace
+
+
+def test_the_ray_of_an_evicted_head_outlives_the_manager_beside_it() -> None:
+    ray, manager = cluster(made())["spec"]["headGroupSpec"]["template"]["spec"]["containers"]
+
+    assert ray["lifecycle"] == worker(made())["lifecycle"]
+    assert "lifecycle" not in manager  # it is told at once
+    # Where the manager is seen by what Ray's container runs.
+    assert {"name": "tmp", "mountPath": "/tmp"} in ray["volumeMounts"]
+    assert {"name": "tmp", "mountPath": "/tmp"} in manager["volumeMounts"]
+
+
+def test_what_an_engine_says_comes_out_of_its_container() -> None:
+    for role in ("prefill", "decode"):
+        assert {"name": "RAY_LOG_TO_STDERR", "value": "1"} in worker(made(), role)["env"]
+
+
+def test_prometheus_finds_the_routers_as_the_docs_say() -> None:
+    text = (ROOT / "docs" / "metrics.md").read_text()
+    (written,) = re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    keep, *others = yaml.safe_load(written)["scrape_configs"][0]["relabel_configs"]
+    template = only(made(), "Deployment")["spec"]["template"]
+    (container,) = template["spec"]["containers"]
+    told = {"__meta_kubernetes_pod_container_port_name": container["ports"][0]["name"]} | {
+        f"__meta_kubernetes_pod_label_{re.sub(r'[^a-zA-Z0-9_]', '_', name)}": value
+        for name, value in template["metadata"]["labels"].items()
+    }
+    service = next(each for each in others if each["target_label"] == "service")
+
+    assert ";".join(told[name] for name in keep["source_labels"]) == keep["regex"]
+    assert [told[name] for name in service["source_labels"]] == ["chat"]
+
+
+def test_rdma_takes_a_device_and_no_right_that_pod_security_refuses() -> None:
     found = worker(made(transfer={"rdma": True}))
 
     assert found["resources"]["limits"]["rdma/ib"] == "1"
-    assert found["securityContext"]["capabilities"]["add"] == ["IPC_LOCK"]
+    assert found["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+
+
+@pytest.mark.parametrize(
+    ("pod", "container", "added"),
+    [
+        (ROOT_USER, {}, ["IPC_LOCK"]),
+        ({}, ROOT_USER, ["IPC_LOCK"]),
+        (ROOT_USER, {"runAsUser": 1001}, None),
+        ({"runAsNonRoot": True}, {"readOnlyRootFilesystem": False}, None),
+    ],
+)
+def test_only_root_gets_the_right_to_pin_memory(
+    pod: dict[str, Any], container: dict[str, Any], added: list[str] | None
+) -> None:
+    containers = [{"name": "worker", "securityContext": container}]
+    template = {"spec": {"securityContext": pod, "containers": containers}}
+    decode = {"replicas": 1, "podTemplate": template}
+
+    found = worker(made({**SPEC, "transfer": {"rdma": True}, "decode": decode}))
+
+    assert found["securityContext"]["capabilities"].get("add") == added
 
 
 def test_shared_memory_is_memory() -> None:

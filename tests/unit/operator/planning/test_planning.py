@@ -406,13 +406,6 @@ def test_a_deletion_does_not_wait_for_ever(world: World) -> None:
     until(world, lambda: world.is_gone)
 
 
-def test_the_secret_outlives_the_ray_cluster(world: World) -> None:
-    world.delete()
-    world.remove("Secret", REDIS)  # as a foreground deletion does
-
-    assert ("Secret", REDIS) in applied(world)
-
-
 def test_a_memory_that_cannot_be_read_does_not_hold_a_deletion_up(world: World) -> None:
     world.objects["ConfigMap", "chat-revisions"]["data"] = {
         "memory.json": '{"good_spec": {"model": 7}}'

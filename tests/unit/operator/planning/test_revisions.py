@@ -1,5 +1,6 @@
 """What makes a revision."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,9 +22,9 @@ def service(**changes: Any) -> LLMService:
     return parse_service({"metadata": {"name": "chat", "namespace": "models"}, "spec": spec})
 
 
-def revision(**changes: Any) -> str:
+def revision(settings: PlanSettings = SETTINGS, **changes: Any) -> str:
     changed = service(**changes)
-    return revision_of(changed, worker_image(changed.spec, SETTINGS), SETTINGS.redis)
+    return revision_of(changed, worker_image(changed.spec, settings), settings)
 
 
 @pytest.mark.parametrize(
@@ -65,3 +66,22 @@ def test_what_needs_no_new_workers_is_no_new_revision(changes: dict[str, Any]) -
 )
 def test_what_needs_new_workers_is_a_new_revision(changes: dict[str, Any]) -> None:
     assert revision(**changes) != revision()
+
+
+@pytest.mark.parametrize(
+    "images", [{"pullPolicy": "Always"}, {"pullSecrets": [{"name": "another"}]}]
+)
+def test_how_images_are_pulled_is_part_of_a_revision_on_an_existing_ray_only(images: Any) -> None:
+    ray: Any = {"ray": {"address": "ray:6379"}}
+
+    assert revision(images=images) == revision()
+    assert revision(images=images, **ray) != revision(**ray)
+
+
+@pytest.mark.parametrize("change", [{"image_pull_secrets": ("a",)}, {"drain_seconds": 7.0}])
+def test_what_the_operator_is_told_of_pods_is_part_of_it_there_as_well(change: Any) -> None:
+    ray: Any = {"ray": {"address": "ray:6379"}}
+    settings = replace(SETTINGS, **change)
+
+    assert revision(settings) == revision()
+    assert revision(settings, **ray) != revision(**ray)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from twofold_operator.planning import plan
 from twofold_operator.planning.observed import Phase
 from twofold_operator.planning.testing import World
 
@@ -162,3 +163,89 @@ def test_a_warning_that_is_over_is_said_no_more() -> None:
     warn(world, "")
 
     assert reasons(world)["Degraded"] == ("False", "AsExpected")
+
+
+def lose(world: World, role: str) -> None:
+    (manager,) = world.managers.values()
+    manager.workers = [worker for worker in manager.workers if worker.role != role]
+    world.follow(world.plan())
+
+
+def test_a_service_that_lost_its_prefill_workers_serves_and_says_how() -> None:
+    world = serving()
+
+    lose(world, "prefill")
+
+    assert reasons(world)["Ready"] == ("True", "Serving")
+    assert "by decode workers alone" in world.condition("Ready")["message"]
+    assert reasons(world)["Degraded"] == ("True", "PrefillMissing")
+    assert reasons(world)["PrefillReady"] == ("False", "WorkersMissing")
+
+
+def test_a_service_that_fails_without_prefill_workers_is_not_ready_then() -> None:
+    world = World({**SPEC, "disaggregation": {"onNoPrefill": "fail"}})
+    world.settle()
+
+    lose(world, "prefill")
+
+    assert reasons(world)["Ready"] == ("False", "PrefillNotReady")
+    assert reasons(world)["Degraded"] == ("False", "AsExpected")
+
+
+def test_a_service_without_any_worker_is_not_ready() -> None:
+    world = serving()
+    world.scale("decode", 0)
+    world.settle()
+
+    lose(world, "prefill")
+
+    assert reasons(world)["Ready"] == ("False", "PrefillNotReady")
+
+
+def test_a_service_that_wants_no_prefill_workers_is_ready_without() -> None:
+    world = World({**SPEC, "prefill": {"replicas": 0}})
+    world.settle()
+
+    assert reasons(world)["Ready"] == ("True", "Serving")
+    assert reasons(world)["Degraded"] == ("False", "AsExpected")
+    assert reasons(world)["PrefillReady"] == ("True", "ScaledToZero")
+
+
+def test_what_the_server_refuses_is_said_with_its_words() -> None:
+    world = serving()
+    observed = replace(world.observed(), refused=("chat-router: 422 spec.x: Invalid value",))
+    world.follow(plan(observed, world.settings, world.now))
+
+    assert reasons(world)["Ready"] == ("False", "ApplyRefused")
+    assert reasons(world)["Degraded"] == ("True", "ApplyRefused")
+    assert "422 spec.x: Invalid value" in world.condition("Ready")["message"]
+
+
+def test_why_routers_have_no_pods_is_said() -> None:
+    world = serving()
+    failure = {
+        "type": "ReplicaFailure",
+        "status": "True",
+        "reason": "FailedCreate",
+        "message": "pods is forbidden: exceeded quota",
+    }
+    fine = {"type": "Available", "status": "True", "reason": "", "message": "has been"}
+    world.objects["Deployment", "chat-router"]["status"] = {"conditions": [fine, failure]}
+    world.follow(world.plan())
+
+    message = world.condition("Ready")["message"]
+    assert "ReplicaFailure is True (FailedCreate): pods is forbidden: exceeded quota" in message
+    assert "has been" not in message
+
+
+def test_why_a_ray_cluster_has_no_head_is_said() -> None:
+    world = World(SPEC)
+    world.follow(world.plan())
+    (cluster,) = (child for (kind, _), child in world.objects.items() if kind == "RayCluster")
+    said = {"reason": "ContainersNotReady", "message": "ImagePullBackOff"}
+    cluster["status"] = {"conditions": [{"type": "HeadPodReady", "status": "False", **said}]}
+    world.follow(world.plan())
+
+    for kind in ("Ready", "PrefillReady"):
+        assert "HeadPodReady is False (ContainersNotReady)" in world.condition(kind)["message"]
+        assert "ImagePullBackOff" in world.condition(kind)["message"]

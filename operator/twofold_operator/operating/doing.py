@@ -1,0 +1,70 @@
+"""Doing what a plan asks for: what the API server refuses does not hold up the rest of it."""
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+from twofold_operator.cluster_api import (
+    ClusterApiError,
+    ConflictError,
+    ForbiddenError,
+    InvalidObjectError,
+)
+from twofold_operator.planning.actions import Action, AddFinalizer, ApplyObject
+
+_NEEDED_BY_ALL = ("ConfigMap", "Secret")
+"""Kinds of children that whatever is made after them needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What came of the actions of a plan."""
+
+    is_changing: bool
+    """Something was written."""
+    refused: tuple[ClusterApiError, ...]
+    """What the API server answered to the others."""
+
+    @classmethod
+    def of(cls, *parts: "Done") -> "Done":
+        """Return what came of all *parts* together."""
+        refused = tuple(error for part in parts for error in part.refused)
+        return cls(any(part.is_changing for part in parts), refused)
+
+
+async def do_all(actions: Iterable[Action], act: Callable[[Action], Awaitable[None]]) -> Done:
+    """Do *actions* in their order, without what is refused and what needs that.
+
+    Raises:
+        ConflictError, NotFoundError: the plan was made of an old view.
+        ClusterApiError, ManagerUnreachableError: the rest would fail as well.
+    """
+    is_changing = False
+    refused: list[ClusterApiError] = []
+    for action in actions:
+        try:
+            await act(action)
+        except (InvalidObjectError, ForbiddenError) as error:
+            refused.append(error)
+        except ConflictError as error:
+            if _has_version(action):
+                raise
+            refused.append(error)
+        else:
+            is_changing = True
+            continue
+        if _is_needed_by_all(action):
+            break
+    return Done(is_changing, tuple(refused))
+
+
+def _has_version(action: Action) -> bool:
+    """Tell whether a conflict says that the plan was made of an old view."""
+    if not isinstance(action, ApplyObject):
+        return True
+    return "resourceVersion" in action.manifest["metadata"]
+
+
+def _is_needed_by_all(action: Action) -> bool:
+    if isinstance(action, ApplyObject):
+        return action.manifest["kind"] in _NEEDED_BY_ALL
+    return isinstance(action, AddFinalizer)
