@@ -91,6 +91,7 @@ class KnownEngine:
         self.metrics = METRICS
         self.model = "model"
         self.breaks = False
+        self.breaks_batches = False
         self._cached: set[tuple[str, ...]] = set()
         self._coming: list[Generation] = []
         self._running: list[Generation] = []
@@ -191,7 +192,7 @@ class KnownEngine:
         for _ in range(generation.max_tokens):
             await generation.tokens.get()
             self._event(writer, {"choices": [{"text": "word"}]})
-            if self.breaks:
+            if self.breaks or (self.breaks_batches and len(self._running) > 1):
                 writer.transport.abort()
                 return
         self._event(writer, {"choices": [], "usage": usage})
@@ -320,19 +321,65 @@ def test_an_engine_that_cannot_be_measured_is_told_why(fields: dict[str, Any], s
         in_jumping_time(make_engine(**fields))
 
 
-def test_the_command_says_that_nobody_answers(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_batch_that_fails_is_the_endpoint_s_error() -> None:
+    with pytest.raises(EndpointError, match="BrokenError"):
+        in_jumping_time(make_engine(breaks_batches=True))
+
+
+def run_command(output: Path, *options: str, url: str = "http://127.0.0.1:9") -> int:
     parser = argparse.ArgumentParser()
     add_calibrate_parser(parser.add_subparsers())
-    output = tmp_path / "profile.json"
-    parsed = parser.parse_args(
-        ["calibrate", "--url", "http://127.0.0.1:9", "--model", "m", "--output", str(output)]
-    )
+    arguments = ["calibrate", "--url", url, "--model", "m", "--output", str(output), *options]
+    return run_calibrate(parser.parse_args(arguments))
 
-    assert run_calibrate(parsed) == 1
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "http://127.0.0.1:9/", "http://[::1]:9/v1"])
+def test_the_command_says_that_nobody_answers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], url: str
+) -> None:
+    output = tmp_path / "profile.json"
+
+    assert run_command(output, url=url) == 1
     assert "cannot be reached" in capsys.readouterr().err
     assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--url=https://127.0.0.1:9"], "must be http://host:port"),
+        (["--url=http://127.0.0.1:9/openai/v1"], "must be http://host:port"),
+        (["--url=127.0.0.1:9"], "must be http://host:port"),
+        (["--url=http://127.0.0.1:99999"], "a port of 1 to 65535"),
+        (["--decode-url=https://127.0.0.1:9"], "must be http://host:port"),
+        (["--output=."], "Is a directory"),
+        (["--output=/nowhere/profile.json"], "No such file or directory"),
+        (["--seconds=nan"], "seconds must be above 0"),
+        (["--seconds=0"], "seconds must be above 0"),
+        (["--max-prompt-tokens=0"], "max_prompt_tokens must be at least 1"),
+        (["--max-batch=-1"], "max_batch must be at least 1"),
+        (["--max-batched-tokens=0"], "max_batched_tokens must be at least 1"),
+        (["--max-sequences=0"], "max_sequences must be at least 1"),
+        (["--kv-capacity-tokens=0"], "kv_capacity_tokens must be at least 1"),
+    ],
+)
+def test_what_cannot_come_to_an_end_does_not_begin(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], said: str
+) -> None:
+    assert run_command(tmp_path / "profile.json", *options) == 2
+
+    error = capsys.readouterr().err
+    assert error.startswith("twofold_sim calibrate: ")
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_a_profile_that_is_there_stays_if_nothing_can_be_measured(tmp_path: Path) -> None:
+    output = tmp_path / "profile.json"
+    output.write_text("kept")
+
+    assert run_command(output) == 1
+    assert output.read_text() == "kept"
 
 
 def test_a_profile_that_was_measured_can_be_loaded(

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -96,6 +97,10 @@ async def test_a_crash_of_one_of_two_engines_leaves_the_other(profile: str) -> N
         (["--profile=PROFILE", "--fault=explode"], "--fault 'explode'"),
         (["--profile=PROFILE", "--host=192.0.2.1"], "cannot listen on 192.0.2.1"),
         (["--profile=PROFILE", "--port=0", "--port=0", "--kv-events"], "are for one engine"),
+        (["--profile=PROFILE", "--port=70000"], "port must be 0 to 65535, not 70000"),
+        (["--profile=PROFILE", "--max-in-flight=-3"], "max_in_flight must be at least 1"),
+        (["--profile=PROFILE", "--worker-id=w", "--redis=foo://x"], "must be the URL of a Redis"),
+        (["--profile=PROFILE", "--events-fd=77"], "nothing is open at events_fd 77"),
     ],
 )
 def test_a_wrong_setting_is_one_line_and_exit_code_2(
@@ -108,4 +113,43 @@ def test_a_wrong_setting_is_one_line_and_exit_code_2(
     assert process.returncode == 2
     assert process.stderr.startswith("twofold_sim engine: ")
     assert said in process.stderr
+    assert process.stderr.count("\n") == 1
+
+
+TAKEN = "tcp://127.0.0.1:TAKEN"
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--kv-events-endpoint", TAKEN], "Address already in use"),
+        (["--kv-events-replay-endpoint", TAKEN], "Address already in use"),
+        (["--kv-events-endpoint", "nowhere"], "cannot publish KV events at nowhere"),
+        (["--kv-events-endpoint", "tcp://127.0.0.1:99999"], "no port is so high"),
+    ],
+)
+def test_kv_events_that_cannot_be_published_end_the_process(
+    profile: str, flags: list[str], said: str
+) -> None:
+    command = [sys.executable, "-m", "twofold_sim", "engine", "--profile", profile, "--kv-events"]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        command += [flag.replace("TAKEN", port) for flag in flags]
+        process = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+    assert process.returncode == 2
+    assert process.stderr.startswith("twofold_sim engine: cannot publish KV events at ")
+    assert said in process.stderr
+    assert process.stderr.count("\n") == 1
+
+
+def test_a_port_that_the_first_engine_took_ends_the_second_and_the_process(profile: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    flags = ["--profile", profile, "--port", str(port), "--port", str(port)]
+    command = [sys.executable, "-m", "twofold_sim", "engine", *flags, "--log-level=warning"]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+    assert process.returncode == 2
+    assert process.stderr.startswith(f"twofold_sim engine: cannot listen on 127.0.0.1:{port}")
     assert process.stderr.count("\n") == 1

@@ -8,9 +8,12 @@ from pathlib import Path
 import msgspec
 
 from twofold_router.http import ClientLimits, open_client
-from twofold_sim.calibrating.endpoint import Endpoint, EndpointError
+from twofold_sim.calibrating.endpoint import Endpoint, EndpointError, origin_of
+from twofold_sim.calibrating.errors import InvalidCalibrationError
 from twofold_sim.calibrating.measuring import Calibration, CalibrationSettings, calibrate
 from twofold_sim.profiles.loading import save_profile
+
+USAGE_ERROR, FAILED = 2, 1
 
 _DEFAULTS = CalibrationSettings(name="")
 
@@ -23,7 +26,7 @@ def add_calibrate_parser(subparsers: "argparse._SubParsersAction[argparse.Argume
         description="Measure an OpenAI-compatible engine that has nothing else to do, and write a "
         "profile of what it costs.",
     )
-    parser.add_argument("--url", required=True, help="http://host:port of the engine")
+    parser.add_argument("--url", required=True, help="http://host:port of the engine, or with /v1")
     parser.add_argument("--model", required=True, help="its name there")
     parser.add_argument("--output", required=True, type=Path, help="JSON file to write")
     parser.add_argument(
@@ -54,8 +57,30 @@ def add_calibrate_parser(subparsers: "argparse._SubParsersAction[argparse.Argume
 
 
 def run_calibrate(parsed: argparse.Namespace) -> int:
-    """Run the command. Returns the exit code."""
-    settings = CalibrationSettings(
+    """Run the command. Returns the exit code: 2 if it could not begin so, 1 if the endpoint or the
+    disk failed."""
+    try:
+        settings = _settings_of(parsed)
+        for url in filter(None, (parsed.url, parsed.decode_url)):
+            origin_of(url)
+        _try_to_write(parsed.output)
+    except InvalidCalibrationError as error:
+        return _fail(error, USAGE_ERROR)
+    try:
+        calibration = asyncio.run(_calibrate(parsed, settings))
+    except EndpointError as error:
+        return _fail(error, FAILED)
+    # Said first: what took minutes to measure is not lost with a disk that has become full.
+    sys.stdout.write(render(calibration) + "\n")
+    try:
+        save_profile(calibration.profile, parsed.output)
+    except OSError as error:
+        return _fail(f"--output {parsed.output}: {error.strerror}", FAILED)
+    return 0
+
+
+def _settings_of(parsed: argparse.Namespace) -> CalibrationSettings:
+    return CalibrationSettings(
         name=parsed.name or parsed.output.stem,
         seconds=parsed.seconds,
         max_prompt_tokens=parsed.max_prompt_tokens,
@@ -64,14 +89,27 @@ def run_calibrate(parsed: argparse.Namespace) -> int:
         max_sequences=parsed.max_sequences,
         kv_capacity_tokens=parsed.kv_capacity_tokens,
     )
+
+
+def _try_to_write(path: Path) -> None:
+    """Make sure before minutes of measuring that *path* can be written; it is left as it was.
+
+    Raises:
+        InvalidCalibrationError: it cannot.
+    """
+    was_there = path.exists()
     try:
-        calibration = asyncio.run(_calibrate(parsed, settings))
-    except EndpointError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    save_profile(calibration.profile, parsed.output)
-    sys.stdout.write(render(calibration) + "\n")
-    return 0
+        with path.open("ab"):
+            pass
+        if not was_there:
+            path.unlink()
+    except OSError as error:
+        raise InvalidCalibrationError(f"--output {path}: {error.strerror}") from error
+
+
+def _fail(error: object, code: int) -> int:
+    sys.stderr.write(f"twofold_sim calibrate: {error}\n")
+    return code
 
 
 async def _calibrate(parsed: argparse.Namespace, settings: CalibrationSettings) -> Calibration:

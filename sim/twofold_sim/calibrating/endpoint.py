@@ -1,6 +1,7 @@
 """One OpenAI-compatible endpoint: completions with the moments of their tokens."""
 
 import asyncio
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,10 +12,16 @@ from twofold_cluster.apis import Api
 from twofold_cluster.legs import InvalidTransferParamsError, prefill_leg, transfer_params
 from twofold_router.http import Client, HeaderPairs, HttpError, Source
 from twofold_router.static_workers.engine_metrics import EngineMetrics, read_engine_metrics
+from twofold_sim.calibrating.errors import InvalidCalibrationError
+
+LAST_PORT = 65_535
 
 ANSWER_BYTES = 64 * 1024 * 1024
 ANSWER_SECONDS = 300.0
 
+_URL = re.compile(
+    r"(?P<origin>http://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:(?P<port>[0-9]+))?)(/v1)?/?", re.IGNORECASE
+)
 _HEADERS = ((b"content-type", b"application/json"),)
 _DATA = b"data: "
 
@@ -70,11 +77,29 @@ class _Models(msgspec.Struct):
     data: list[_Model]
 
 
+def origin_of(url: str) -> str:
+    """Return the ``http://host:port`` of *url*, which may end in ``/v1`` as clients' base URLs do.
+
+    Raises:
+        InvalidCalibrationError: it cannot be asked there: the client speaks no TLS, and knows the
+            paths of the API at the root only.
+    """
+    match = _URL.fullmatch(url)
+    if match is None:
+        raise InvalidCalibrationError(
+            f"{url!r} must be http://host:port or http://host:port/v1; not https, and no other path"
+        )
+    if int(match["port"] or 80) not in range(1, LAST_PORT + 1):
+        raise InvalidCalibrationError(f"{url!r} must have a port of 1 to {LAST_PORT}")
+    return match["origin"].lower()
+
+
 class Endpoint:
     """Sends completions of exact lengths to ``http://host:port``."""
 
     def __init__(self, client: Client, url: str, model: str) -> None:
-        self.url = url.rstrip("/")
+        """Raises: InvalidCalibrationError: *url* is not as ``origin_of`` wants it."""
+        self.url = origin_of(url)
         self._client = client
         self._model = model
         self._now: Callable[[], float] = asyncio.get_running_loop().time

@@ -15,8 +15,10 @@ import msgspec
 import zmq
 import zmq.asyncio
 
+from twofold_router.gateway.listening import CannotListenError
 from twofold_sim.engine_model import BlocksEvent
 from twofold_sim.live.kv_encoding import Encoding, encode_cleared, encode_event
+from twofold_sim.live.settings import LAST_PORT
 
 HIGH_WATER_MARK = 100_000
 """Batches that wait for a subscriber; vLLM's default."""
@@ -38,12 +40,18 @@ class KvPublisher:
         encoding: Encoding,
         buffer_count: int,
     ) -> None:
+        """Raises: CannotListenError: an endpoint is taken, or is none."""
         # A PUB drops what it cannot send: it is never waited for.
         self._pub: zmq.Socket[bytes] = zmq.Socket(context, zmq.PUB)
         self._pub.sndhwm = HIGH_WATER_MARK
         self._router = context.socket(zmq.ROUTER)
-        self.endpoint = _bind(self._pub, endpoint)
-        self.replay_endpoint = _bind(self._router, replay_endpoint)
+        try:
+            self.endpoint = _bind(self._pub, endpoint)
+            self.replay_endpoint = _bind(self._router, replay_endpoint)
+        except CannotListenError:
+            # The context waits at its end for each socket that is open.
+            self.close()
+            raise
         self._topic = topic.encode()
         self._encoding = encoding
         self._number = 0
@@ -97,9 +105,21 @@ def zmq_context() -> Iterator[zmq.asyncio.Context]:
 
 
 def _bind(socket: "zmq.Socket[Any]", endpoint: str) -> str:
-    """Bind *socket*, and return where it is; a port of 0 is one that is free."""
+    """Bind *socket*, and return where it is; a port of 0 is one that is free.
+
+    Raises:
+        CannotListenError: the endpoint is taken, or is none.
+    """
     head, _, port = endpoint.rpartition(":")
     socket.ipv6 = True  # as well as IPv4
-    socket.bind(f"{head}:*" if port == "0" else endpoint)
+    if endpoint.startswith("tcp:") and port.isdecimal() and int(port) > LAST_PORT:
+        # ZMQ takes it modulo 65,536.
+        raise CannotListenError(f"cannot publish KV events at {endpoint}: no port is so high")
+    try:
+        socket.bind(f"{head}:*" if port == "0" else endpoint)
+    except zmq.ZMQError as error:
+        raise CannotListenError(
+            f"cannot publish KV events at {endpoint}: {error.strerror}"
+        ) from error
     bound = socket.getsockopt_string(zmq.LAST_ENDPOINT)
     return f"{head}:{bound.rpartition(':')[2]}"

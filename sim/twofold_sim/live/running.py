@@ -93,8 +93,7 @@ def run_engine(parsed: argparse.Namespace) -> int:
         InvalidFaultError,
         ProfileError,
     ) as error:
-        sys.stderr.write(f"twofold_sim engine: {error}\n")
-        return USAGE_ERROR
+        return _refuse(error)
 
 
 async def _serve(settings: Sequence[EngineSettings], reporter: Reporter) -> int:
@@ -112,7 +111,23 @@ async def _serve(settings: Sequence[EngineSettings], reporter: Reporter) -> int:
     except* FencedError:
         _log.exception("another one has taken the place of this worker")
         code = EXIT_FENCED
+    except* CannotListenError as group:
+        # Of a second engine, beside the tasks of the first.
+        code = _refuse(_first(group))
     return code
+
+
+def _refuse(error: BaseException) -> int:
+    sys.stderr.write(f"twofold_sim engine: {error}\n")
+    return USAGE_ERROR
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first exception in *group* that is no group."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 async def _end_when_all_crashed(engines: Sequence[Serving]) -> None:
@@ -187,8 +202,6 @@ def _engine_id(settings: EngineSettings) -> str:
 def _events_of(parsed: argparse.Namespace) -> KvEventSettings | None:
     if not parsed.kv_events:
         return None
-    if parsed.kv_events_buffer < 1:
-        raise InvalidEngineError("--kv-events-buffer must be at least 1")
     name = parsed.worker_id or f"{parsed.host}:{(parsed.port or [0])[0]}"
     return KvEventSettings(
         endpoint=parsed.kv_events_endpoint.replace("*", parsed.host),

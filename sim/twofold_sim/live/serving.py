@@ -50,16 +50,17 @@ async def open_engine(settings: EngineSettings) -> AsyncIterator[Serving]:
     """Serve one engine until the end of the block, or until it crashes.
 
     Raises:
-        CannotListenError: an address cannot be had.
+        CannotListenError: an address or an endpoint cannot be had.
     """
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(listen(settings.host, settings.port))
         side_listener = stack.enter_context(listen(settings.host, settings.side_channel_port))
+        # Before any task, among which the error would be one of a group.
+        publisher = _publisher(settings, stack)
         client = await stack.enter_async_context(open_client(ClientLimits()))
         background = await stack.enter_async_context(open_background(GIVING_BACK_SECONDS))
         leases = Leases(settings.lease_seconds)
         borrowing = Borrowing(client, background, settings.lease_seconds)
-        publisher = _publisher(settings, stack)
         engine = SimEngine(settings, borrowing, publisher, leases)
         stack.callback(engine.driver.close)
         if publisher is not None:

@@ -6,6 +6,8 @@ import socket
 from dataclasses import dataclass
 from typing import Literal
 
+from redis.asyncio.connection import parse_url
+
 from twofold_cluster.errors import TwofoldError
 from twofold_cluster.identity import Incarnation, Role, WorkerId, new_incarnation
 from twofold_sim.live.faults import FaultOrder
@@ -14,6 +16,13 @@ from twofold_sim.live.kv_encoding import Encoding
 from twofold_sim.profiles import Profile
 
 LoadFailurePolicy = Literal["fail", "recompute"]
+
+MOST_SECONDS = 86_400.0
+"""Of a lease, and for the answers under way at the end: every wait has a bound."""
+
+MOST_SPEED = 1e6
+MOST_BUFFERED = 10_000_000
+LAST_PORT = 65_535
 
 
 class InvalidEngineError(TwofoldError):
@@ -31,6 +40,12 @@ class KvEventSettings:
     buffer_count: int = 10_000
     """Batches that can be replayed; vLLM's default."""
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.buffer_count <= MOST_BUFFERED:
+            raise InvalidEngineError(
+                f"kv_events_buffer must be 1 to {MOST_BUFFERED}, not {self.buffer_count}"
+            )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MembershipSettings:
@@ -46,6 +61,15 @@ class MembershipSettings:
     zone: str = ""
     standby: bool = False
     """It takes no new requests until told otherwise."""
+
+    def __post_init__(self) -> None:
+        if self.redis is None:
+            return
+        try:
+            parse_url(self.redis)
+        except ValueError as error:
+            # The URL may hold a password.
+            raise InvalidEngineError(f"redis must be the URL of a Redis: {error}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,10 +106,33 @@ class EngineSettings:
     membership: MembershipSettings | None = None
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.speed < float("inf"):
-            raise InvalidEngineError(f"speed must be above 0, not {self.speed}")
-        if self.lease_seconds <= 0:
-            raise InvalidEngineError(f"lease_seconds must be above 0, not {self.lease_seconds}")
+        # So said that whatever is no number is refused as well.
+        if not 1 / MOST_SPEED <= self.speed <= MOST_SPEED:
+            raise InvalidEngineError(
+                f"speed must be above 0, {1 / MOST_SPEED:g} to {MOST_SPEED:g}, not {self.speed}"
+            )
+        if not 0.0 < self.lease_seconds <= MOST_SECONDS:
+            raise InvalidEngineError(
+                f"lease_seconds must be above 0 and at most {MOST_SECONDS:g}, "
+                f"not {self.lease_seconds}"
+            )
+        if not 0.0 <= self.drain_seconds <= MOST_SECONDS:
+            raise InvalidEngineError(
+                f"drain_seconds must be 0 to {MOST_SECONDS:g}, not {self.drain_seconds}"
+            )
+        for name, port in (("port", self.port), ("side_channel_port", self.side_channel_port)):
+            if not 0 <= port <= LAST_PORT:
+                raise InvalidEngineError(f"{name} must be 0 to {LAST_PORT}, not {port}")
+        for name in ("max_unprefilled", "max_in_flight"):
+            limit = getattr(self.limits, name)
+            if limit is not None and limit < 0:
+                raise InvalidEngineError(f"{name} must not be negative, and is {limit}")
+        try:
+            named = self.host.encode("idna")
+        except UnicodeError as error:
+            raise InvalidEngineError(f"host is no name of a machine: {error}") from error
+        if not named:
+            raise InvalidEngineError("host must name an address, and is empty")
         if self.max_model_tokens < 2:
             raise InvalidEngineError(f"the profile {self.profile.name} holds not even two tokens")
 

@@ -11,6 +11,7 @@ import signal
 import msgspec
 
 from twofold_cluster.identity import Role
+from twofold_sim.live.settings import InvalidEngineError
 
 _PR_SET_PDEATHSIG = 1
 
@@ -21,6 +22,12 @@ class Reporter:
     """Tells a supervisor how far the engine is, one JSON object a line, or tells nobody."""
 
     def __init__(self, events_fd: int | None) -> None:
+        """Raises: InvalidEngineError: nothing is open at *events_fd*."""
+        if events_fd is not None:
+            try:
+                os.fstat(events_fd)
+            except (OSError, OverflowError) as error:
+                raise InvalidEngineError(f"nothing is open at events_fd {events_fd}") from error
         self._events_fd = events_fd
 
     def starting(self) -> None:

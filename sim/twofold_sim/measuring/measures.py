@@ -52,7 +52,8 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     end_seconds: Quantiles
     """From the arrival to the last token."""
     hit_rate: float
-    """Of the tokens of the prompts that were computed, those that were cached."""
+    """Of the tokens of the prompts that were computed (``Served.was_computed``), those that were
+    cached. Whoever was refused before is left out, whoever was lost after is not."""
     refusals: dict[str, int]
     """By reason; those that were lost too."""
     modes: dict[str, int]
@@ -67,7 +68,8 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
     quartiles: tuple[Figures, ...]
     """By the length of the prompt, the shortest first; equal ones by arrival."""
     hit_rate_ceiling: float | None
-    """What the hit rate would be with one cache that forgets nothing."""
+    """What ``everyone.hit_rate`` would be, of the same requests, with one cache that forgets
+    nothing; with a failed worker a prompt that is computed twice may find its own blocks."""
     pending_variation: float | None
     """Coefficient of variation over the workers (``Samples.variation``), from the first measured
     arrival to the last."""
@@ -90,7 +92,7 @@ def measure(
 
     The first *warm_up_count* to arrive are not measured; but somebody must be left.
     """
-    measured = sorted(served, key=_arrival)[warm_up_count:]
+    measured = sorted(served, key=_number)[warm_up_count:]
     assert measured, (len(served), warm_up_count)
     start, end = measured[0].at, measured[-1].at
     by_length = sorted(measured, key=_length)
@@ -110,7 +112,7 @@ def figures(group: Sequence[Served], slo: Slo) -> Figures:
     """Return the figures of *group*, in which there is somebody."""
     on_time = [slo.ttft_is_met(each) for each in group]
     steady = [slo.tpot_is_met(each) for each in group]
-    computed = [each for each in group if each.ttft_seconds is not None]
+    computed = [each for each in group if each.was_computed]
     prompt_tokens = sum(each.prompt_tokens for each in computed)
     lengths = [each.prompt_tokens for each in group]
     return Figures(
@@ -139,8 +141,8 @@ def _both(one: bool, other: bool) -> bool:
     return one and other
 
 
-def _arrival(served: Served) -> float:
-    return served.at
+def _number(served: Served) -> int:
+    return served.number
 
 
 def _length(served: Served) -> int:

@@ -359,5 +359,5 @@ class Exchange:
     def _end(self, now: float) -> None:
         assert self._stage is not Stage.OVER, self.number
         self._stage = Stage.OVER
-        served = self._told.served(self._prompt, self._ttft_seconds, now)
+        served = self._told.served(self.number, self._prompt, self._ttft_seconds, now)
         self._ended(self, served)

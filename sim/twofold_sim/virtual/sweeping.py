@@ -2,13 +2,14 @@
 
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
 
 import msgspec
 
 from twofold_cluster.identity import Role
 from twofold_router.placement.policy import MakePolicy
-from twofold_sim.measuring import Record, measure
+from twofold_sim.measuring import Record, Served, measure
 from twofold_sim.measuring.record import Setting
 from twofold_sim.virtual.replaying import Replay
 from twofold_sim.virtual.setup import PrefillPool, Setup
@@ -106,13 +107,12 @@ def sweep(
                 f"{requests.workload}: {len(prompts)} requests are left of it, of which "
                 f"{requests.warm_up_count} are for warming up: nothing is left to be measured"
             )
-        ceiling = hit_rate_ceiling(prompts, warm_up_count=requests.warm_up_count)
         for setup in setups:
             seeded = msgspec.structs.replace(setup, seed=seed)
             for rate in qps:
                 arriving = at_qps(prompts, rate)
                 for name, make_policy in policies.items():
-                    yield run(requests, arriving, name, make_policy, seeded, rate, ceiling)
+                    yield run(requests, arriving, name, make_policy, seeded, rate)
 
 
 def run(
@@ -122,7 +122,6 @@ def run(
     make_policy: MakePolicy,
     setup: Setup,
     qps: float,
-    ceiling: float,
 ) -> Record:
     """Replay *arriving* once."""
     began_at = time.perf_counter()
@@ -134,7 +133,7 @@ def run(
         setup.slo,
         samples=replayed.samples,
         moved_count=replayed.moved_count,
-        hit_rate_ceiling=ceiling,
+        hit_rate_ceiling=ceiling(arriving, replayed.served, requests.warm_up_count),
         warm_up_count=requests.warm_up_count,
     )
     counts = setup.cluster.counts()
@@ -152,6 +151,20 @@ def run(
         virtual_seconds=replayed.virtual_seconds,
         wall_seconds=time.perf_counter() - began_at,
         samples=replayed.samples,
+    )
+
+
+def ceiling(prompts: Sequence[Prompt], served: Iterable[Served], warm_up_count: int) -> float:
+    """Return the ceiling of the hit rate that ``measure`` finds for the same *served*.
+
+    It counts those whose prompt was computed, as the hit rate does. The cache is filled by whoever
+    was sent to a worker, warming up or not: one that was refused in the router left no block, and
+    one that was broken off may have left some.
+    """
+    sent = sorted((each for each in served if each.mode), key=attrgetter("number"))
+    return hit_rate_ceiling(
+        (prompts[each.number] for each in sent),
+        (each.was_computed and each.number >= warm_up_count for each in sent),
     )
 
 

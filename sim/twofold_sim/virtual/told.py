@@ -31,9 +31,10 @@ class Told:
         """Return what the engine says of the prompt of *job*."""
         return PromptUsage(job.prompt_tokens, self.cached_tokens)
 
-    def served(self, prompt: Prompt, ttft_seconds: float | None, now: float) -> Served:
-        """Return what became of *prompt*, which ends now."""
+    def served(self, number: int, prompt: Prompt, ttft_seconds: float | None, now: float) -> Served:
+        """Return what became of *prompt*, the *number*-th, which ends now."""
         return Served(
+            number=number,
             at=prompt.at,
             prompt_tokens=prompt.prompt_tokens,
             cached_tokens=self.cached_tokens,

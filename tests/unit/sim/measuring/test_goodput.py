@@ -10,7 +10,8 @@ from twofold_sim.measuring.conditions import conditions_of
 def record(policy: str, qps: float, on_time: int, of: int = 10, seed: int = 0) -> Record:
     seconds = [1.0 if number < on_time else 9.0 for number in range(of)]
     served = [
-        Served(at=0.0, prompt_tokens=10, ttft_seconds=each, end_seconds=each) for each in seconds
+        Served(number=number, at=0.0, prompt_tokens=10, ttft_seconds=each, end_seconds=each)
+        for number, each in enumerate(seconds)
     ]
     return Record(
         policy=policy,

@@ -8,8 +8,8 @@ from twofold_sim.measuring.quantiles import Quantiles, curve, quantile, quantile
 
 
 def served(**changes: Any) -> Served:
-    values: dict[str, Any] = {"at": 0.0, "prompt_tokens": 1000, "ttft_seconds": 1.0}
-    values |= {"end_seconds": 1.0} | changes
+    values: dict[str, Any] = {"number": 0, "at": 0.0, "prompt_tokens": 1000, "ttft_seconds": 1.0}
+    values |= {"end_seconds": 1.0, "prefill": "w"} | changes
     return Served(**values)
 
 
@@ -75,10 +75,16 @@ def test_tpot_is_of_the_tokens_after_the_first() -> None:
 
 def test_the_hit_rate_leaves_out_prompts_that_were_not_computed() -> None:
     group = [served(cached_tokens=500), served(prompt_tokens=3000, cached_tokens=1500)]
-    group.append(lost(cached_tokens=900))
+    group.append(lost(prefill=""))
 
     assert figures(group, Slo()).hit_rate == 0.5
-    assert figures([lost()], Slo()).hit_rate == 0.0
+    assert figures([lost(prefill="")], Slo()).hit_rate == 0.0
+
+
+def test_the_hit_rate_counts_a_prompt_that_was_computed_before_its_request_was_lost() -> None:
+    group = [served(cached_tokens=200), lost(cached_tokens=1000)]
+
+    assert figures(group, Slo()).hit_rate == 0.6
 
 
 def test_refusals_modes_and_transfers_are_counted() -> None:
@@ -99,10 +105,15 @@ def test_refusals_modes_and_transfers_are_counted() -> None:
 
 
 def test_the_first_to_arrive_only_warm_up() -> None:
-    run = [served(at=2.0), lost(at=0.0), served(at=1.0, ttft_seconds=9.0)]
+    # As they ended; the last two arrived at the same time.
+    run = [
+        served(number=2, at=1.0),
+        lost(number=0, at=0.0),
+        served(number=1, at=1.0, ttft_seconds=9.0),
+    ]
 
     assert measure(run, Slo(), warm_up_count=1).everyone.on_time_share == 0.5
-    assert measure(run, Slo(), warm_up_count=2).everyone.request_count == 1
+    assert measure(run, Slo(), warm_up_count=2).everyone.on_time_share == 1.0
 
 
 def test_a_quartile_is_a_quarter_of_the_requests_the_shortest_first() -> None:
@@ -118,7 +129,7 @@ def test_the_skew_is_that_between_the_measured_arrivals() -> None:
     samples = Samples(interval_seconds=1.0)
     for pending in ({"a": 9.0, "b": 0.0}, {"a": 2.0, "b": 2.0}, {"a": 0.0, "b": 9.0}):
         samples.take(pending)
-    run = [served(at=at) for at in (0.0, 0.5, 1.5)]
+    run = [served(number=number, at=at) for number, at in enumerate((0.0, 0.5, 1.5))]
 
     assert measure(run, Slo(), samples=samples, warm_up_count=1).pending_variation == 0.0
     assert measure(run, Slo(), samples=samples).pending_variation == 0.5

@@ -18,8 +18,8 @@ from twofold_sim.measuring import (
 
 def record(samples: Samples | None = None) -> Record:
     served = [
-        Served(at=0.0, prompt_tokens=10, ttft_seconds=1.0, end_seconds=1.0),
-        Served(at=1.0, prompt_tokens=20, refused="lost"),
+        Served(number=0, at=0.0, prompt_tokens=10, ttft_seconds=1.0, end_seconds=1.0),
+        Served(number=1, at=1.0, prompt_tokens=20, refused="lost"),
     ]
     return Record(
         policy="twofold",

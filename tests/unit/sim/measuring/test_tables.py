@@ -17,12 +17,14 @@ from twofold_sim.measuring.tables import cell, render
 def record(qps: float = 7.0, on_time: int = 4, *, decode_workers: int = 0, seed: int = 0) -> Record:
     served = [
         Served(
+            number=number,
             at=0.0,
             prompt_tokens=1000 * number + 1000,
             cached_tokens=500,
             ttft_seconds=2.0 if number < on_time else 9.0,
             end_seconds=12.0,
             output_tokens=6,
+            prefill="p0",
         )
         for number in range(4)
     ]

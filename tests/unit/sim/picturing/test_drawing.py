@@ -28,16 +28,21 @@ def record(
 ) -> Record:
     served = [
         Served(
+            number=number,
             at=float(number),
             prompt_tokens=1000 + number,
             cached_tokens=number * 10,
             ttft_seconds=1.0 + 0.1 * number if number < on_time else 20.0 + seed,
             end_seconds=30.0,
             output_tokens=3,
+            prefill="p0",
         )
         for number in range(10 - refused)
     ]
-    served += [Served(at=9.0, prompt_tokens=500, refused="overloaded") for _ in range(refused)]
+    served += [
+        Served(number=number, at=9.0, prompt_tokens=500, refused="overloaded")
+        for number in range(10 - refused, 10)
+    ]
     samples = Samples(interval_seconds=1.0)
     for moment in range(10):
         samples.take({f"w{number}": 1000.0 * moment + number for number in range(workers)})

@@ -7,7 +7,7 @@ from twofold_sim.picturing.scenes import scenes
 
 
 def record(policy: str = "twofold", qps: float = 7.0, **changes: Any) -> Record:
-    served = [Served(at=0.0, prompt_tokens=10, ttft_seconds=1.0, end_seconds=1.0)]
+    served = [Served(number=0, at=0.0, prompt_tokens=10, ttft_seconds=1.0, end_seconds=1.0)]
     values: dict[str, Any] = {"workload": "conversation", "workers": 8, "slo": Slo()} | changes
     return Record(policy=policy, qps=qps, measures=measure(served, Slo()), **values)
 

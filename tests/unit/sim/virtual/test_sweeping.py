@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twofold_router.placement import POLICIES
-from twofold_sim.virtual import PrefillPool, Reporting, Requests, Setup, sweep
-from twofold_sim.virtual.sweeping import window
+from twofold_sim.measuring import Served
+from twofold_sim.profiles import Profile, StepCosts
+from twofold_sim.virtual import EngineCluster, PrefillPool, Reporting, Requests, Setup, sweep
+from twofold_sim.virtual.sweeping import ceiling, window
 from twofold_sim.workloads import Prompt, WorkloadError
 
 PROMPTS = [
@@ -100,6 +102,63 @@ def test_a_sweep_has_a_record_for_each_of_everything(tmp_path: Path) -> None:
     assert (first["warm_up_requests"], first["seconds_per_token"]) == (5, 0.00016)
     assert first["reporting"] == ('{"least_delay_seconds":0.0,"most_delay_seconds":0.0,"loss":0.5}')
     assert "replicas" not in first  # as usual
+
+
+def conversations(folder: Path) -> str:
+    """Write a trace of prompts that each begin with the whole of another one; every third is too
+    long for ``SHORT`` and shares nothing."""
+    path = folder / "conversations.jsonl"
+    lines = []
+    for number in range(60):
+        turn, whose = divmod(number, 4)
+        is_long = number % 3 == 2
+        block_ids = [1000 * number + n for n in range(8)] if is_long else [100_000 * whose]
+        block_ids += [] if is_long else [100_000 * whose + n for n in range(1, turn % 3 + 1)]
+        line = {"timestamp": 700 * number, "input_length": 512 * len(block_ids)}
+        lines.append(msgspec.json.encode(line | {"output_length": 4, "hash_ids": block_ids}))
+    path.write_bytes(b"\n".join(lines))
+    return str(path)
+
+
+SHORT = Profile(
+    name="short",
+    source="made up",
+    steps=StepCosts(base_seconds=0.01, per_prefill_token=0.0001),
+    kv_capacity_tokens=100_000,
+    block_tokens=16,
+    max_model_tokens=2048,
+)
+
+
+@pytest.mark.parametrize("cluster", [{"both": 1}, {"prefill": 1, "decode": 1}])
+def test_the_ceiling_of_the_hit_rate_counts_the_prompts_that_were_computed(
+    tmp_path: Path, cluster: dict[str, int]
+) -> None:
+    asked = Requests(workload=conversations(tmp_path), count=50, warm_up_count=10)
+    setup = Setup(cluster=EngineCluster(profile=SHORT, **cluster))
+    (record,) = sweep(asked, {"twofold": POLICIES["twofold"]}, [setup], [1.0], [0])
+
+    found = record.measures
+    assert found.everyone.refusals == {"context_length_exceeded": 17}
+    assert found.hit_rate_ceiling is not None
+    # A worker that forgets nothing either: but for a last block, which is computed again, as much.
+    assert 0.9 * found.hit_rate_ceiling < found.everyone.hit_rate <= found.hit_rate_ceiling
+
+
+def test_who_was_not_sent_to_a_worker_fills_no_cache_below_the_ceiling() -> None:
+    prompts = [
+        Prompt(at=0.0, prompt_tokens=512, output_tokens=1, block_ids=(block,))
+        for block in (1, 1, 2, 2)
+    ]
+    ends = [
+        Served(number=3, at=0.0, prompt_tokens=512, mode="aggregated", prefill="w"),
+        Served(number=2, at=0.0, prompt_tokens=512, mode="aggregated", refused="lost"),
+        Served(number=1, at=0.0, prompt_tokens=512, mode="aggregated", prefill="w"),
+        Served(number=0, at=0.0, prompt_tokens=512, refused="overloaded"),
+    ]
+
+    assert ceiling(prompts, ends, 0) == 511 / 1024
+    assert ceiling(prompts, ends, 3) == 511 / 512
 
 
 def test_twice_the_qps_is_half_of_the_time(tmp_path: Path) -> None:

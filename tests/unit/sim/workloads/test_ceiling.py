@@ -17,8 +17,8 @@ def test_a_block_after_one_that_is_new_is_new() -> None:
     assert hit_rate_ceiling([prompt(1024, 0, 1), prompt(1024, 2, 1)]) == 0.0
 
 
-def test_warming_up_fills_the_cache_and_counts_for_nothing() -> None:
+def test_a_prompt_that_does_not_count_fills_the_cache_only() -> None:
     prompts = [prompt(512, 0), prompt(1024, 0, 1)]
 
-    assert hit_rate_ceiling(prompts, warm_up_count=1) == 0.5
-    assert hit_rate_ceiling(prompts, warm_up_count=2) == 0.0
+    assert hit_rate_ceiling(prompts, [False, True]) == 0.5
+    assert hit_rate_ceiling(prompts, [False, False]) == 0.0
