@@ -5,7 +5,8 @@ makes a link of 1 to 100 Gbit/s: once as they lie, and once for each bound on qu
 controller chooses. All take turns in each round, in an order that turns too; the rounds in which a
 controller still learns count like the others. Both processes code on the same cores here, which two
 machines would not. SmolLM2's blocks are those of the built-in model for a text; the 8B model's are
-normally distributed numbers, its channels of different sizes.
+normally distributed numbers, its channels of different sizes. Each bandwidth is another link to
+transports of its own; with ``--changing`` there is one link, which becomes faster and slower.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import multiprocessing
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -37,8 +38,10 @@ from twofold_kvtransfer.transports.tcp import Compression, TcpSettings, TcpTrans
 from twofold_kvtransfer.transports.tcp.pair import TcpPair
 
 LINKS_GBIT = (1, 5, 25, 100)
+CHANGING_GBIT = (1, 5, 25, 100, 25, 5, 1)
 BOUNDS: dict[str, Quality | None] = {
     "none": None,
+    "none again": None,
     "lossless": Quality.EXACT,
     "int8": Quality.CLOSE,
     "int4": Quality.ROUGH,
@@ -76,6 +79,8 @@ PROMPTS = (SMOLLM, Prompt("8B", 1024, _shape(32, 8, 128)))
 
 class Sample(msgspec.Struct, frozen=True):
     model: str
+    step: int
+    """The number of the link."""
     gbit: int
     bound: str
     round: int
@@ -109,21 +114,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer rounds, SmolLM2 only")
     parser.add_argument("--rounds", type=int)
+    parser.add_argument("--changing", action="store_true", help="one link, up and down")
     parser.add_argument("--json", type=Path, help="write the results here")
     arguments = parser.parse_args()
     machine = describe_machine(("torch", "numpy"))
     rounds = arguments.rounds or (5 if arguments.quick else 25)
     samples: list[Sample] = []
     for prompt in PROMPTS[:1] if arguments.quick else PROMPTS:
-        content = content_of(prompt)
-        for gbit in LINKS_GBIT:
-            samples += measure(prompt, content, gbit, rounds)
+        measured = measure_one_link if arguments.changing else measure_links
+        samples += measured(prompt, content_of(prompt), rounds)
     results = results_of(samples)
     say(result_table(results))
     goals = [
         Goal(f"{each.model}, {each.gbit} Gbit/s, {each.bound}", each.against_none, SLOWER_GOAL)
         for each in results
-        if each.bound != "none"
+        if BOUNDS[each.bound] is not None
     ]
     found = {"machine": machine, "results": results, "samples": samples}
     return publish("compressed_links", found, goals, arguments.json)
@@ -149,43 +154,58 @@ def content_of(prompt: Prompt) -> torch.Tensor:
     return pages.unflatten(-1, (shape.block_tokens, 2 * shape.head_dim))
 
 
-def measure(prompt: Prompt, content: torch.Tensor, gbit: int, rounds: int) -> list[Sample]:
-    samples = []
+def measure_links(prompt: Prompt, content: torch.Tensor, rounds: int) -> Iterator[Sample]:
+    local = torch.zeros_like(content).fill_(1)
+    for step, gbit in enumerate(LINKS_GBIT):
+        with transports(prompt, local) as here:
+            yield from measure(prompt, content, here, rounds, step, gbit)
+
+
+def measure_one_link(prompt: Prompt, content: torch.Tensor, rounds: int) -> Iterator[Sample]:
+    """Measure with transports that stay, and know a link by its host: it changes for them."""
+    with transports(prompt, torch.zeros_like(content).fill_(1)) as here:
+        for step, gbit in enumerate(CHANGING_GBIT):
+            yield from measure(prompt, content, here, rounds, step, gbit)
+
+
+def measure(
+    prompt: Prompt,
+    content: torch.Tensor,
+    here: Mapping[str, TcpTransport],
+    rounds: int,
+    step: int,
+    gbit: int,
+) -> Iterator[Sample]:
+    move = Move(tuple(range(prompt.block_count)), tuple(range(prompt.block_count)))
     with far_process(prompt, content, gbit) as far, ExitStack() as ends:
-        local = torch.zeros_like(content).fill_(1)
-        pairs = {bound: _pair(prompt, local, bound, far, ends) for bound in BOUNDS}
-        move = Move(tuple(range(prompt.block_count)), tuple(range(prompt.block_count)))
+        pairs = {bound: each.open(far.description, far.blocks) for bound, each in here.items()}
+        for pair in pairs.values():
+            ends.callback(pair.close, "the link is measured")
         names = list(pairs)
         for number in range(rounds):
             turn = number % len(names)
             for bound in names[turn:] + names[:turn]:
                 transfer = pairs[bound].read(move)
                 finish(transfer, pairs[bound])
-                samples.append(
-                    Sample(
-                        prompt.model,
-                        gbit,
-                        bound,
-                        number,
-                        transfer.codec,
-                        transfer.seconds,
-                        transfer.size_bytes,
-                        transfer.payload_bytes,
-                    )
-                )
-    return samples
+                sizes = transfer.size_bytes, transfer.payload_bytes
+                took = transfer.codec, transfer.seconds, *sizes
+                yield Sample(prompt.model, step, gbit, bound, number, *took)
 
 
-def _pair(prompt: Prompt, local: torch.Tensor, bound: str, far: Far, ends: ExitStack) -> TcpPair:
-    quality = BOUNDS[bound]
+@contextmanager
+def transports(prompt: Prompt, local: torch.Tensor) -> Iterator[Mapping[str, TcpTransport]]:
+    """Yield one for each bound, all with the blocks *local*."""
     blocks = map_of(local)
-    compression = None
-    if quality is not None:
-        coder = CellCoder(blocks, prompt.shape)
-        costs = measured_costs(prompt.shape, coder.threads)
-        compression = Compression(coder=coder, quality=quality, costs=costs)
-    here = ends.enter_context(closing(TcpTransport(blocks, compression=compression)))
-    return here.open(far.description, far.blocks)
+    with ExitStack() as ends:
+        here = {}
+        for bound, quality in BOUNDS.items():
+            compression = None
+            if quality is not None:
+                coder = CellCoder(blocks, prompt.shape)
+                costs = measured_costs(prompt.shape, coder.threads)
+                compression = Compression(coder=coder, quality=quality, costs=costs)
+            here[bound] = ends.enter_context(closing(TcpTransport(blocks, compression=compression)))
+        yield here
 
 
 def finish(transfer: Transfer, pair: TcpPair) -> None:
@@ -236,16 +256,18 @@ def _lend(prompt: Prompt, content: torch.Tensor, gbit: int, ours: Connection) ->
 
 
 def results_of(samples: Sequence[Sample]) -> list[Result]:
+    groups: dict[tuple[str, int, str], list[Sample]] = {}
+    for each in samples:
+        groups.setdefault((each.model, each.step, each.bound), []).append(each)
     results = []
-    for key in dict.fromkeys((each.model, each.gbit, each.bound) for each in samples):
-        mine = [each for each in samples if (each.model, each.gbit, each.bound) == key]
-        none = [
-            each for each in samples if (each.model, each.gbit, each.bound) == (*key[:2], "none")
-        ]
-        ours, theirs = [each.seconds for each in mine], [each.seconds for each in none]
+    for (model, step, bound), mine in groups.items():
+        ours = [each.seconds for each in mine]
+        theirs = [each.seconds for each in groups[model, step, "none"]]
         results.append(
             Result(
-                *key,
+                model,
+                mine[0].gbit,
+                bound,
                 milliseconds=median(ours) * 1000,
                 against_none=median(ratios(ours, theirs)),
                 total_against_none=sum(ours) / sum(theirs),
@@ -257,21 +279,19 @@ def results_of(samples: Sequence[Sample]) -> list[Result]:
 
 def result_table(results: Sequence[Result]) -> str:
     headers = ("model", "Gbit/s", "bound", "ms", "against none", "all rounds", "chosen")
-    return table(
-        headers,
+    rows = [
         (
-            (
-                each.model,
-                each.gbit,
-                each.bound,
-                each.milliseconds,
-                f"{each.against_none:.3f}",
-                f"{each.total_against_none:.3f}",
-                ", ".join(f"{codec} {count}" for codec, count in each.codecs.items()),
-            )
-            for each in results
-        ),
-    )
+            each.model,
+            each.gbit,
+            each.bound,
+            each.milliseconds,
+            f"{each.against_none:.3f}",
+            f"{each.total_against_none:.3f}",
+            ", ".join(f"{codec} {count}" for codec, count in each.codecs.items()),
+        )
+        for each in results
+    ]
+    return table(headers, rows)
 
 
 if __name__ == "__main__":

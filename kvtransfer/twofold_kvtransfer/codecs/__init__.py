@@ -8,10 +8,10 @@ from twofold_kvtransfer.codecs.controller import (
     Controller,
     ControllerSettings,
     Link,
-    Measured,
 )
 from twofold_kvtransfer.codecs.costs import DEFAULT_COSTS, CodecCost
 from twofold_kvtransfer.codecs.errors import CannotQuantiseError, PayloadError, ShapeError
+from twofold_kvtransfer.codecs.learning import Measured
 from twofold_kvtransfer.codecs.names import QUALITY, CodecName, Quality
 from twofold_kvtransfer.codecs.shape import KvShape, Packing
 

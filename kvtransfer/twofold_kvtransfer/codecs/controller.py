@@ -4,18 +4,29 @@ After KVServe: ``encode + latency + payload / bandwidth + decode``, from a model
 the links (``costs``), each term of which is corrected by what transfers measure. Where a transfer
 goes in chunks, the three stages work side by side, and it takes as long as the longest of them,
 and as the others take for one chunk.
+
+None of it may make transfers slower than ``none`` does, so what is not known is not hoped for. A
+link that was not measured is taken to be fast, the cores to have other work; a codec takes what it
+took and as much more as that varied. Transfers that are coded and wait for their codec do not see
+a link get faster: then ``none`` is tried.
 """
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from math import ceil
 
 from twofold_kvtransfer.codecs.averages import SteadyAverage
 from twofold_kvtransfer.codecs.costs import DEFAULT_COSTS, CodecCost
+from twofold_kvtransfer.codecs.learning import Factors, LearnedCost, LearnedLink, Measured
 from twofold_kvtransfer.codecs.names import QUALITY, CodecName, Quality
 
-LEAST_SECONDS = 1e-9
-"""What a clock that saw no time pass is taken to mean."""
+MOST_VAIN_TRIES = 16
+"""That are counted."""
+
+SIZES_ALIKE = 4
+"""The bandwidth of a transfer says little of one that is so many times as large: what a transfer
+takes beside its bytes makes a small one slow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +45,13 @@ class ControllerSettings:
     has switched off comes back."""
     try_at_most: float = 16.0
     """How far that limit grows: no transfer is risked on what was slower."""
+    none_share: float = 0.05
+    """What tries of ``none`` may cost of a link's time in the long run, if it is doubted without
+    need. The first of them come soon after each other, since each that is missed on a link that did
+    become faster may cost more."""
+    assumed_load: float = 4.0
+    """By how much coding is taken to be slower than on idle cores until some was measured. Those
+    of an engine at work take two to ten times as long."""
     chunk_bytes: int | None = None
     """Of the cache: what is coded while the chunk before it moves. None: a transfer is one chunk,
     and its stages follow each other."""
@@ -59,18 +77,6 @@ class Choice:
     link: Link
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """What a transfer really took, all of it on clocks of one machine each."""
-
-    payload_bytes: int
-    move_seconds: float | None
-    """In which payload was on its way, latency included, waits for coding not. None: it does not
-    tell how fast the link is."""
-    encode_seconds: float = 0.0
-    decode_seconds: float = 0.0
-
-
 class Controller:
     """Chooses and learns; one thread uses it. Links are told apart by their names."""
 
@@ -81,20 +87,28 @@ class Controller:
     ) -> None:
         self._settings = settings or ControllerSettings()
         quality = self._settings.quality
-        busy = _Factors()
+        load = self._settings.assumed_load
+        busy = Factors(load, load)
         self._codecs = {
-            name: _LearnedCost(cost, busy)
+            name: LearnedCost(cost, busy)
             for name, cost in costs.items()
             if QUALITY[name] >= quality
         }
-        self._links: OrderedDict[str, _LearnedLink] = OrderedDict()
+        self._links: OrderedDict[str, LearnedLink] = OrderedDict()
 
     def choose(self, size_bytes: int, link: Link) -> Choice:
         """Choose for *size_bytes* of the cache, which is at least 1."""
         learned = self._learned(link)
+        learned.choices += 1
         seconds = {name: self.predict(name, size_bytes, link) for name in self._codecs}
         codec = self._to_try(learned, seconds, size_bytes, link)
         codec = codec or self._best(learned, size_bytes, seconds)
+        if codec == "none":
+            learned.vain_tries = 0
+        else:
+            slower = seconds["none"] / seconds[codec]
+            if self._is_none_wanted(learned, size_bytes, slower):
+                codec = "none"
         return Choice(codec, seconds[codec], size_bytes, link)
 
     def predict(
@@ -121,12 +135,13 @@ class Controller:
     def learn(self, choice: Choice, measured: Measured) -> None:
         """Correct the model by what *choice* really took."""
         self._codecs[choice.codec].learn(choice.size_bytes, measured)
-        self._learned(choice.link).learn(choice, measured)
+        latency_seconds = choice.link.latency_seconds
+        self._learned(choice.link).learn(choice.codec, choice.size_bytes, latency_seconds, measured)
 
-    def _learned(self, link: Link) -> "_LearnedLink":
+    def _learned(self, link: Link) -> LearnedLink:
         learned = self._links.get(link.name)
         if learned is None:
-            learned = self._links[link.name] = _LearnedLink(
+            learned = self._links[link.name] = LearnedLink(
                 SteadyAverage(link.bytes_per_second, guessed=True)
             )
             if len(self._links) > self._settings.link_count:
@@ -136,12 +151,11 @@ class Controller:
 
     def _to_try(
         self,
-        learned: "_LearnedLink",
+        learned: LearnedLink,
         seconds: Mapping[CodecName, float],
         size_bytes: int,
         link: Link,
     ) -> CodecName | None:
-        learned.choices += 1
         if learned.choices % self._settings.try_every:
             return None
         idle = {name: self.predict(name, size_bytes, link, idle=True) for name in seconds}
@@ -156,13 +170,26 @@ class Controller:
         ]
         return min(near, key=lambda name: learned.measured_at.get(name, 0))
 
-    def _grown(self, learned: "_LearnedLink", codec: CodecName) -> float:
+    def _is_none_wanted(self, learned: LearnedLink, size_bytes: int, slower: float) -> bool:
+        """Whether to learn of the link by ``none``, though it is taken to be *slower*: so many
+        times as slow as what was chosen."""
+        if learned.largest_bytes and size_bytes > SIZES_ALIKE * learned.largest_bytes:
+            return True
+        if not learned.is_doubted or learned.choices < learned.none_from:
+            return False
+        settings = self._settings
+        wait = ceil(max(0.0, slower - 1) / settings.none_share)
+        learned.none_from = learned.choices + min(wait, 2 << learned.vain_tries, settings.try_every)
+        learned.vain_tries = min(learned.vain_tries + 1, MOST_VAIN_TRIES)
+        return True
+
+    def _grown(self, learned: LearnedLink, codec: CodecName) -> float:
         """Return how many times the best *codec* may take, for how long it was not measured."""
         age = (learned.choices - learned.measured_at.get(codec, 0)) / self._settings.try_every
         return min(1 + (self._settings.try_within - 1) * age, self._settings.try_at_most)
 
     def _best(
-        self, learned: "_LearnedLink", size_bytes: int, seconds: Mapping[CodecName, float]
+        self, learned: LearnedLink, size_bytes: int, seconds: Mapping[CodecName, float]
     ) -> CodecName:
         enough = 1 + self._settings.least_gain
         best = min(seconds, key=seconds.__getitem__)
@@ -175,70 +202,3 @@ class Controller:
             best = "none"
         learned.last[magnitude] = best
         return best
-
-
-class _Factors:
-    """By how much coding takes longer than assumed."""
-
-    def __init__(self, encode: float = 1.0, decode: float = 1.0) -> None:
-        self.encode = SteadyAverage(encode)
-        self.decode = SteadyAverage(decode)
-
-
-class _LearnedCost:
-    """A codec's cost, each part of it times a factor that is learned."""
-
-    def __init__(self, cost: CodecCost, busy: _Factors) -> None:
-        """*busy* is of all codecs: what this one is taken for until it was measured."""
-        self._cost = cost
-        self._busy = busy
-        self._own: _Factors | None = None
-        self.payload_share = SteadyAverage(cost.payload_share)
-
-    def encode_seconds(self, size_bytes: int, *, idle: bool = False) -> float:
-        factor = 1.0 if idle else self._factors.encode.value
-        return factor * self._expected(size_bytes, self._cost.encode_seconds_per_byte)
-
-    def decode_seconds(self, size_bytes: int, *, idle: bool = False) -> float:
-        factor = 1.0 if idle else self._factors.decode.value
-        return factor * self._expected(size_bytes, self._cost.decode_seconds_per_byte)
-
-    def learn(self, size_bytes: int, measured: Measured) -> None:
-        self.payload_share.add(max(1, measured.payload_bytes) / size_bytes)
-        encoding = self._expected(size_bytes, self._cost.encode_seconds_per_byte)
-        decoding = self._expected(size_bytes, self._cost.decode_seconds_per_byte)
-        # A codec without a cost, ``none``, has none to learn: what its side copies is moving.
-        if not encoding or not decoding:
-            return
-        if self._own is None:
-            self._own = _Factors(self._busy.encode.value, self._busy.decode.value)
-        for factors in (self._own, self._busy):
-            factors.encode.add(max(measured.encode_seconds, LEAST_SECONDS) / encoding)
-            factors.decode.add(max(measured.decode_seconds, LEAST_SECONDS) / decoding)
-
-    @property
-    def _factors(self) -> _Factors:
-        return self._own or self._busy
-
-    def _expected(self, size_bytes: int, seconds_per_byte: float) -> float:
-        return self._cost.fixed_seconds + size_bytes * seconds_per_byte
-
-
-@dataclass(slots=True)
-class _LearnedLink:
-    bytes_per_second: SteadyAverage
-    choices: int = 0
-    measured_at: dict[CodecName, int] = field(default_factory=dict)
-    """When each codec was last measured, in choices."""
-    last: dict[int, CodecName] = field(default_factory=dict)
-    """The last choice, by the magnitude of the size: its number of bits."""
-
-    def learn(self, choice: Choice, measured: Measured) -> None:
-        self.measured_at[choice.codec] = self.choices
-        if measured.move_seconds is None:
-            return
-        moving = measured.move_seconds - choice.link.latency_seconds
-        # What latency took most of says nothing of the bandwidth.
-        if moving > choice.link.latency_seconds or not choice.link.latency_seconds:
-            payload_bytes = max(1, measured.payload_bytes)
-            self.bytes_per_second.add(payload_bytes / max(moving, LEAST_SECONDS))

@@ -26,5 +26,6 @@ DEFAULT_COSTS: Mapping[CodecName, CodecCost] = {
     "int4": CodecCost(0.5e-9, 0.3e-9, 3e-4, 0.28),
 }
 """Of bfloat16 in blocks of 128 tokens: about what two idle cores with AVX-512 take. Cores that have
-other work take two to ten times as long (docs/performance.md), which the controller learns within
-three transfers; the shares are those of ``benchmarks.kv_codecs``."""
+other work take two to ten times as long (docs/performance.md): the controller assumes that they
+have, and learns what is true from the first transfer that is coded. The shares are those of
+``benchmarks.kv_codecs``."""

@@ -63,9 +63,10 @@ class Compression:
     quality: Quality
     """The bound for what this side reads; a peer is given what it asks for."""
     link_bytes_per_second: float = 1.25e9
-    """What a link is taken for until something has moved over it: 10 Gbit/s."""
+    """What a link is taken for until something has moved over it, 10 Gbit/s; though it may be
+    faster (``choosing.UNMEASURED_FASTER``)."""
     costs: Mapping[CodecName, CodecCost] = field(default_factory=lambda: DEFAULT_COSTS)
-    """What codecs are taken to cost at first; best measured (``codecs.measuring``)."""
+    """What codecs are taken to cost on idle cores; best measured (``codecs.measuring``)."""
     least_bytes: int = 1 << 20
     """A transfer of less is neither coded nor learned from: its time is mostly that of asking."""
 

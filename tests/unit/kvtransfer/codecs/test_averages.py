@@ -58,3 +58,56 @@ def test_a_guess_gives_way_to_the_first_value() -> None:
     assert average.value == pytest.approx(1000.0)
     average.add(1.0)
     assert average.value == pytest.approx(1000.0)
+
+
+def test_an_average_of_few_values_gives_way_to_one_more() -> None:
+    average = SteadyAverage(1.0, guessed=True)
+    average.add(1000.0)
+
+    average.add(1.0)
+    assert average.value == pytest.approx(1000.0)
+    average.add(1.0)
+    assert average.value == pytest.approx(1.0)
+
+
+@given(POSITIVE, st.lists(POSITIVE, max_size=20), POSITIVE)
+def test_a_doubted_average_takes_the_next_value_for_what_it_is(
+    start: float, before: list[float], value: float
+) -> None:
+    average = SteadyAverage(start)
+    for each in before:
+        average.add(each)
+
+    average.doubt()
+    average.add(value)
+
+    assert average.value == pytest.approx(value)
+
+
+@given(POSITIVE, st.lists(INSIDE, max_size=50))
+def test_the_upper_estimate_is_the_average_and_at_most_the_gate_above(
+    start: float, factors: list[float]
+) -> None:
+    average = SteadyAverage(start)
+    for factor in factors:
+        average.add(start * factor)
+
+    assert 1 - 1e-9 <= average.upper / average.value <= SteadyAverage.GATE + 1e-9
+
+
+def test_values_that_vary_raise_the_upper_estimate_and_steady_ones_do_not() -> None:
+    steady, varying = SteadyAverage(1.0), SteadyAverage(1.0)
+    for _ in range(10):
+        steady.add(1.0)
+        varying.add(1.2)
+        varying.add(1 / 1.2)
+
+    assert steady.upper == pytest.approx(1.0)
+    assert varying.upper > 1.1 * varying.value
+
+
+def test_an_outlier_does_not_raise_the_upper_estimate() -> None:
+    average = SteadyAverage(1.0)
+    average.add(100.0)
+
+    assert average.upper == pytest.approx(1.0)
