@@ -98,7 +98,7 @@ async def test_a_crash_of_one_of_two_engines_leaves_the_other(profile: str) -> N
         (["--profile=PROFILE", "--host=192.0.2.1"], "cannot listen on 192.0.2.1"),
         (["--profile=PROFILE", "--port=0", "--port=0", "--kv-events"], "are for one engine"),
         (["--profile=PROFILE", "--port=70000"], "port must be 0 to 65535, not 70000"),
-        (["--profile=PROFILE", "--max-in-flight=-3"], "max_in_flight must be at least 1"),
+        (["--profile=PROFILE", "--max-in-flight=-3"], "max_in_flight must not be negative"),
         (["--profile=PROFILE", "--worker-id=w", "--redis=foo://x"], "must be the URL of a Redis"),
         (["--profile=PROFILE", "--events-fd=77"], "nothing is open at events_fd 77"),
     ],
