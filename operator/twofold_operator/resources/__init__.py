@@ -28,7 +28,7 @@ from twofold_operator.resources.parsing import (
 )
 from twofold_operator.resources.pools import Pool, PoolRole
 from twofold_operator.resources.quantities import parse_quantity
-from twofold_operator.resources.ray import Ray
+from twofold_operator.resources.ray import GcsFaultTolerance, Ray
 from twofold_operator.resources.rollout import Rollout
 from twofold_operator.resources.service import (
     LLMService,
@@ -67,6 +67,7 @@ __all__ = [
     "Disaggregation",
     "EngineKind",
     "Gateway",
+    "GcsFaultTolerance",
     "Images",
     "InvalidSpecError",
     "Kind",

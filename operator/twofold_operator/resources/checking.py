@@ -195,6 +195,11 @@ def _check_ray(ray: Ray) -> None:
         raise InvalidSpecError(
             "spec.ray.authSecret", "opens a Ray cluster that exists: it needs ray.address"
         )
+    if ray.gcs_fault_tolerance is not None and ray.address is not None:
+        raise InvalidSpecError(
+            "spec.ray.gcsFaultTolerance",
+            "is for a cluster that KubeRay makes: it goes without ray.address",
+        )
     _check_resources(ray.head_resources, "spec.ray.headResources")
     _check_template(ray.head_pod_template, "spec.ray.headPodTemplate")
 

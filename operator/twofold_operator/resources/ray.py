@@ -8,8 +8,24 @@ from twofold_operator.resources.wire import (
     Part,
     ResourceRequirements,
     SecretKeyReference,
+    ShortText,
     Template,
 )
+
+
+class GcsFaultTolerance(Part, frozen=True, kw_only=True):
+    """A Redis that keeps the state of Ray's head, so that a head may restart."""
+
+    redis_address: Annotated[
+        str,
+        Meta(min_length=3, max_length=253, pattern=r"^(rediss?://)?[A-Za-z0-9.-]+:[0-9]{1,5}$"),
+    ]
+    """HOST:PORT, or rediss://HOST:PORT for TLS. Ray ends when it goes away: not the one of the
+    membership, which may restart."""
+    redis_username: ShortText | None = None
+    """Default: Redis' own user."""
+    redis_password_secret: SecretKeyReference | None = None
+    """It must outlive the service: KubeRay clears Redis with it. Default: no password."""
 
 
 class Ray(Part, frozen=True, kw_only=True):
@@ -24,6 +40,8 @@ class Ray(Part, frozen=True, kw_only=True):
     auth_secret: SecretKeyReference | None = None
     """The token of an existing Ray cluster that has RAY_AUTH_MODE=token. Default: no token is
     shown."""
+    gcs_fault_tolerance: GcsFaultTolerance | None = None
+    """Of a cluster that KubeRay makes. Default: Ray's state is in its head's memory."""
     head_resources: ResourceRequirements = ResourceRequirements()
     """Of the head's Ray container."""
     head_pod_template: Template = field(default_factory=dict)

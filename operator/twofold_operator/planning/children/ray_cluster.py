@@ -23,7 +23,7 @@ from twofold_operator.planning.engines import (
 from twofold_operator.planning.redis import Redis
 from twofold_operator.planning.rollout import ROLES
 from twofold_operator.planning.settings import PlanSettings
-from twofold_operator.resources import LLMService, ResourceRequirements
+from twofold_operator.resources import GcsFaultTolerance, LLMService, ResourceRequirements
 
 API_VERSION = "ray.io/v1"
 KIND = "RayCluster"
@@ -61,11 +61,25 @@ def ray_cluster(
         revision=revision,
         spec={
             "rayVersion": settings.ray_version,
-            # No gcsFaultToleranceOptions: with them Ray ends when its Redis does (decision 016).
+            **_fault_tolerance(service.spec.ray.gcs_fault_tolerance),
             "headGroupSpec": _head(service, revision, image, redis, settings),
             "workerGroupSpecs": groups,
         },
     )
+
+
+def _fault_tolerance(wanted: GcsFaultTolerance | None) -> dict[str, Any]:
+    """Return what KubeRay is told of Ray's Redis, which is none of ours (decision 016)."""
+    if wanted is None:
+        return {}
+    options: dict[str, Any] = {"redisAddress": wanted.redis_address}
+    if wanted.redis_username is not None:
+        options["redisUsername"] = {"value": wanted.redis_username}
+    secret = wanted.redis_password_secret
+    if secret is not None:
+        reference = {"name": secret.name, "key": secret.key}
+        options["redisPassword"] = {"valueFrom": {"secretKeyRef": reference}}
+    return {"gcsFaultToleranceOptions": options}
 
 
 def _head(

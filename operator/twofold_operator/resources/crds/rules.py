@@ -100,6 +100,11 @@ RULES: Mapping[type[msgspec.Struct], tuple[Rule, ...]] = {
             "authSecret opens a Ray cluster that exists: it needs ray.address",
             ".authSecret",
         ),
+        Rule(
+            "!has(self.gcsFaultTolerance) || !has(self.address)",
+            "gcsFaultTolerance is for a cluster that KubeRay makes: it goes without ray.address",
+            ".gcsFaultTolerance",
+        ),
     ),
     Pool: (
         _ordered("minReplicas", "maxReplicas"),

@@ -139,6 +139,31 @@ def test_ray_does_not_end_with_the_redis_of_the_membership() -> None:
     assert "gcsFaultToleranceOptions" not in cluster(made())["spec"]
 
 
+def test_the_state_of_ray_is_kept_in_the_redis_that_is_named_for_it() -> None:
+    secret = {"name": "ray-redis", "key": "password"}
+    redis = {
+        "redisAddress": "ray-redis:6379",
+        "redisUsername": "ray",
+        "redisPasswordSecret": secret,
+    }
+
+    told = cluster(made(ray={"gcsFaultTolerance": redis}))["spec"]["gcsFaultToleranceOptions"]
+
+    assert told == {
+        "redisAddress": "ray-redis:6379",
+        "redisUsername": {"value": "ray"},
+        "redisPassword": {"valueFrom": {"secretKeyRef": secret}},
+    }
+
+
+def test_a_redis_without_a_password_is_named_alone() -> None:
+    redis = {"redisAddress": "rediss://ray-redis:6379"}
+
+    told = cluster(made(ray={"gcsFaultTolerance": redis}))["spec"]["gcsFaultToleranceOptions"]
+
+    assert told == {"redisAddress": "rediss://ray-redis:6379"}
+
+
 @pytest.mark.parametrize("engine", ["vllm", "sim"])
 def test_what_is_asked_for_by_default_is_no_more_than_the_users_limit(engine: str) -> None:
     limits = {"limits": {"cpu": "50m", "memory": "128Mi"}}

@@ -60,6 +60,7 @@ def test_what_needs_no_new_workers_is_no_new_revision(changes: dict[str, Any]) -
         {"engine": "sim"},
         {"transfer": {"rdma": True}},
         {"ray": {"address": "ray:6379"}},
+        {"ray": {"gcsFaultTolerance": {"redisAddress": "redis:6379"}}},
         {"observability": {"kvEvents": True}},
         {"observability": {"directoryHoldings": 100}},
     ],

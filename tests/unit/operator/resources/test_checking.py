@@ -86,6 +86,10 @@ def test_what_can_be_made_is_let_through(spec: dict[str, Any]) -> None:
             "spec.gateway.resources.requests[memory]",
         ),
         ({"ray": {"headPodTemplate": {"status": {}}}}, "spec.ray.headPodTemplate.status"),
+        (
+            {"ray": {"address": "a:1", "gcsFaultTolerance": {"redisAddress": "b:2"}}},
+            "spec.ray.gcsFaultTolerance",
+        ),
         ({"decode": {"podTemplate": {"spec": []}}}, "spec.decode.podTemplate.spec"),
         (
             {"decode": {"podTemplate": {"spec": {"containers": {}}}}},

@@ -41,6 +41,10 @@ REFUSED = [
     (_service(gateway={"minReplicas": 3}), "an autoscaler needs both"),
     (_service(ray={"authSecret": {"name": "ray", "key": "token"}}), "it needs ray.address"),
     (
+        _service(ray={"address": "ray:6379", "gcsFaultTolerance": {"redisAddress": "redis:6379"}}),
+        "it goes without ray.address",
+    ),
+    (
         _service(gateway={"minReplicas": 3, "maxReplicas": 2}),
         "minReplicas must not be above maxReplicas",
     ),
@@ -57,6 +61,7 @@ ADMITTED = [
     _service(model={"source": "/models/a"}),
     _service(model={"source": "hf://a/b", "revision": "main"}),
     _service(gateway={"minReplicas": 2, "maxReplicas": 2}),
+    _service(ray={"gcsFaultTolerance": {"redisAddress": "rediss://redis:6379"}}),
     _service(ray={"address": "head:6379", "authSecret": {"name": "ray", "key": "token"}}),
 ]
 
