@@ -16,6 +16,7 @@ from twofold_kvtransfer.compatibility import compatibility
 from twofold_kvtransfer.connector import shelves
 from twofold_kvtransfer.connector.cache_layout import map_blocks
 from twofold_kvtransfer.connector.codec_tally import CodecTally
+from twofold_kvtransfer.connector.idling import IdleWaits
 from twofold_kvtransfer.connector.orders import Orders
 from twofold_kvtransfer.connector.statistics import TransferStats
 from twofold_kvtransfer.leases import LeaseTable
@@ -24,9 +25,6 @@ from twofold_kvtransfer.prefixes import Pulled
 from twofold_kvtransfer.receiving import Failure, Receiver, Reception
 from twofold_kvtransfer.settings import ConnectorSettings
 from twofold_kvtransfer.transports import Transport
-
-IDLE_SECONDS = 0.002
-"""By as much a new request may be late for the engine's next step."""
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +45,7 @@ class WorkerSide:
         self._failed_blocks: set[int] = set()
         self._stats = TransferStats()
         self._tally: CodecTally | None = None
+        self._idle_waits = IdleWaits()
 
     def register(self, caches: Mapping[str, torch.Tensor]) -> None:
         """Make the blocks of *caches* known to peers.
@@ -101,7 +100,9 @@ class WorkerSide:
         """
         assert self._node is not None
         if idle and not self._sourceless:
-            self._node.wait_for_news(IDLE_SECONDS)
+            self._wait(self._node)
+        elif not idle:
+            self._idle_waits.begin_anew()
         ended = self._node.take_ended()
         received = self._sourceless + self._node.take_received()
         self._sourceless = []
@@ -116,6 +117,13 @@ class WorkerSide:
             finished_sending={lease.request_id for lease in ended},
             finished_recving={reception.request_id for reception in received},
         )
+
+    def _wait(self, node: Node) -> None:
+        seconds = self._idle_waits.next_seconds()
+        if node.wait_for_news(seconds):
+            self._idle_waits.begin_anew()
+        else:
+            self._idle_waits.note_vain(seconds)
 
     def take_pulled(self) -> list[Pulled]:
         """Return what came of pulls since the last call."""
