@@ -6,6 +6,8 @@ from deploy.dashboards.promql import quantile, quantiles, rate, router, share
 _REQUESTS = router("requests_total")
 _STREAMS = router("slo_total")
 _ON_TIME = router("slo_total", 'outcome="met"')
+_WHOLE = router("tpot_slo_total")
+_PACED = router("tpot_slo_total", 'outcome="met"')
 _TTFT = router("ttft_seconds")
 
 _GOOD_SHARE = (Step(0.9, "yellow"), Step(0.95, "green"))
@@ -87,6 +89,15 @@ _SLO = Row(
             "Share of each class's streams whose first byte came within its TTFT.",
             "percentunit",
             Query(f"{rate(_ON_TIME, 'class')} / {rate(_STREAMS, 'class')}", "{{class}}"),
+            steps=_GOOD_SHARE,
+            most=1.0,
+        ),
+        graph(
+            "Paced by class",
+            "Share of each class's whole streams whose time per token kept to its TPOT, for "
+            "classes that promise one.",
+            "percentunit",
+            Query(f"{rate(_PACED, 'class')} / {rate(_WHOLE, 'class')}", "{{class}}"),
             steps=_GOOD_SHARE,
             most=1.0,
         ),

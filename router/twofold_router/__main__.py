@@ -121,7 +121,7 @@ def make_parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME:FIELD=VALUE,...",
-        help="what requests are promised: priority, ttft, ttft-per-token, late=serve|refuse",
+        help="what requests are promised: priority, ttft, ttft-per-token, tpot, late=serve|refuse",
     )
     _add_bounds(parser)
     add("--log-level", default="info", choices=("debug", "info", "warning", "error"))

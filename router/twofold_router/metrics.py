@@ -35,7 +35,7 @@ class Leg(enum.StrEnum):
 
 
 class Promise(enum.StrEnum):
-    """What became of the promise of a time to the first token."""
+    """What became of the promise of a time."""
 
     MET = "met"
     LATE = "late"
@@ -46,6 +46,7 @@ class Promise(enum.StrEnum):
 _COUNTERS: dict[str, tuple[str, Labels]] = {
     "requests": ("Requests answered, or left by their clients.", ("mode", "reason", "status")),
     "slo": ("Streams by whether their first byte was on time.", ("class", "outcome")),
+    "tpot_slo": ("Whole streams by whether their tokens came in time.", ("class", "outcome")),
     "worker_losses": ("Workers that went without draining.", ("role",)),
     "refusals": ("Requests that the router refused itself, by code.", ("code",)),
     "upstream_errors": ("Requests to workers that failed.", ("leg", "kind")),
@@ -96,6 +97,10 @@ class Metrics:
     def promise(self, class_name: str, outcome: Promise) -> None:
         """Count a stream of class *class_name*, once its first byte or its failure is there."""
         self._count("slo", (class_name, str(outcome)))
+
+    def pace(self, class_name: str, outcome: Promise) -> None:
+        """Count a whole stream of class *class_name*, which has a promise of time per token."""
+        self._count("tpot_slo", (class_name, str(outcome)))
 
     def worker_loss(self, role: Role) -> None:
         self._count("worker_losses", (str(role),))

@@ -278,6 +278,7 @@ def _router_command(redis: str, port: int, keys: Path) -> Iterable[str]:
     yield from (sys.executable, "-m", "twofold_router", "--service", SERVICE, "--redis", redis)
     yield from ("--port", str(port), "--processes", "2", "--min-uncached-tokens", "1")
     yield from ("--keys-file", str(keys))
+    yield from ("--class", "default:tpot=60")
 
 
 def _prometheus_command(directory: Path, config: Path, port: int) -> Iterable[str]:

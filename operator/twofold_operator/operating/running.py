@@ -81,6 +81,7 @@ class Operator:
         self._is_listed = False
         self._is_started = False
         self._leads = False
+        self._managers: PoolManagers | None = None
 
     def health(self) -> Health:
         metrics, waiting = self._metrics, self._waiting
@@ -89,6 +90,11 @@ class Operator:
             "lag_seconds", "How long the oldest of them has waited", lambda: waiting.lag_seconds
         )
         metrics.follow("services", "LLMServices that are held", lambda: len(self._store.services()))
+        metrics.follow(
+            "connected_pool_managers",
+            "Pool managers that answer",
+            lambda: 0 if self._managers is None else self._managers.connected_count,
+        )
         return Health(self._unhealthy, self._unready)
 
     async def run(self) -> None:
@@ -122,11 +128,7 @@ class Operator:
             tasks.create_task(leadership.keep())
             await self._start()
             async with PoolManagers(self._waiting.add, limits) as managers, self._closing():
-                self._metrics.follow(
-                    "connected_pool_managers",
-                    "Pool managers that answer",
-                    lambda: managers.connected_count,
-                )
+                self._managers = managers
                 reconciler = self._reconciler(managers)
                 async with asyncio.TaskGroup() as working:
                     working.create_task(self._watch())

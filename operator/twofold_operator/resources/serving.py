@@ -17,6 +17,25 @@ from twofold_operator.resources.wire import (
 )
 
 
+class PromisedClass(Part, frozen=True, kw_only=True):
+    """What requests of one class are promised. A key or a request names its class."""
+
+    name: Annotated[
+        str, Meta(min_length=1, max_length=63, pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
+    ]
+    """Not `default`, which is the service's own."""
+    priority: Annotated[int, Meta(ge=-1_000_000, le=1_000_000)] = 0
+    """Larger goes first and is refused last."""
+    ttft_ms: Milliseconds = 5000
+    """From arrival to the first token."""
+    ttft_per_token_ms: Annotated[float, Meta(ge=0, le=1000)] = 0.0
+    """On top for each token of the prompt."""
+    tpot_ms: Milliseconds | None = None
+    """Between two tokens of an answer. Default: no promise."""
+    on_late: Literal["serve", "refuse"] = "serve"
+    """What becomes of a request that cannot be on time."""
+
+
 class Slo(Part, frozen=True, kw_only=True):
     """What a request is promised unless its class or headers say otherwise."""
 
@@ -25,9 +44,22 @@ class Slo(Part, frozen=True, kw_only=True):
     ttft_per_token_ms: Annotated[float, Meta(ge=0, le=1000)] = 0.0
     """On top for each token of the prompt, so that long prompts are not the ones put off."""
     tpot_ms: Milliseconds | None = None
-    """Between two tokens of an answer. Default: no promise."""
+    """Between two tokens of an answer, as a mean over it. It is counted, not planned for. Default:
+    no promise."""
     on_late: Literal["serve", "refuse"] = "serve"
     """What becomes of a request that cannot be on time."""
+    classes: Annotated[
+        tuple[PromisedClass, ...],
+        Meta(
+            max_length=32,
+            extra_json_schema={
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["name"],
+            },
+        ),
+    ] = ()
+    """Others beside the class `default`, which the fields above tell. A class that a key of
+    `gateway.keysSecret` names must be among them."""
 
 
 class Routing(Part, frozen=True, kw_only=True):
@@ -73,14 +105,15 @@ class Transfer(Part, frozen=True, kw_only=True):
     TCP, as it finds; tcp is for nodes without NIXL, and without GPUs; nccl is for GPUs, and has
     not been tried on any yet."""
     compression: Literal["off", "lossless", "int8", "fp8", "int4"] = "off"
-    """With transport tcp: the roughest code that blocks may be moved in, where that is quicker.
-    All but lossless change what is generated."""
+    """With connector twofold and transport tcp: the roughest code that blocks may be moved in,
+    where that is quicker. All but lossless change what is generated."""
     verify: bool = True
     """With connector twofold and transport nixl: blocks in host memory are compared with what was
     sent, at the price of a pass over them on both sides."""
     rdma: bool = False
-    """Gives each worker its pool's rdmaResource and the right to pin memory. Workers whose blocks
-    would not cross the network by RDMA all the same make the service Degraded."""
+    """Gives each worker its pool's rdmaResource, and one that runs as root the capability IPC_LOCK
+    to pin memory. Workers whose blocks would not cross the network by RDMA all the same make the
+    service Degraded."""
 
 
 class Gateway(Part, frozen=True, kw_only=True):
@@ -115,7 +148,8 @@ class Observability(Part, frozen=True, kw_only=True):
     directory_holdings: Annotated[int, Meta(ge=1, le=1_000_000_000)] | None = None
     """With kvEvents: most that the service's block directory lists in Redis, where a block that one
     worker holds in one tier is one and takes up to 26 bytes. What is beyond is not listed.
-    Default: 5,000,000, which fit into the chart's Valkey. Another number is a new revision."""
+    Default: 5,000,000 (130 MB). All services share one Redis: the chart's Valkey (valkey.maxMemory)
+    has room for one such directory. Another number is a new revision."""
     service_monitor: bool = False
     """Have the Prometheus operator scrape routers and workers, where its API exists."""
     labels: Labels = field(default_factory=dict)

@@ -41,6 +41,7 @@ class Terms:
     flow: str | None = None
     """A client's word, unique only within the tenant: fairness is between tenants first, or a
     tenant would get more by naming more flows."""
+    tpot_slo_seconds: float | None = None
 
 
 class Classes(Mapping[str, RequestClass]):
@@ -98,6 +99,7 @@ class Classes(Mapping[str, RequestClass]):
             chosen.on_late,
             caller.tenant,
             _flow(headers.get(FAIRNESS)),
+            chosen.tpot_slo_seconds,
         )
 
     def _make_plain_terms(self, class_name: str | None, tenant: str) -> Terms:
@@ -109,6 +111,7 @@ class Classes(Mapping[str, RequestClass]):
             own.ttft_slo_seconds_per_token,
             own.on_late,
             tenant,
+            tpot_slo_seconds=own.tpot_slo_seconds,
         )
 
     def _class_of(self, name: str | None) -> RequestClass:

@@ -14,9 +14,9 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z"
 
 OnLate = Literal["serve", "refuse"]
 
-_FIELDS = ("priority", "ttft", "ttft-per-token", "late")
+_FIELDS = ("priority", "ttft", "ttft-per-token", "tpot", "late")
 _MAX_PRIORITY = 1_000_000
-_MAX_TTFT_SECONDS = 86_400.0
+_MAX_SECONDS = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +32,13 @@ class RequestClass:
     """So that long prompts are not the ones always put off."""
     on_late: OnLate = "serve"
     """What becomes of a request that cannot be on time."""
+    tpot_slo_seconds: float | None = None
+    """Between two tokens of an answer, as a mean over it. It is counted and not planned for."""
 
 
 def parse_class(text: str) -> RequestClass:
     """Read a class as ``--class`` tells it: a name, and fields that may be left out, such as
-    ``interactive:priority=10,ttft=2.0,ttft-per-token=0.0005,late=refuse``.
+    ``interactive:priority=10,ttft=2.0,ttft-per-token=0.0005,tpot=0.05,late=refuse``.
 
     Raises:
         InvalidAccessError: the message names the class and the field.
@@ -54,6 +56,7 @@ def parse_class(text: str) -> RequestClass:
         _seconds(name, "ttft", told.get("ttft"), plain.ttft_slo_seconds, above_zero=True),
         _seconds(name, "ttft-per-token", told.get("ttft-per-token"), 0.0, above_zero=False),
         _on_late(name, told.get("late"), plain.on_late),
+        _seconds(name, "tpot", told["tpot"], 0.0, above_zero=True) if "tpot" in told else None,
     )
 
 
@@ -85,9 +88,9 @@ def _seconds(name: str, field: str, text: str | None, default: float, *, above_z
     except ValueError:
         value = math.nan
     # Not a number compares false.
-    if not 0.0 <= value <= _MAX_TTFT_SECONDS or (above_zero and value == 0.0):
+    if not 0.0 <= value <= _MAX_SECONDS or (above_zero and value == 0.0):
         least = "more than 0" if above_zero else "0 or more"
-        raise _invalid(name, field, f"must be seconds, {least}, at most {_MAX_TTFT_SECONDS:g}")
+        raise _invalid(name, field, f"must be seconds, {least}, at most {_MAX_SECONDS:g}")
     return value
 
 

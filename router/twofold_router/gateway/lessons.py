@@ -67,8 +67,14 @@ class Lessons:
         self._reply.used_tokens = prompt_tokens + tokens
 
     def _observe_tpot(self, tokens: int, seconds: float) -> None:
-        if tokens > 1:
-            self._metrics.tpot(seconds / (tokens - 1))
+        if tokens <= 1:
+            return
+        tpot_seconds = seconds / (tokens - 1)
+        self._metrics.tpot(tpot_seconds)
+        terms = self._call.terms
+        if terms.tpot_slo_seconds is not None:
+            is_met = tpot_seconds <= terms.tpot_slo_seconds
+            self._metrics.pace(terms.class_name, Promise.MET if is_met else Promise.LATE)
 
     def answer(self, ticket: Ticket, raw: bytes) -> None:
         """Learn from an answer that came in one piece."""

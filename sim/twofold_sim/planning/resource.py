@@ -11,7 +11,8 @@ from twofold_sim.planning.plan import Plan
 ANY_MODEL = "hf://ORGANISATION/MODEL"
 """A profile does not say where its model is from."""
 
-_NAME_LENGTH = 63
+_NAME_LENGTH = 40
+"""What the operator takes: names of children are made of it."""
 
 
 def render_resource(plan: Plan, *, name: str, model: str | None, command: str) -> str:
@@ -25,9 +26,12 @@ def render_resource(plan: Plan, *, name: str, model: str | None, command: str) -
 
 
 def resource_name(text: str) -> str:
-    """Turn *text* into a name that Kubernetes takes (RFC 1123): small letters, digits, hyphens."""
-    name = re.sub(r"[^a-z0-9]+", "-", text.lower())[:_NAME_LENGTH].strip("-")
-    return name or "model"
+    """Turn *text* into a name that an LLMService may have: small letters, digits and hyphens, a
+    letter first."""
+    name = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    if name[:1].isdigit():
+        name = f"m-{name}"
+    return name[:_NAME_LENGTH].strip("-") or "model"
 
 
 def _comments(plan: Plan, command: str) -> Iterator[str]:
@@ -83,17 +87,17 @@ def _document(plan: Plan, name: str, model: str | None) -> Iterator[str]:
     yield f"    replicas: {layout.decode_count}"
     yield f"    tensorParallel: {decode.gpu_count}"
     yield "  slo:"
-    yield f"    ttftMs: {_number(plan.objective.ttft_seconds * 1000)}"
-    yield f"    tpotMs: {_number(plan.objective.tpot_seconds * 1000)}"
+    yield f"    ttftMs: {_milliseconds(plan.objective.ttft_seconds)}"
+    yield f"    tpotMs: {_milliseconds(plan.objective.tpot_seconds)}"
     if prefill is not None and prefill.gpu_count != decode.gpu_count:
         yield "  transfer:"
         yield "    # The one that transfers between engines of unequal tensor parallelism."
         yield "    connector: nixl"
 
 
-def _number(value: float) -> str:
-    rounded = round(value, 6)
-    return str(int(rounded)) if rounded == int(rounded) else str(rounded)
+def _milliseconds(seconds: float) -> int:
+    """Return the whole milliseconds that keep to a promise of *seconds*, and at least one."""
+    return max(1, int(round(seconds * 1000, 6)))
 
 
 def _one_line(text: str) -> str:

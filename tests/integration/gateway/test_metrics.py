@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from twofold_cluster.errors import Fault
+from twofold_router.access import Classes, parse_class
 from twofold_router.metrics import PREFIX, Metrics, RouterSnapshot, metrics_text
 from twofold_router.placement import PlacementSnapshot
 
@@ -81,6 +82,7 @@ STATES = {
     "connections",
     "membership_stale",
     "moves_total",
+    "tpot_slo_total",
     "prefill_skew",
     "workers",
     "worker_in_flight",
@@ -180,6 +182,26 @@ async def test_a_stream_is_on_time_late_or_failed(open_cluster: "OpenCluster") -
         }
         assert refused.status >= 429
         assert counts == {"met": 1, "late": 1, "failed": 1}
+
+
+async def test_a_whole_stream_kept_its_pace_or_not_if_its_class_promises_one(
+    open_cluster: "OpenCluster",
+) -> None:
+    told = ("steady:tpot=3600", "hasty:tpot=0.000000001", "free:")
+    classes = Classes([parse_class(text) for text in told])
+    async with open_cluster("p1 d1", classes=classes) as cluster:
+        for name in ("steady", "hasty", "free"):
+            await cluster.ask(stream=True, headers={"x-llm-d-inference-objective": name})
+
+        counts = {
+            (name, outcome): cluster.metric("tpot_slo_total", outcome=outcome, **{"class": name})
+            for name in ("steady", "hasty", "free")
+            for outcome in ("met", "late")
+        }
+        assert {key for key, count in counts.items() if count} == {
+            ("steady", "met"),
+            ("hasty", "late"),
+        }
 
 
 async def test_a_waiting_request_that_moves_is_counted(open_cluster: "OpenCluster") -> None:

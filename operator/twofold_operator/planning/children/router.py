@@ -6,7 +6,7 @@ from twofold_operator.planning import names
 from twofold_operator.planning.children import pods
 from twofold_operator.planning.children.ownership import child, selector
 from twofold_operator.planning.settings import PlanSettings
-from twofold_operator.resources import LLMService, ResourceRequirements
+from twofold_operator.resources import LLMService, PromisedClass, ResourceRequirements, Slo
 
 COMPONENT = "router"
 
@@ -159,7 +159,7 @@ def _arguments(service: LLMService) -> list[str]:
         f"--on-transfer-failure={ways.on_transfer_failure}",
         f"--drain-delay={DELAY_SECONDS}",
         f"--drain-timeout={DRAIN_SECONDS}",
-        f"--class={_default_class(service)}",
+        *_classes(service.spec.slo),
     ]
     if not ways.enabled:
         arguments.append("--no-disaggregation")
@@ -172,9 +172,19 @@ def _arguments(service: LLMService) -> list[str]:
     return arguments
 
 
-def _default_class(service: LLMService) -> str:
-    slo = service.spec.slo
-    return (
-        f"default:ttft={slo.ttft_ms / 1000:g},"
-        f"ttft-per-token={slo.ttft_per_token_ms / 1000:g},late={slo.on_late}"
-    )
+def _classes(slo: Slo) -> list[str]:
+    told = [f"--class={_class('default', slo)}"]
+    return told + [
+        f"--class={_class(other.name, other)},priority={other.priority}" for other in slo.classes
+    ]
+
+
+def _class(name: str, promise: Slo | PromisedClass) -> str:
+    seconds = {
+        "ttft": promise.ttft_ms / 1000,
+        "ttft-per-token": promise.ttft_per_token_ms / 1000,
+    }
+    if promise.tpot_ms is not None:
+        seconds["tpot"] = promise.tpot_ms / 1000
+    fields = ",".join(f"{field}={value:.10g}" for field, value in seconds.items())
+    return f"{name}:{fields},late={promise.on_late}"

@@ -75,5 +75,7 @@ def _type(schema: Schema) -> str:
 def _messages(schema: Schema, path: str = "") -> Iterator[str]:
     for rule in schema.get("x-kubernetes-validations", ()):
         yield f"`{path or 'metadata.name'}`: {rule['message']}"
+    if "items" in schema:
+        yield from _messages(schema["items"], f"{path}[]")
     for name, field in schema.get("properties", {}).items():
         yield from _messages(field, f"{path}.{name}".lstrip("."))

@@ -15,7 +15,7 @@ from twofold_operator.resources.model import Model
 from twofold_operator.resources.pools import Pool
 from twofold_operator.resources.ray import Ray
 from twofold_operator.resources.service import LLMService, LLMServiceSpec
-from twofold_operator.resources.serving import Gateway
+from twofold_operator.resources.serving import Gateway, PromisedClass
 from twofold_operator.resources.worker_pool import WorkerPoolSpec
 
 
@@ -104,6 +104,13 @@ RULES: Mapping[type[msgspec.Struct], tuple[Rule, ...]] = {
             "!has(self.gcsFaultTolerance) || !has(self.address)",
             "gcsFaultTolerance is for a cluster that KubeRay makes: it goes without ray.address",
             ".gcsFaultTolerance",
+        ),
+    ),
+    PromisedClass: (
+        Rule(
+            "self.name != 'default'",
+            "the class default is told by slo itself",
+            ".name",
         ),
     ),
     Pool: (

@@ -14,6 +14,7 @@ import yaml
 from twofold_engine.draining.__main__ import parser as draining_parser
 from twofold_operator.planning.settings import PlanSettings
 from twofold_operator.planning.testing import World
+from twofold_router.access import RequestClass, parse_class
 
 ROOT = Path(__file__).parents[4]
 
@@ -375,6 +376,19 @@ def test_a_pool_manager_knows_how_much_the_directory_may_list() -> None:
 
     assert "--directory-holdings=100" in arguments(told)
     assert not any("directory" in argument for argument in arguments(made()))
+
+
+def test_a_router_is_told_what_each_class_is_promised() -> None:
+    batch = {"name": "batch", "priority": -10, "ttftMs": 60_000, "tpotMs": 250, "onLate": "refuse"}
+    slo = {"ttftMs": 1500, "ttftPerTokenMs": 0.5, "tpotMs": 50, "classes": [batch]}
+
+    (container,) = only(made(slo=slo), "Deployment")["spec"]["template"]["spec"]["containers"]
+    told = [each.removeprefix("--class=") for each in container["args"] if "--class" in each]
+
+    assert [parse_class(each) for each in told] == [
+        RequestClass("default", 0, 1.5, 0.0005, "serve", 0.05),
+        RequestClass("batch", -10, 60.0, 0.0, "refuse", 0.25),
+    ]
 
 
 def test_keys_are_a_mounted_file_and_without_them_everybody_is_let_in() -> None:

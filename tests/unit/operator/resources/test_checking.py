@@ -99,6 +99,8 @@ def test_what_can_be_made_is_let_through(spec: dict[str, Any]) -> None:
             {"gateway": {"podTemplate": {"spec": {"volumes": [{}]}}}},
             "spec.gateway.podTemplate.spec.volumes[0].name",
         ),
+        ({"slo": {"classes": [{"name": "default"}]}}, "spec.slo.classes[0].name"),
+        ({"slo": {"classes": [{"name": "a"}, {"name": "a"}]}}, "spec.slo.classes[1].name"),
         ({"gateway": {"minReplicas": 2}}, "spec.gateway"),
         ({"gateway": {"minReplicas": 3, "maxReplicas": 2}}, "spec.gateway.minReplicas"),
         ({"rollout": {"maxSurge": 0}}, "spec.rollout.maxSurge"),

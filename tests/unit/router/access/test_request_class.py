@@ -6,9 +6,11 @@ from twofold_router.access import InvalidAccessError, RequestClass, parse_class
 
 
 def test_all_fields_are_read() -> None:
-    told = parse_class("interactive:priority=10,ttft=2.0,ttft-per-token=0.0005,late=refuse")
+    told = parse_class(
+        "interactive:priority=10,ttft=2.0,ttft-per-token=0.0005,tpot=0.05,late=refuse"
+    )
 
-    assert told == RequestClass("interactive", 10, 2.0, 0.0005, "refuse")
+    assert told == RequestClass("interactive", 10, 2.0, 0.0005, "refuse", 0.05)
 
 
 @pytest.mark.parametrize("text", ["batch", "batch:"])
@@ -41,6 +43,8 @@ def test_a_class_may_be_less_important_than_the_default() -> None:
         ("a:ttft=soon", "ttft:"),
         ("a:ttft-per-token=-0.1", "ttft-per-token:"),
         ("a:ttft-per-token=nan", "ttft-per-token:"),
+        ("a:tpot=0", "tpot: must be seconds, more than 0"),
+        ("a:tpot=", "tpot:"),
         ("a:late=maybe", "late"),
         ("a:ttft=1,", "no field=value"),
     ],

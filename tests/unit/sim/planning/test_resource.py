@@ -1,11 +1,13 @@
 """The resource: YAML that asks for what was planned."""
 
+import re
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from twofold_operator.resources.checking import MAX_NAME_LENGTH, NAME_PATTERN
 from twofold_sim.measuring.measures import Figures
 from twofold_sim.measuring.quantiles import Quantiles
 from twofold_sim.planning import Candidate, Layout, Objective, Pairing, Plan, render_resource
@@ -89,7 +91,7 @@ def test_the_resource_asks_for_the_best_layout() -> None:
             "model": {"source": "hf://some/model", "maxModelLen": 16_384},
             "prefill": {"replicas": 5, "tensorParallel": 2},
             "decode": {"replicas": 1, "tensorParallel": 4},
-            "slo": {"ttftMs": 5000, "tpotMs": 80.5},
+            "slo": {"ttftMs": 5000, "tpotMs": 80},
             "transfer": {"connector": "nixl"},
         },
     }
@@ -130,9 +132,8 @@ def test_no_text_breaks_the_document(name: str, model: str, command: str) -> Non
 def test_a_name_is_one_that_kubernetes_takes(text: str) -> None:
     name = resource_name(text)
 
-    assert 1 <= len(name) <= 63
-    assert name == name.strip("-")
-    assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+    assert len(name) <= MAX_NAME_LENGTH
+    assert re.fullmatch(NAME_PATTERN, name)
 
 
 def test_the_table_has_a_line_for_each_layout_and_what_binds() -> None:

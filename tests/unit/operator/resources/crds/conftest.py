@@ -50,6 +50,8 @@ def _broken(schema: dict[str, Any], value: Any, old: Any) -> Iterator[str]:
             holds = old is None or evaluate(rule["rule"], {"self": value, "oldSelf": old})
         if holds is not True:
             yield rule["message"]
+    for item in value if isinstance(value, list) else ():
+        yield from _broken(schema["items"], item, None)
     for name, field in schema.get("properties", {}).items():
         if isinstance(value, dict) and name in value:
             yield from _broken(field, value[name], old.get(name) if old else None)

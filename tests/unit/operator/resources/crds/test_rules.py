@@ -38,6 +38,7 @@ REFUSED = [
     ),
     (_service(decode={"minReplicas": 3, "replicas": 2}), "minReplicas must not be above replicas"),
     (_service(decode={"replicas": 3, "maxReplicas": 2}), "replicas must not be above maxReplicas"),
+    (_service(slo={"classes": [{"name": "default"}]}), "default is told by slo itself"),
     (_service(gateway={"minReplicas": 3}), "an autoscaler needs both"),
     (_service(ray={"authSecret": {"name": "ray", "key": "token"}}), "it needs ray.address"),
     (
@@ -58,6 +59,7 @@ ADMITTED = [
     _service(prefill={"minReplicas": 1, "replicas": 2, "maxReplicas": 2}),
     _service(prefill={"minReplicas": 2, "maxReplicas": 2}),
     _service(engine="sim", sim={}),
+    _service(slo={"classes": [{"name": "batch", "priority": -1}]}),
     _service(model={"source": "/models/a"}),
     _service(model={"source": "hf://a/b", "revision": "main"}),
     _service(gateway={"minReplicas": 2, "maxReplicas": 2}),
