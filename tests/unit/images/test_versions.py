@@ -3,10 +3,12 @@
 import re
 import subprocess
 import tomllib
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 from twofold_operator.planning.settings import PlanSettings
 
@@ -66,3 +68,18 @@ def test_an_image_runs_without_privileges_and_has_a_health_check(name: str) -> N
     assert re.search(r"^USER 1000:1000$", last, re.MULTILINE)
     assert re.search(r"^HEALTHCHECK ", last, re.MULTILINE)
     assert VALUES["images"][name] == f"twofold-{name}"
+
+
+def test_all_that_the_simulators_image_installs_is_pinned() -> None:
+    pinned = {
+        line.partition("==")[0].lower().replace("_", "-")
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line and not line.startswith("#")
+    }
+    asked = {
+        Requirement(text).name.lower().replace("_", "-")
+        for text in (requires("ray") or [])
+        if (marker := Requirement(text).marker) is None or marker.evaluate({"extra": "default"})
+    }
+
+    assert asked - pinned == set()
