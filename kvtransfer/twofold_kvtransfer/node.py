@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import sys
 import threading
 import time
 from collections import deque
@@ -26,10 +25,11 @@ from twofold_kvtransfer.pulling import Puller
 from twofold_kvtransfer.receiving import Receiver, Reception
 from twofold_kvtransfer.service import bind, serving
 from twofold_kvtransfer.settings import ConnectorSettings
-from twofold_kvtransfer.shelf import Shelf
 from twofold_kvtransfer.side_channel import Desk, Hello, Host, Welcome
 from twofold_kvtransfer.sources import split_engine_id
+from twofold_kvtransfer.switching import switch_sooner
 from twofold_kvtransfer.transports import Transport
+from twofold_kvtransfer.viewing import NO_CACHE, View
 
 START_TIMEOUT_SECONDS = 30.0
 STOP_TIMEOUT_SECONDS = 10.0
@@ -39,10 +39,6 @@ RENEWALS_PER_LEASE = 6
 
 EXPIRY_SECONDS = 0.25
 """How often leases are looked through for those that nobody claimed."""
-
-SWITCH_SECONDS = 0.0005
-"""How long the engine's thread may hold Python's lock while this one wants it. Python's own 5 ms
-are as long as a transfer, which takes some turns of this thread."""
 
 T = TypeVar("T")
 
@@ -78,16 +74,16 @@ class Node:
         blocks: BlockMap,
         transport: Transport,
         settings: ConnectorSettings,
-        shelf: Callable[[], Shelf | None] = lambda: None,
+        view: View = NO_CACHE,
     ) -> None:
-        """The node closes *transport* when it ends. *shelf* has what the engine's prefix cache
-        holds, if that is in this process."""
+        """The node closes *transport* when it ends, and *view*, which shows peers what the engine's
+        prefix cache holds."""
         self._rank = rank
         self._engine = split_engine_id(rank.engine_id)
         self._blocks = blocks
         self._transport = transport
         self._settings = settings
-        self._shelf = shelf
+        self._view = view
         self._received: deque[Reception] = deque()
         self._pulled: deque[Pulled] = deque()
         self._ended: deque[Ended] = deque()
@@ -104,7 +100,7 @@ class Node:
         Raises:
             NodeError: the side channel's port is taken.
         """
-        sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_SECONDS))
+        switch_sooner()
         self._thread.start()
         try:
             self._started.result(timeout=START_TIMEOUT_SECONDS)
@@ -201,22 +197,28 @@ class Node:
                 _log.exception("the KV transfer thread ended")
 
     async def _serve(self) -> None:
-        async with Desk(
-            self._host(),
-            self._leases,
-            returned=self._collect,
-            digester=self._digester,
-            shelf=self._shelf,
-        ) as desk:
-            server = await asyncio.start_server(desk.serve, self._settings.host, self._port)
-            try:
-                service = self._bind()
-                async with asyncio.TaskGroup() as tasks:
-                    await self._move(tasks, desk, service)
-            finally:
-                self._serving = False
-                # Not waited for: since Python 3.12 that takes until the desk ends the readers.
-                server.close()
+        try:
+            async with Desk(
+                self._host(),
+                self._leases,
+                returned=self._collect,
+                digester=self._digester,
+                view=self._view,
+            ) as desk:
+                await self._serve_at(desk)
+        finally:
+            await self._view.close()
+
+    async def _serve_at(self, desk: Desk) -> None:
+        server = await asyncio.start_server(desk.serve, self._settings.host, self._port)
+        try:
+            service = self._bind()
+            async with asyncio.TaskGroup() as tasks:
+                await self._move(tasks, desk, service)
+        finally:
+            self._serving = False
+            # Not waited for: since Python 3.12 that takes until the desk ends the readers.
+            server.close()
 
     async def _move(
         self, tasks: asyncio.TaskGroup, desk: Desk, service: "grpc.aio.Server | None"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from twofold_cluster.errors import TwofoldError
+from twofold_kvtransfer.parallelism import Parallelism, shows_prefixes
 
 ConnectorName = Literal["nixl", "twofold"]
 TransportName = Literal["nixl", "tcp", "nccl"]
@@ -136,11 +137,11 @@ def service_address(config: Mapping[str, Any]) -> str:
     return "" if port is None else host_and_port(host, port)
 
 
-def side_channel_address(config: Mapping[str, Any], rank_count: int) -> str:
+def side_channel_address(config: Mapping[str, Any], parallel: Parallelism) -> str:
     """Return where the engine of *config*, vLLM's ``kv_connector_extra_config``, lets its peers ask
     for prefixes: ``host:port``. Empty: it does not."""
-    if "port" not in config or rank_count != 1:
-        return ""  # another connector, or ranks apart from what knows the prefix cache
+    if "port" not in config or not shows_prefixes(parallel):
+        return ""  # another connector, or ranks that do not see the prefix cache
     settings = ConnectorSettings.from_config(dict(config))
     return host_and_port(settings.host, settings.port) if settings.keeps_blocks_exact else ""
 

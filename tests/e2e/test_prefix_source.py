@@ -1,27 +1,26 @@
 """A worker takes the beginning of a prompt from another that has computed it."""
 
-import asyncio
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import Any
 
-import httpx
 import pytest
 
 from .conftest import samples_of
-from .lone_workers import (
-    ASK_FOR_BLOCKS,
-    Worker,
-    complete,
-    request,
-    running,
-    wait_until_all_serve,
+from .lone_workers import Worker, complete, running, wait_until_all_serve
+from .prefixes import (
+    BLOCK_TOKENS,
+    compute,
+    compute_at,
+    following,
+    increase,
+    leg_1,
+    tokens_of,
+    until,
 )
 
-BLOCK_TOKENS = 128
 BLOCK_BYTES = 30 * 2 * 3 * 64 * BLOCK_TOKENS * 4
 """SmolLM2-135M: 30 layers, K and V, 3 heads of 64, in float32."""
 
@@ -30,9 +29,6 @@ LONG = 1900
 
 STEP_TOKENS = 256
 """That the first worker computes of a prompt at a time."""
-
-SLOW = 1.0
-"""Seconds a token, so that pulling is quicker than computing."""
 
 pytestmark = pytest.mark.engine
 
@@ -207,68 +203,3 @@ def test_what_was_followed_stays_cached(workers: tuple[Worker, Worker]) -> None:
 
     cached = answer["usage"]["prompt_tokens_details"]["cached_tokens"]
     assert cached == LONG // BLOCK_TOKENS * BLOCK_TOKENS
-
-
-def tokens_of(length: int) -> list[int]:
-    """Return text-like token ids, others for each length."""
-    return [100 + (7919 * i + 104_729 * length) % 40_000 for i in range(length)]
-
-
-@contextmanager
-def following(worker: Worker, prompt: list[int], source: dict[str, Any]) -> Iterator[None]:
-    """Have *worker* follow *source* meanwhile."""
-    body = request(prompt, max_tokens=1, kv_transfer_params={"prefix_source": source})
-
-    async def follow() -> None:
-        async with httpx.AsyncClient(timeout=None) as client:
-            asking = asyncio.ensure_future(
-                client.post(f"{worker.address}/v1/completions", json=body)
-            )
-            await asyncio.to_thread(done.wait)
-            asking.cancel()
-            await asyncio.wait([asking])
-            assert asking.cancelled(), "it was not to be answered"
-
-    done = threading.Event()
-    with ThreadPoolExecutor(1) as asker:
-        asked = asker.submit(asyncio.run, follow())
-        time.sleep(0.5)  # for its way through the tokenizer; if that takes longer, less is followed
-        try:
-            yield
-        finally:
-            done.set()
-        asked.result()
-
-
-def until(what: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def compute(worker: Worker, prompt: list[int]) -> dict[str, Any]:
-    """Have *worker* compute *prompt*, and return the params for leg 2."""
-    answer = complete(worker.address, prompt, max_tokens=1, kv_transfer_params=ASK_FOR_BLOCKS)
-    params: dict[str, Any] = answer["kv_transfer_params"]
-    return params
-
-
-def compute_at(worker: Worker, prompt: list[int]) -> dict[str, Any]:
-    """Have *worker* compute *prompt*, and return where its blocks are then."""
-    params = compute(worker, prompt)
-    return {
-        "engine_id": params["remote_engine_id"],
-        "host": params["remote_host"],
-        "port": params["remote_port"],
-        "tensor_parallel": 1,
-        "seconds_per_token": SLOW,
-    }
-
-
-def leg_1(source: dict[str, Any], tokens: int) -> dict[str, Any]:
-    return ASK_FOR_BLOCKS | {"prefix_source": source | {"tokens": tokens}}
-
-
-def increase(after: dict[str, float], before: dict[str, float], name: str) -> float:
-    return after[f"twofold_kv_{name}"] - before[f"twofold_kv_{name}"]

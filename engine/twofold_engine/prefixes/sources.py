@@ -34,16 +34,10 @@ def check_pulls(worker: Worker) -> None:
     """Raises:
     CannotPullError: *worker* neither gives nor takes prefixes.
     """
-    ranks = worker.engine.tensor_parallel
-    if ranks != 1:
-        raise CannotPullError(
-            f"{worker.worker_id} has an engine of {ranks} ranks;"
-            " only engines of one rank give or take prefixes"
-        )
     if not worker.kv_side_channel:
         raise CannotPullError(
-            f"{worker.worker_id} has another connector than twofold, or lossy compression;"
-            " prefixes are not pulled then"
+            f"{worker.worker_id} has another connector than twofold, lossy compression, or ranks"
+            " that are not of tensor parallelism alone; prefixes are not pulled then"
         )
 
 
@@ -63,6 +57,12 @@ def check_pair(source: Worker, target: Worker) -> None:
     if source.engine.compatibility != target.engine.compatibility:
         raise CannotPullError(
             f"the engines of {source.worker_id} and {target.worker_id} do not go together"
+        )
+    there, here = source.engine.tensor_parallel, target.engine.tensor_parallel
+    if here % there:
+        raise CannotPullError(
+            f"{source.worker_id} has an engine of {there} ranks, {target.worker_id} of {here},"
+            " which is no multiple of it"
         )
 
 

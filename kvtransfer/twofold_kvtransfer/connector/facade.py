@@ -34,9 +34,11 @@ from twofold_kvtransfer.connector.orders import Orders
 from twofold_kvtransfer.connector.scheduler_side import SchedulerSide
 from twofold_kvtransfer.connector.statistics import TransferMetrics, TransferStats
 from twofold_kvtransfer.connector.worker_side import WorkerSide
+from twofold_kvtransfer.parallelism import shows_prefixes
 from twofold_kvtransfer.prefixes import Pulled
 from twofold_kvtransfer.settings import ConnectorSettings
 from twofold_kvtransfer.shelf import Shelf
+from twofold_kvtransfer.showing import ShelfServer
 
 _COMPLETE = (RequestStatus.FINISHED_LENGTH_CAPPED, RequestStatus.FINISHED_STOPPED)
 
@@ -48,17 +50,22 @@ class Metadata(KVConnectorMetadata):  # type: ignore[misc]  # vLLM is untyped he
     orders: Orders
     step: int = 0
     """Its number, for the shelf."""
+    shelf_address: str | None = None
+    """Where the prefix cache is shown to ranks in other processes."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerMetadata(KVConnectorWorkerMetadata):  # type: ignore[misc]  # vLLM is untyped here
-    """What an engine's only rank tells after each step; it comes when the model has run in it."""
+    """What the ranks of an engine tell after each step; it comes when the model has run in it."""
 
     step: int
-    pulled: tuple[Pulled, ...]
+    pulled: tuple[tuple[int, Pulled], ...]
+    """Each with the rank that tells it."""
 
     def aggregate(self, other: KVConnectorWorkerMetadata) -> KVConnectorWorkerMetadata:
-        raise AssertionError("one rank has nobody to be put together with")
+        assert isinstance(other, WorkerMetadata)
+        assert other.step == self.step, (other.step, self.step)
+        return WorkerMetadata(self.step, self.pulled + other.pulled)
 
 
 class TwofoldConnector(KVConnectorBase_V1):  # type: ignore[misc]  # vLLM is untyped here
@@ -81,9 +88,14 @@ class TwofoldConnector(KVConnectorBase_V1):  # type: ignore[misc]  # vLLM is unt
         self._engine_id: str = transfer.engine_id
         self._scheduler: SchedulerSide | None = None
         self._shelf: Shelf | None = None
-        is_alone: bool = vllm_config.parallel_config.world_size == 1
-        self._shares_prefixes = is_alone and settings.keeps_blocks_exact
-        """Needs the only rank in the scheduler's process, and blocks that may be passed on."""
+        self._shelf_server: ShelfServer | None = None
+        self._is_one_rank: bool = vllm_config.parallel_config.world_size == 1
+        self._shares_prefixes = (
+            shows_prefixes(vllm_config.parallel_config) and settings.keeps_blocks_exact
+        )
+        """Needs a prefix cache that the ranks can see, and blocks that may be passed on."""
+        self._pull_stats = TransferStats()
+        """Of the scheduler's side: a pull is counted once, and not by each rank."""
         self._worker: WorkerSide | None = None
         self._idle = False
         """No model runs in this step."""
@@ -101,9 +113,14 @@ class TwofoldConnector(KVConnectorBase_V1):  # type: ignore[misc]  # vLLM is unt
 
     def bind_gpu_block_pool(self, gpu_block_pool: BlockPool) -> None:
         self._scheduling.bind_pool(gpu_block_pool, may_pull=self._shares_prefixes)
-        if self._shares_prefixes:
-            self._shelf = Shelf(gpu_block_pool)
+        if not self._shares_prefixes:
+            return
+        self._shelf = Shelf(gpu_block_pool)
+        if self._is_one_rank:
             shelves.put_up(self._engine_id, self._shelf)
+        else:
+            self._shelf_server = ShelfServer(self._shelf)
+            self._shelf_server.start()
 
     def on_new_request(self, request: Request) -> None:
         self._scheduling.note_arrival(request)
@@ -121,15 +138,16 @@ class TwofoldConnector(KVConnectorBase_V1):  # type: ignore[misc]  # vLLM is unt
 
     def build_connector_meta(self, scheduler_output: SchedulerOutput) -> KVConnectorMetadata:
         step = 0 if self._shelf is None else self._shelf.steps.note_scheduled()
-        return Metadata(self._scheduling.take_orders(), step)
+        address = None if self._shelf_server is None else self._shelf_server.address
+        return Metadata(self._scheduling.take_orders(), step, address)
 
     def update_connector_output(self, connector_output: KVConnectorOutput) -> None:
         told = connector_output.kv_connector_worker_meta
         if self._shelf is None or told is None:
             return
         self._shelf.steps.note_done(told.step)
-        for pulled in told.pulled:
-            self._scheduling.note_pulled(pulled)
+        for pulled in self._scheduling.note_pulled(told.pulled):
+            self._pull_stats.record_pull(pulled)
 
     def has_pending_push_work(self) -> bool:
         # An engine whose last request was aborted steps on until it has the blocks of its pull.
@@ -182,7 +200,7 @@ class TwofoldConnector(KVConnectorBase_V1):  # type: ignore[misc]  # vLLM is unt
         return self._moving.take_failed_blocks()
 
     def get_kv_connector_stats(self) -> KVConnectorStats | None:
-        return None if self._worker is None else self._worker.take_stats()
+        return self._pull_stats.take() if self._worker is None else self._worker.take_stats()
 
     @classmethod
     def build_kv_connector_stats(cls, data: dict[str, Any] | None = None) -> KVConnectorStats:
@@ -201,9 +219,13 @@ class TwofoldConnector(KVConnectorBase_V1):  # type: ignore[misc]  # vLLM is unt
     def shutdown(self) -> None:
         if self._worker is not None:
             self._worker.close()
+        if self._shelf_server is not None:
+            self._shelf_server.close()
 
     def _carry_out(self, metadata: KVConnectorMetadata) -> None:
         assert isinstance(metadata, Metadata)
+        if metadata.shelf_address is not None:
+            self._moving.note_shelf(metadata.shelf_address)
         self._moving.carry_out(metadata.orders)
 
     @property

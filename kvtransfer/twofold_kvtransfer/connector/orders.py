@@ -31,7 +31,7 @@ class Orders:
     pulls: list[Pull] = field(default_factory=list)
     """Prefixes that requests wait for before they are scheduled."""
     dropped_pulls: list[str] = field(default_factory=list)
-    """Of requests that have ended."""
+    """Of requests that have ended, or whose pull has failed in one of the ranks."""
 
     @property
     def is_empty(self) -> bool:

@@ -140,6 +140,10 @@ class PrefixPulls:
                 self._pulled[pulled.request_id] = pulled
             self._let_go(pulled.request_id)
 
+    def stop(self, request_id: str) -> None:
+        """Let a pull end that no more can come of; its request then computes the rest."""
+        self._dropped.append(request_id)
+
     def note_end(self, request: Request) -> dict[str, Any]:
         """Forget *request*, and return what to tell of its prefix: nothing if none was pulled."""
         name = request.request_id

@@ -1,9 +1,10 @@
 """Which requests have their blocks elsewhere, and whose blocks are kept for others."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
+from twofold_kvtransfer.connector.agreeing import PullsOfRanks
 from twofold_kvtransfer.connector.orders import Fetch, Orders
 from twofold_kvtransfer.connector.prefix_pulls import Pool, PrefixPulls
 from twofold_kvtransfer.prefixes import Pulled
@@ -45,6 +46,7 @@ class SchedulerSide:
         self._sources: dict[str, Source | None] = {}
         self._orders = Orders()
         self._prefixes: PrefixPulls | None = None
+        self._pulls_of_ranks = PullsOfRanks(tensor_parallel)
 
     def bind_pool(self, pool: Pool, *, may_pull: bool) -> None:
         """Pull prefixes into *pool* from now on, if it *may_pull*."""
@@ -93,10 +95,20 @@ class SchedulerSide:
         """A prefix is being pulled."""
         return self._prefixes is not None and self._prefixes.is_pulling
 
-    def note_pulled(self, pulled: Pulled) -> None:
-        """Note that a prefix was pulled, or was not."""
+    def note_pulled(self, told: Iterable[tuple[int, Pulled]]) -> list[Pulled]:
+        """Note what ranks have *told* of prefixes, each with its number; return what came of those
+        pulls that have ended."""
         assert self._prefixes is not None
-        self._prefixes.note_pulled(pulled)
+        ended = []
+        for rank, pulled in told:
+            agreed = self._pulls_of_ranks.note(rank, pulled)
+            if agreed is not None:
+                self._prefixes.note_pulled(agreed)
+                if agreed.is_last:
+                    ended.append(agreed)
+        for name in self._pulls_of_ranks.take_vain():
+            self._prefixes.stop(name)
+        return ended
 
     def note_end(
         self, request: Request, block_ids: list[int], *, complete: bool

@@ -1,8 +1,8 @@
 """The shelves of the engines in this process, by engine id.
 
 vLLM makes the connector once for the scheduler and once for each rank, and has them speak in the
-engine's steps only. A peer looks at the prefix cache at any time; it can where the rank is in the
-scheduler's process, which vLLM has so for engines of one rank.
+engine's steps only. A peer looks at the prefix cache at any time. Of an engine of one rank vLLM has
+both in one process, where they meet here; others have :mod:`twofold_kvtransfer.showing`.
 """
 
 from twofold_kvtransfer.shelf import Shelf

@@ -23,8 +23,10 @@ from twofold_kvtransfer.leases import LeaseTable
 from twofold_kvtransfer.node import Node, Rank
 from twofold_kvtransfer.prefixes import Pulled
 from twofold_kvtransfer.receiving import Failure, Receiver, Reception
+from twofold_kvtransfer.remote_view import RemoteView
 from twofold_kvtransfer.settings import ConnectorSettings
 from twofold_kvtransfer.transports import Transport
+from twofold_kvtransfer.viewing import LocalView, View
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +48,8 @@ class WorkerSide:
         self._stats = TransferStats()
         self._tally: CodecTally | None = None
         self._idle_waits = IdleWaits()
+        self._rank = get_tensor_model_parallel_rank()
+        self._shelf_address: str | None = None
 
     def register(self, caches: Mapping[str, torch.Tensor]) -> None:
         """Make the blocks of *caches* known to peers.
@@ -60,17 +64,17 @@ class WorkerSide:
             engine_id=self._config.kv_transfer_config.engine_id,
             compatibility=compatibility(self._config, vllm_version),
             tensor_parallel=parallel.tensor_parallel_size,
-            rank=get_tensor_model_parallel_rank(),
+            rank=self._rank,
         )
         self._node = Node(
-            rank,
-            blocks,
-            self._transport(blocks),
-            self._settings,
-            shelf=lambda: shelves.find(rank.engine_id),
+            rank, blocks, self._transport(blocks), self._settings, self._view(rank.engine_id)
         )
         self._node.start()
         _log.info("%d blocks of %d bytes to lend", blocks.block_count, blocks.bytes_per_block)
+
+    def note_shelf(self, address: str) -> None:
+        """Note where the scheduler's process shows the prefix cache."""
+        self._shelf_address = address
 
     def carry_out(self, orders: Orders) -> None:
         """Start what *orders* say."""
@@ -125,14 +129,10 @@ class WorkerSide:
         else:
             self._idle_waits.note_vain(seconds)
 
-    def take_pulled(self) -> list[Pulled]:
-        """Return what came of pulls since the last call."""
+    def take_pulled(self) -> list[tuple[int, Pulled]]:
+        """Return what came of pulls since the last call, each with the number of this rank."""
         assert self._node is not None
-        pulled = self._node.take_pulled()
-        for one in pulled:
-            if one.is_last:
-                self._stats.record_pull(one)
-        return pulled
+        return [(self._rank, pulled) for pulled in self._node.take_pulled()]
 
     def take_failed_blocks(self) -> set[int]:
         """Return the blocks that were to be fetched and hold nothing of use."""
@@ -147,6 +147,11 @@ class WorkerSide:
     def close(self) -> None:
         if self._node is not None:
             self._node.close()
+
+    def _view(self, engine_id: str) -> View:
+        if self._config.parallel_config.world_size == 1:
+            return LocalView(lambda: shelves.find(engine_id))
+        return RemoteView(lambda: self._shelf_address)
 
     def _transport(self, blocks: BlockMap) -> Transport:
         """Make the transport of the settings; each imports what it needs only when it is chosen."""

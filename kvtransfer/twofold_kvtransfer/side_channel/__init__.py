@@ -1,10 +1,14 @@
 """What engine processes tell each other so that blocks can move: who they are, and leases."""
 
-from twofold_kvtransfer.side_channel.asking import Channel, ChannelError, Patience
+from twofold_kvtransfer.side_channel.answering import answer_all
+from twofold_kvtransfer.side_channel.asking import Channel, Patience
+from twofold_kvtransfer.side_channel.connecting import ChannelError
 from twofold_kvtransfer.side_channel.messages import Hello, Welcome
 from twofold_kvtransfer.side_channel.serving import Desk, Host, ReaderSnapshot
+from twofold_kvtransfer.side_channel.slow_answers import MAX_SLOW_ANSWERS, SlowAnswers
 
 __all__ = [
+    "MAX_SLOW_ANSWERS",
     "Channel",
     "ChannelError",
     "Desk",
@@ -12,5 +16,7 @@ __all__ = [
     "Host",
     "Patience",
     "ReaderSnapshot",
+    "SlowAnswers",
     "Welcome",
+    "answer_all",
 ]

@@ -7,10 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self, TypeVar
 
-from twofold_cluster.errors import TwofoldError
 from twofold_kvtransfer.blocks import BlockIds
 from twofold_kvtransfer.digesting import portions
-from twofold_kvtransfer.side_channel.frames import notice_end, read_frame
+from twofold_kvtransfer.side_channel.connecting import (
+    ChannelError,
+    local_stream_to,
+    stream_to,
+)
+from twofold_kvtransfer.side_channel.frames import read_frame
 from twofold_kvtransfer.side_channel.messages import (
     MAX_BLOCKS_PER_MESSAGE,
     MAX_LEASES_PER_MESSAGE,
@@ -55,10 +59,6 @@ A = TypeVar("A", bound=Answer)
 T = TypeVar("T")
 
 
-class ChannelError(TwofoldError):
-    """The peer cannot be reached, refuses this reader, or has gone."""
-
-
 class Channel:
     """A connection to the engine process that holds blocks.
 
@@ -96,16 +96,18 @@ class Channel:
         Raises:
             ChannelError: nobody listens there.
         """
-        name = f"{host}:{port}"
-        try:
-            async with asyncio.timeout(patience.connect_seconds):
-                reader, writer = await asyncio.open_connection(host, port)
-        # A name that cannot be resolved, or a port beyond all, is a ValueError or an OverflowError.
-        except (OSError, ValueError, OverflowError) as error:
-            reason = "no answer" if isinstance(error, TimeoutError) else str(error)
-            raise ChannelError(f"no connection to {name}: {reason}") from error
-        notice_end(writer)
-        return cls(reader, writer, name, patience.answer_seconds)
+        reader, writer = await stream_to(host, port, patience.connect_seconds)
+        return cls(reader, writer, f"{host}:{port}", patience.answer_seconds)
+
+    @classmethod
+    async def connect_local(cls, address: str, patience: Patience) -> "Channel":
+        """Connect to the process of this machine that listens at *address*; a context as well.
+
+        Raises:
+            ChannelError: nobody listens there.
+        """
+        reader, writer = await local_stream_to(address, patience.connect_seconds)
+        return cls(reader, writer, "the scheduler's process", patience.answer_seconds)
 
     async def __aenter__(self) -> Self:
         return self
@@ -113,6 +115,10 @@ class Channel:
     async def __aexit__(self, *args: object) -> None:
         self.close("it was closed")
         await self._watching
+
+    @property
+    def is_lost(self) -> bool:
+        return self._lost.done()
 
     async def until_lost(self) -> str:
         """Wait for its end, and return the reason."""

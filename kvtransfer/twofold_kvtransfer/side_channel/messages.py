@@ -150,7 +150,8 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
 Numbered = Digest | Look | Recheck
 """Questions whose answers take their time."""
 NumberedAnswer = Digested | Seen | Rechecked | Unanswered
-Question = Hello | Claim | GiveBack | Numbered
+Unnumbered = Hello | Claim | GiveBack
+Question = Unnumbered | Numbered
 Answer = Welcome | Refused | Claimed | Done | NumberedAnswer
 
 _encode = msgspec.msgpack.Encoder().encode

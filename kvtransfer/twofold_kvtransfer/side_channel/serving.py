@@ -10,10 +10,9 @@ from typing import Self
 
 from twofold_kvtransfer.digesting import Digester
 from twofold_kvtransfer.leases import LeaseTable, Reader, UnknownLeaseError
-from twofold_kvtransfer.shelf import Shelf
-from twofold_kvtransfer.side_channel.frames import notice_end, read_frame
+from twofold_kvtransfer.side_channel.answering import answer_all, read_question, say
+from twofold_kvtransfer.side_channel.frames import notice_end
 from twofold_kvtransfer.side_channel.messages import (
-    MAX_FRAME_BYTES,
     MAX_HELLO_BYTES,
     MAX_LEASES_PER_MESSAGE,
     PROTOCOL_VERSION,
@@ -23,26 +22,19 @@ from twofold_kvtransfer.side_channel.messages import (
     Done,
     GiveBack,
     Hello,
-    Numbered,
     ProtocolError,
-    Question,
     Refused,
-    Unanswered,
+    Unnumbered,
     Welcome,
-    decode_question,
-    frame,
 )
-from twofold_kvtransfer.side_channel.slow_answers import SlowAnswers
+from twofold_kvtransfer.side_channel.slow_answers import MAX_SLOW_ANSWERS, SlowAnswers
+from twofold_kvtransfer.viewing import NO_CACHE, View
 
 HELLO_SECONDS = 10.0
 """How long a connection may be open before somebody says who it is."""
 
 MAX_CONNECTIONS = 4096
 """A connection a rank of each decode worker; the largest pools have some thousand."""
-
-MAX_SLOW_ANSWERS = 1024
-"""Questions with a number of each kind that are answered at a time, of all readers. What they name
-is some 100 MB at most, of a kind; a prompt takes milliseconds."""
 
 _log = logging.getLogger(__name__)
 
@@ -101,7 +93,7 @@ class Desk:
         *,
         returned: Callable[[], None],
         digester: Digester | None = None,
-        shelf: Callable[[], Shelf | None] = lambda: None,
+        view: View = NO_CACHE,
         hello_seconds: float = HELLO_SECONDS,
         max_connections: int = MAX_CONNECTIONS,
         max_slow_answers: int = MAX_SLOW_ANSWERS,
@@ -109,11 +101,11 @@ class Desk:
     ) -> None:
         """*returned* is called when leases may have ended: given back, or fenced. Without
         *digester* the blocks are not in host memory, and it is told so to who asks for digests;
-        without *shelf* nobody finds blocks by their names."""
+        who asks for blocks by their names is told what *view* shows."""
         self._host = host
         self._leases = leases
         self._returned = returned
-        self._slow = SlowAnswers(self._claim, digester, shelf, max_count=max_slow_answers)
+        self._slow = SlowAnswers(self._claim, digester, view, max_count=max_slow_answers)
         self._hello_seconds = hello_seconds
         self._max_connections = max_connections
         self._clock = clock
@@ -162,7 +154,7 @@ class Desk:
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async with asyncio.timeout(self._hello_seconds):
-            hello = await _question(reader, MAX_HELLO_BYTES)
+            hello = await read_question(reader, MAX_HELLO_BYTES)
         if hello is None:
             return
         if not isinstance(hello, Hello):
@@ -171,35 +163,12 @@ class Desk:
         reason = self._host.why_not(hello) or self._why_late(asker)
         if reason is not None:
             _log.warning("reader %r refused: %s", asker.worker, reason)
-            await _say(writer, Refused(reason))
+            await say(writer, Refused(reason))
             return
         self._fence(asker)
         self._open[writer] = asker, self._clock()
-        await _say(writer, self._host.welcome)
-        await self._answer_all(reader, writer, asker)
-
-    async def _answer_all(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, asker: Reader
-    ) -> None:
-        answering: set[asyncio.Task[None]] = set()
-        async with asyncio.TaskGroup() as tasks:
-            while (question := await _question(reader, MAX_FRAME_BYTES)) is not None:
-                if not isinstance(question, Numbered):
-                    await _say(writer, self._answer(question, asker))
-                elif (reason := self._slow.why_none(question, asker)) is not None:
-                    await _say(writer, Unanswered(question.number, reason))
-                else:
-                    task = tasks.create_task(self._answer_slowly(writer, question, asker))
-                    self._slow.start(question, task)
-                    answering.add(task)
-                    task.add_done_callback(answering.discard)
-            for task in answering:  # nobody waits for them any more
-                task.cancel()
-
-    async def _answer_slowly(
-        self, writer: asyncio.StreamWriter, question: Numbered, asker: Reader
-    ) -> None:
-        await _say(writer, await self._slow.answer(question, asker))
+        await say(writer, self._host.welcome)
+        await answer_all(reader, writer, asker, self._slow, self._answer)
 
     def _why_late(self, asker: Reader) -> str | None:
         for known, _ in filter(None, self._open.values()):
@@ -218,7 +187,7 @@ class Desk:
         self._leases.fence(asker.worker, asker.incarnation)
         self._returned()
 
-    def _answer(self, question: Claim | GiveBack | Hello, reader: Reader) -> Answer:
+    def _answer(self, question: Unnumbered, reader: Reader) -> Answer:
         match question:
             case Claim(request_ids):
                 return Claimed([self._claim(name, reader) for name in _bounded(request_ids)])
@@ -241,13 +210,3 @@ def _bounded(request_ids: list[str]) -> list[str]:
     if len(request_ids) > MAX_LEASES_PER_MESSAGE:
         raise ProtocolError(f"{len(request_ids)} leases in a message")
     return request_ids
-
-
-async def _question(reader: asyncio.StreamReader, max_bytes: int) -> Question | None:
-    payload = await read_frame(reader, max_bytes)
-    return None if payload is None else decode_question(payload)
-
-
-async def _say(writer: asyncio.StreamWriter, answer: Answer) -> None:
-    writer.write(frame(answer))
-    await writer.drain()

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from twofold_kvtransfer.blocks import InvalidBlocksError
 from twofold_kvtransfer.digesting import Digester
 from twofold_kvtransfer.leases import Reader
-from twofold_kvtransfer.shelf import Shelf
 from twofold_kvtransfer.side_channel.messages import (
     MAX_BLOCKS_PER_MESSAGE,
     Digest,
@@ -21,9 +20,11 @@ from twofold_kvtransfer.side_channel.messages import (
     Seen,
     Unanswered,
 )
+from twofold_kvtransfer.viewing import NoViewError, View
 
-STEP_LIMIT_SECONDS = 30.0
-"""Steps of an engine take tens of milliseconds, on a CPU seconds."""
+MAX_SLOW_ANSWERS = 1024
+"""Questions with a number of each kind that are answered at a time, of all readers. What they name
+is some 100 MB at most, of a kind; a prompt takes milliseconds."""
 
 
 class SlowAnswers:
@@ -37,15 +38,15 @@ class SlowAnswers:
         self,
         claim: Callable[[str, Reader], float | None],
         digester: Digester | None,
-        shelf: Callable[[], Shelf | None],
+        view: View,
         *,
         max_count: int,
     ) -> None:
         """*claim* renews a lease, or returns None. Without *digester* the blocks are not in host
-        memory; without *shelf* the prefix cache is another process's."""
+        memory. *view* is of the engine's prefix cache."""
         self._claim = claim
         self._digester = digester
-        self._shelf = shelf
+        self._view = view
         self._max_count = max_count
         self._counts: Counter[type[Numbered]] = Counter()
 
@@ -83,27 +84,17 @@ class SlowAnswers:
                     return await self._look(question)
                 case Recheck():
                     return await self._recheck(question, part)
-        except (InvalidBlocksError, _NoAnswerError) as error:
+        except (InvalidBlocksError, NoViewError, _NoAnswerError) as error:
             return Unanswered(question.number, str(error))
 
     async def _look(self, question: Look) -> Seen:
-        shelf = self._shelf()
-        sight = shelf.look(question.names) if shelf is not None else None
-        if shelf is None or sight is None or not sight.blocks:
-            return Seen(question.number, [], [])
-        try:
-            async with asyncio.timeout(STEP_LIMIT_SECONDS):
-                await shelf.steps.until_done(sight.step)
-        except TimeoutError as error:
-            raise _NoAnswerError("the engine is in a long step") from error
-        return Seen(question.number, list(sight.blocks), list(sight.versions))
+        blocks, versions = await self._view.look(question.names)
+        return Seen(question.number, list(blocks), list(versions))
 
     async def _recheck(self, question: Recheck, part: tuple[int, int]) -> Rechecked:
-        shelf = self._shelf()
+        # What they hold first: a change meanwhile is told too.
         digests = await self._digest(question.blocks, part) if question.digest else []
-        unchanged = shelf is not None and shelf.unchanged(
-            question.names, question.blocks, question.versions
-        )
+        unchanged = await self._view.unchanged(question.names, question.blocks, question.versions)
         return Rechecked(question.number, unchanged, digests)
 
     async def _digest(self, blocks: list[int], part: tuple[int, int]) -> list[int]:

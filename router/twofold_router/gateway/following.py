@@ -38,7 +38,9 @@ def source_to_follow(dispatch: Dispatch, least_tokens: int) -> PrefixSource | No
     uncached_tokens = dispatch.prompt_tokens - dispatch.cached_tokens
     if not least_tokens or uncached_tokens < least_tokens:
         return None
-    if not (_shows_its_cache(prefill) and _shows_its_cache(decode)):
+    if not (prefill.kv_side_channel and decode.kv_side_channel):  # they do not show their caches
+        return None
+    if decode.engine.tensor_parallel % prefill.engine.tensor_parallel:
         return None
     # As many tokens as there are, which the engines know better; what computing them takes does
     # not count.
@@ -66,10 +68,6 @@ class Following:
     ) -> None:
         self._task.cancel()
         await asyncio.wait([self._task])
-
-
-def _shows_its_cache(worker: Worker) -> bool:
-    return bool(worker.kv_side_channel) and worker.engine.tensor_parallel == 1
 
 
 async def _follow(resources: Resources, call: Call, decode: Worker, source: PrefixSource) -> None:

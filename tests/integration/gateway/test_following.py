@@ -83,13 +83,30 @@ async def test_what_cannot_be_followed_or_is_not_worth_it_is_not(
         for name, role in (("p1", "prefill"), ("d1", "decode")):
             announce(cluster, name, **({"kv_side_channel": ""} if what == role else {}))
             if what == "ranks":
-                announce(cluster, name, engine=Engine("0", "c", tensor_parallel=2))
+                ranks = 2 if role == "prefill" else 3
+                announce(cluster, name, engine=Engine("0", "c", tensor_parallel=ranks))
 
         seen = await ask(cluster, "short" if what == "short" else LONG)
 
         assert seen.status == 200
         assert legs(cluster["d1"]) == [False]
         assert cluster.metric("followed_total") == 0
+
+
+async def test_a_decode_worker_of_more_ranks_follows_one_of_fewer(
+    open_cluster: "OpenCluster",
+) -> None:
+    async with open_cluster("p1 d1", **FOLLOWED) as cluster:
+        prefill, decode = held_up(cluster)
+        announce(cluster, "p1", engine=Engine("0", "c", tensor_parallel=2))
+        announce(cluster, "d1", engine=Engine("0", "c", tensor_parallel=4))
+        asking = ask(cluster)
+        await cluster.eventually(lambda: prefill.running and decode.running)
+        prefill.behaviour.gate.set()
+        await asking
+
+        assert legs(decode) == [True, False]
+        assert decode.received[0].params["prefix_source"]["tensor_parallel"] == 2
 
 
 @pytest.mark.parametrize("fault", ["status", "drops"])

@@ -19,6 +19,7 @@ from twofold_kvtransfer.transports.testing import (
     MemoryTransport,
     host_blocks,
 )
+from twofold_kvtransfer.viewing import LocalView, View
 
 LOCALHOST = "127.0.0.1"
 WAIT_SECONDS = 30.0
@@ -118,6 +119,7 @@ async def holding(
     digester: Callable[[HostBlocks], Digester] | None = make_digester,
     max_slow_answers: int = 100,
     shelf: Shelf | None = None,
+    view: View | None = None,
 ) -> AsyncIterator[Holder]:
     blocks = host_blocks(3, 8, block_bytes, seed=rank + 1)
     made = digester(blocks) if digester is not None else None
@@ -136,7 +138,7 @@ async def holding(
         leases,
         returned=lambda: holder.collect(),
         digester=made,
-        shelf=lambda: shelf,
+        view=view or LocalView(lambda: shelf),
         max_slow_answers=max_slow_answers,
         hello_seconds=hello_seconds,
         max_connections=max_connections,

@@ -22,6 +22,7 @@ from twofold_kvtransfer.settings import ConnectorSettings
 from twofold_kvtransfer.shelf import Shelf, Sight
 from twofold_kvtransfer.transports.tcp import TcpSettings, TcpTransport
 from twofold_kvtransfer.transports.testing import HostBlocks, host_blocks
+from twofold_kvtransfer.viewing import LocalView
 
 COUNT = BLOCKS_PER_DIGEST + 4
 NAMES = tuple(number.to_bytes(32, "big") for number in range(COUNT))
@@ -123,7 +124,7 @@ def engine(
         blocks.map,
         transport,
         settings,
-        shelf=lambda: shelf if has_shelf else None,
+        LocalView(lambda: shelf if has_shelf else None),
     )
     try:
         node.start()

@@ -20,6 +20,7 @@ from tests.integration.kvtransfer.holders import (
 )
 from tests.unit.kvtransfer.pools import FakePool
 
+from twofold_kvtransfer import viewing
 from twofold_kvtransfer.digesting import BLOCKS_PER_DIGEST, Digester
 from twofold_kvtransfer.leases import Cause, Ended
 from twofold_kvtransfer.shelf import Shelf
@@ -29,7 +30,6 @@ from twofold_kvtransfer.side_channel import (
     Hello,
     Patience,
     asking,
-    slow_answers,
 )
 from twofold_kvtransfer.side_channel.frames import read_frame
 from twofold_kvtransfer.side_channel.messages import (
@@ -353,7 +353,7 @@ async def test_the_step_that_computes_blocks_is_waited_for_and_the_channel_is_no
 async def test_a_step_that_takes_too_long_is_waited_for_no_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(slow_answers, "STEP_LIMIT_SECONDS", 0.0)
+    monkeypatch.setattr(viewing, "STEP_LIMIT_SECONDS", 0.0)
     shown = Shown(computed=False)
     async with (
         holding(MemoryNetwork(), shelf=shown.shelf) as holder,

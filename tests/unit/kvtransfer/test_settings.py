@@ -2,6 +2,7 @@ import dataclasses
 from typing import Any
 
 import pytest
+from tests.unit.kvtransfer.parallel_configs import FOUR, Parallel
 
 from twofold_kvtransfer import ConnectorSettings, TransferSettings, connector_config
 from twofold_kvtransfer.settings import (
@@ -55,20 +56,27 @@ def test_peers_ask_for_blocks_at_the_side_channel_of_our_connector_only(
 ) -> None:
     config = connector_config(settings)
 
-    assert side_channel_address(config["kv_connector_extra_config"], 1) == address
+    assert side_channel_address(config["kv_connector_extra_config"], Parallel()) == address
 
 
 @pytest.mark.parametrize(
-    ("rank_count", "compression", "announces"),
-    [(1, "off", True), (1, "lossless", True), (1, "int8", False), (2, "off", False)],
+    ("parallel", "compression", "announces"),
+    [
+        (Parallel(), "off", True),
+        (Parallel(), "lossless", True),
+        (Parallel(), "int8", False),
+        (FOUR, "off", True),
+        (FOUR, "int8", False),
+        (dataclasses.replace(FOUR, world_size=8), "off", False),
+    ],
 )
-def test_an_engine_of_several_ranks_or_with_lossy_blocks_shares_no_prefixes(
-    rank_count: int, compression: CompressionName, announces: bool
+def test_an_engine_whose_ranks_see_no_cache_or_with_lossy_blocks_shares_no_prefixes(
+    parallel: Parallel, compression: CompressionName, announces: bool
 ) -> None:
     own = dataclasses.replace(OWN, transport="tcp", compression=compression)
     config = connector_config(TransferSettings("w:1", connector="twofold", own=own))
 
-    address = side_channel_address(config["kv_connector_extra_config"], rank_count)
+    address = side_channel_address(config["kv_connector_extra_config"], parallel)
     assert bool(address) == announces
 
 

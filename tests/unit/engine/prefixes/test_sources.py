@@ -36,18 +36,10 @@ def test_a_worker_that_nobody_knows_is_refused_with_the_names_of_the_others() ->
         worker_named("x-0", workers)
 
 
-@pytest.mark.parametrize(
-    ("worker", "why"),
-    [
-        (a_worker(P0, kv_side_channel=""), "p-0 has another connector than twofold"),
-        (a_worker(P0, engine=Engine("v", "c", tensor_parallel=2)), "p-0 has an engine of 2 ranks"),
-    ],
-)
-def test_only_engines_of_one_rank_with_our_connector_give_and_take(
-    worker: Worker, why: str
-) -> None:
-    other = a_worker(D0)
+def test_only_engines_that_show_their_cache_give_and_take() -> None:
+    other, worker = a_worker(D0), a_worker(P0, kv_side_channel="")
 
+    why = "p-0 has another connector than twofold"
     with pytest.raises(CannotPullError, match=why):
         check_pulls(worker)
     with pytest.raises(CannotPullError, match=why):
@@ -55,6 +47,27 @@ def test_only_engines_of_one_rank_with_our_connector_give_and_take(
     with pytest.raises(CannotPullError, match=why):
         check_pair(other, worker)
     check_pair(other, a_worker(P0))
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "goes"), [(1, 2, True), (2, 2, True), (2, 4, True), (2, 1, False)]
+)
+def test_a_worker_takes_prefixes_from_engines_of_as_many_ranks_or_of_a_part_of_them(
+    there: int, here: int, goes: bool
+) -> None:
+    source = a_worker(P0, engine=Engine("v", "c", tensor_parallel=there))
+    target = a_worker(D0, engine=Engine("v", "c", tensor_parallel=here))
+    found = shown(share(P0, 32))
+
+    if goes:
+        check_pair(source, target)
+        assert choose_source(found, target, {P0: source}) == (source, 32)
+        return
+    why = f"p-0 has an engine of {there} ranks, d-0 of {here}, which is no multiple"
+    with pytest.raises(CannotPullError, match=why):
+        check_pair(source, target)
+    with pytest.raises(CannotPullError, match="no worker that d-0 can pull from"):
+        choose_source(found, target, {P0: source})
 
 
 @pytest.mark.parametrize(

@@ -173,7 +173,8 @@ def test_a_leg_1_waits_for_its_prefix_and_says_what_was_pulled(pulling: Schedule
     (pull,) = pulling.take_orders().pulls
     assert (pull.names, pull.local) == ((b"0", b"1"), (1, 2))
     assert pulling.take_orders().is_empty
-    pulling.note_pulled(Pulled("r", Outcome.PULLED, 2, 0.25))
+    agreed = pulling.note_pulled([(0, Pulled("r", Outcome.PULLED, 2, 0.25))])
+    assert agreed == [Pulled("r", Outcome.PULLED, 2, 0.25)]
     is_pulling.append(pulling.is_pulling)
 
     assert is_pulling == [True, False]
@@ -189,7 +190,7 @@ def test_of_a_prefix_that_was_not_pulled_nothing_is_said(pulling: SchedulerSide)
     request = with_prefix(ASKED_FOR_BLOCKS)
     pulling.note_arrival(request)
     pulling.count_remote_tokens(request, 0)
-    pulling.note_pulled(Pulled("r", Outcome.ABSENT))
+    pulling.note_pulled([(0, Pulled("r", Outcome.ABSENT))])
 
     assert pulling.count_remote_tokens(request, 0) == 0
     _, params = pulling.note_end(request, [1], complete=True)
@@ -227,8 +228,53 @@ def test_a_request_that_ends_while_it_waits_drops_its_pull(pulling: SchedulerSid
     assert orders == Orders(withdrawn=["r"], dropped_pulls=["r"])
     assert not orders.is_empty
     assert pulling.is_pulling, "until its blocks are written no more"
-    pulling.note_pulled(Pulled("r", Outcome.LATE))
+    pulling.note_pulled([(0, Pulled("r", Outcome.LATE))])
     assert pulling.take_orders().is_empty
+
+
+def test_of_several_ranks_what_all_have_pulled_is_cached_when_all_have_told() -> None:
+    side = SchedulerSide("decode-0:1", SETTINGS, tensor_parallel=2)
+    side.bind_pool(FakePool(10), may_pull=True)
+    request = with_prefix(ASKED_FOR_BLOCKS)
+    side.note_arrival(request)
+    side.count_remote_tokens(request, 0)
+    side.take_orders()
+
+    assert side.note_pulled([(1, Pulled("r", Outcome.PULLED, 2, 0.5))]) == []
+    is_pulling = [side.is_pulling]
+    assert side.count_remote_tokens(request, 0) is None
+    agreed = side.note_pulled([(0, Pulled("r", Outcome.PULLED, 1, 0.25))])
+    is_pulling.append(side.is_pulling)
+
+    assert agreed == [Pulled("r", Outcome.PULLED, 1, 0.5)]
+    assert is_pulling == [True, False]
+    assert side.count_remote_tokens(request, 4) == 0
+    assert side.take_orders().is_empty
+    _, params = side.note_end(request, [1, 2, 3], complete=True)
+    assert params is not None
+    assert (params["prefix_tokens"], params["prefix_seconds"]) == (4, 0.5)
+
+
+def test_a_pull_that_failed_in_one_rank_is_dropped_in_the_others_which_may_still_write() -> None:
+    side = SchedulerSide("decode-0:1", SETTINGS, tensor_parallel=3)
+    pool = FakePool(10)
+    side.bind_pool(pool, may_pull=True)
+    request = with_prefix(ASKED_FOR_BLOCKS)
+    side.note_arrival(request)
+    side.count_remote_tokens(request, 0)
+    side.take_orders()
+    free = pool.get_num_free_blocks()
+
+    side.note_pulled([(2, Pulled("r", Outcome.LATE)), (0, Pulled("r", Outcome.PULLED, 2))])
+    assert side.take_orders() == Orders(dropped_pulls=["r"])
+    assert pool.get_num_free_blocks() == free
+    assert side.count_remote_tokens(request, 0) is None
+    agreed = side.note_pulled([(1, Pulled("r", Outcome.DROPPED))])
+
+    assert agreed == [Pulled("r", Outcome.LATE)]
+    assert side.take_orders().is_empty
+    assert pool.get_num_free_blocks() == free + 2
+    assert side.count_remote_tokens(request, 0) == 0
 
 
 def test_a_pull_or_its_drop_alone_is_an_order() -> None:

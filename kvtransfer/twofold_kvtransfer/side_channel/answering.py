@@ -1,0 +1,67 @@
+"""Answering the questions that come over a connection."""
+
+import asyncio
+from collections.abc import Callable
+
+from twofold_kvtransfer.leases import Reader
+from twofold_kvtransfer.side_channel.frames import read_frame
+from twofold_kvtransfer.side_channel.messages import (
+    MAX_FRAME_BYTES,
+    Answer,
+    Numbered,
+    Question,
+    Unanswered,
+    Unnumbered,
+    decode_question,
+    frame,
+)
+from twofold_kvtransfer.side_channel.slow_answers import SlowAnswers
+
+
+async def read_question(reader: asyncio.StreamReader, max_bytes: int) -> Question | None:
+    """Read the next; None: the peer has ended the connection.
+
+    Raises:
+        ProtocolError: it is none, or too long.
+    """
+    payload = await read_frame(reader, max_bytes)
+    return None if payload is None else decode_question(payload)
+
+
+async def say(writer: asyncio.StreamWriter, answer: Answer) -> None:
+    """Send *answer*, not faster than it is read."""
+    writer.write(frame(answer))
+    await writer.drain()
+
+
+async def answer_all(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    asker: Reader,
+    slow: SlowAnswers,
+    answer: Callable[[Unnumbered, Reader], Answer],
+) -> None:
+    """Answer the questions of *asker* until it has left: those with a number when *slow* has made
+    the answers, the others with what *answer* returns, in order.
+
+    Raises:
+        ExceptionGroup: of ``ProtocolError`` and ``OSError``, when the connection is of no more use.
+    """
+    answering: set[asyncio.Task[None]] = set()
+
+    async def answer_slowly(question: Numbered) -> None:
+        await say(writer, await slow.answer(question, asker))
+
+    async with asyncio.TaskGroup() as tasks:
+        while (question := await read_question(reader, MAX_FRAME_BYTES)) is not None:
+            if not isinstance(question, Numbered):
+                await say(writer, answer(question, asker))
+            elif (reason := slow.why_none(question, asker)) is not None:
+                await say(writer, Unanswered(question.number, reason))
+            else:
+                task = tasks.create_task(answer_slowly(question))
+                slow.start(question, task)
+                answering.add(task)
+                task.add_done_callback(answering.discard)
+        for task in answering:  # nobody waits for them any more
+            task.cancel()
