@@ -155,9 +155,17 @@ async def test_who_looks_no_more_is_waited_for_by_nobody(
     await until(lambda: not shelf.steps._waiting)
 
 
-@pytest.mark.parametrize("ask", ["greet", "claim", "digest", "recheck"])
+@pytest.mark.parametrize(
+    ("ask", "why"),
+    [
+        ("greet", "it has gone"),
+        ("claim", "it has gone"),
+        ("digest", "not kept for this reader"),
+        ("recheck", "not in host memory"),
+    ],
+)
 async def test_nothing_but_the_cache_is_to_be_had(
-    pool: FakePool, server: ShelfServer, ask: str
+    pool: FakePool, server: ShelfServer, ask: str, why: str
 ) -> None:
     pool.hold(NAMES)
     async with await Channel.connect_local(server.address, Patience()) as channel:
@@ -168,7 +176,7 @@ async def test_nothing_but_the_cache_is_to_be_had(
             "digest": lambda: channel.digest("r", blocks),
             "recheck": lambda: channel.recheck(NAMES, blocks, versions, digest=True),
         }
-        with pytest.raises(ChannelError):
+        with pytest.raises(ChannelError, match=why):
             await asked[ask]()
 
     async with looking(server.address) as view:
