@@ -23,5 +23,5 @@ def test_the_resource_says_the_limits_that_the_code_has() -> None:
     ]
     crd = (root / "deploy/crds/llmservices.yaml").read_text()
 
-    assert f"Default: {DirectorySettings().max_holdings:,}," in row
+    assert f"Default: {DirectorySettings().max_holdings:,} " in row
     assert f"maximum: {MAX_DIRECTORY_HOLDINGS}\n" in crd
