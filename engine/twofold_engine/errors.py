@@ -25,3 +25,10 @@ class InvalidPoolError(EngineError):
 
 class UnknownWorkerError(EngineError):
     """There is no worker of this id."""
+
+
+class SupersededError(TwofoldError):
+    """Another pool manager has taken over: who is told so ends, and touches no worker.
+
+    Not an EngineError: nothing is wrong with the worker that says it.
+    """

@@ -1,22 +1,26 @@
 """Doubles for what stands at the edges of this package."""
 
 import asyncio
+import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from twofold_cluster.identity import Role, WorkerId
-from twofold_engine.errors import EngineError
+from twofold_engine.errors import EngineError, SupersededError
 from twofold_engine.events import Step
-from twofold_engine.pools.handles import Handle, LostWorkerError
-from twofold_engine.pools.wanting import Build
+from twofold_engine.pools.handles import Description, Handle, LostWorkerError
+from twofold_engine.pools.wanting import Pool
 from twofold_engine.settings import WorkerSettings
 from twofold_engine.supervising import ProcessState
 
 
 @dataclass
 class FakeHandle:
-    """A worker without a process. A test moves it on: ``become_ready``, ``crash``, ``lose``."""
+    """A worker without a process. A test moves it on: ``become_ready``, ``crash``, ``lose``, or
+    gives it to another manager: ``hand_over``."""
 
     settings: WorkerSettings
+    pool: Pool
     process: ProcessState = field(default_factory=ProcessState)
     lost: bool = False
     has_place: asyncio.Event = field(default_factory=asyncio.Event)
@@ -28,7 +32,9 @@ class FakeHandle:
     standby_attempts: int = 0
     adapters: dict[str, str] = field(default_factory=dict)
     adapter_attempts: int = 0
+    started: bool = False
     stopped: bool = False
+    superseded: bool = False
 
     def become_ready(self, warning: str = "") -> None:
         self.process = ProcessState(
@@ -45,6 +51,24 @@ class FakeHandle:
     def lose(self) -> None:
         self.lost = True
 
+    def hand_over(self) -> tuple[Description, "FakeHandle"]:
+        """Return what the next manager adopts; this handle is of no more use to the last one."""
+        successor = copy.copy(self)
+        self.superseded = True
+        description = Description(
+            worker_id=self.settings.worker_id,
+            incarnation=self.settings.incarnation,
+            pool=self.pool,
+            role=self.settings.role,
+            node=f"node-of-{self.settings.worker_id}",
+            process=self.process,
+            adapters=dict(self.adapters),
+            standby=self.standby,
+            started=self.started,
+            draining=self.drained,
+        )
+        return description, successor
+
     def __post_init__(self) -> None:
         self.standby = self.settings.standby
         self.drain_may_end.set()
@@ -53,9 +77,12 @@ class FakeHandle:
         await self.has_place.wait()
         if self.lost:
             raise LostWorkerError("no place for it")
+        self.started = True
         return f"node-of-{self.settings.worker_id}"
 
     async def state(self) -> ProcessState:
+        if self.superseded:
+            raise SupersededError("another manager has taken over")
         if self.lost:
             raise LostWorkerError("its node has gone")
         return self.process
@@ -86,19 +113,28 @@ class FakeHandle:
         del self.adapters[name]
 
     async def stop(self, limit_seconds: float) -> None:
+        if self.superseded:
+            raise SupersededError("another manager has taken over")
         self.stopped = True
 
 
 class FakeLauncher:
     """Launches nothing, and remembers every handle it gave, the last of each worker on top.
-    ``is_full``: no place is left for those that are launched from then on."""
+    ``is_full``: no place is left for those that are launched from then on. ``left``: workers of an
+    earlier manager, each to be adopted once."""
 
     def __init__(self) -> None:
         self.handles: list[FakeHandle] = []
         self.is_full = False
+        self.left: list[tuple[Description, FakeHandle]] = []
 
-    def launch(self, settings: WorkerSettings, build: Build) -> Handle:
-        handle = FakeHandle(settings)
+    async def adopt(self) -> Sequence[tuple[Description, Handle]]:
+        left, self.left = self.left, []
+        self.handles += [handle for _, handle in left]
+        return left
+
+    def launch(self, settings: WorkerSettings, pool: Pool) -> Handle:
+        handle = FakeHandle(settings, pool)
         if not self.is_full:
             handle.has_place.set()
         self.handles.append(handle)

@@ -15,9 +15,10 @@ from twofold_cluster.rpc.pools_pb2_grpc import PoolsStub, add_PoolsServicer_to_s
 
 if TYPE_CHECKING:
     from twofold_cluster.rpc.pools_pb2_grpc import PoolsAsyncStub
-from twofold_engine.pools.managing import ManagerSettings, PoolManager
+from twofold_engine.pools.managing import PoolManager
 from twofold_engine.pools.planning import Phase
 from twofold_engine.pools.serving import PoolsService
+from twofold_engine.pools.settings import ManagerSettings
 from twofold_engine.pools.wanting import EngineSpec, Pool
 from twofold_engine.testing import FakeHandle, FakeLauncher
 

@@ -16,6 +16,7 @@ from twofold_cluster.membership import connect
 from twofold_engine.actor import ZONE_ENV, EngineActor
 from twofold_engine.chains import Chain
 from twofold_engine.events import Step
+from twofold_engine.pools.wanting import EngineSpec, Pool
 from twofold_engine.settings import WorkerSettings
 from twofold_kvtransfer.directory import Directory, Holding
 from twofold_sim.live.blocks import Keeping, block_ids
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 WAIT_SECONDS = 20.0
 W = WorkerId("w")
+MANAGER = "the first"
 LIFE = Incarnation("1")
 STORY = "The quick brown fox jumps over the lazy dog. " * 40
 FULL_BLOCKS = len(tokenize(STORY)) // QUICK.block_tokens
@@ -54,15 +56,16 @@ async def actor(
         directory_holdings=FULL_BLOCKS - 1,
         engine_args=("--profile", str(profile)),
     )
-    actor = EngineActor(settings, str(tmp_path), "127.0.0.1", "sim")
-    await actor.start()
+    pool = Pool(Role.PREFILL, "1", 1, EngineSpec(model="quick", served_name="quick"))
+    actor = EngineActor(settings, str(tmp_path), "127.0.0.1", "sim", MANAGER, pool)
+    await actor.start(MANAGER)
     try:
         async with asyncio.timeout(WAIT_SECONDS):
-            while (await actor.state()).step is not Step.READY:
+            while (await actor.state(MANAGER)).step is not Step.READY:
                 await asyncio.sleep(0.02)
         yield actor
     finally:
-        await actor.stop(5.0)
+        await actor.stop(MANAGER, 5.0)
 
 
 async def post(url: str, path: str, body: dict[str, Any]) -> httpx.Response:
@@ -86,7 +89,7 @@ async def until_found(valkey: "Valkey", chain: Chain, *expected: Holding) -> Non
 async def test_a_simulated_worker_is_listed_within_the_limit_until_its_process_ends(
     actor: EngineActor, valkey: "Valkey"
 ) -> None:
-    state = await actor.state()
+    state = await actor.state(MANAGER)
     await post(state.address, "/v1/completions", {"prompt": STORY, "max_tokens": 1})
     chain = await chain_of(state.address, prompt=STORY)
 

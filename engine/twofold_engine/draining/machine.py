@@ -22,7 +22,8 @@ async def drain_machine(directory: Path, limit_seconds: float) -> list[str]:
     """Drain the workers whose addresses are in *directory*, and wait for the pool managers.
 
     Return who still had work in the end. A worker that does not answer again and again has ended:
-    nobody waits for it. A manager is not told to end, but drains its workers when it is.
+    nobody waits for it. A manager is not told to end, but drains its workers, or leaves them to the
+    next one, when it is.
     """
     addresses = read_addresses(directory)
     draining = {

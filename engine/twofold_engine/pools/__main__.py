@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import signal
 import sys
@@ -17,13 +18,19 @@ from twofold_cluster.membership import connect
 from twofold_engine.actor import EngineKind
 from twofold_engine.draining.addresses import LOG_DIR
 from twofold_engine.draining.managers import managing
-from twofold_engine.pools.managing import ManagerSettings, PoolManager
+from twofold_engine.errors import SupersededError
+from twofold_engine.pools.actor_names import NAMESPACE, SEPARATOR
+from twofold_engine.pools.managing import PoolManager
+from twofold_engine.pools.settings import ORPHAN_LIMIT_SECONDS, ManagerSettings
 from twofold_engine.settings import REDIS_ENV, holdings_lack
 
 RAY_LIMIT_SECONDS = 120.0
 """For Ray to be there: its container may start after this one."""
 
 RAY_RETRY_SECONDS = 1.0
+
+MIN_ORPHAN_SECONDS = 5.0
+"""A manager asks twice a second, and may be late."""
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +42,7 @@ def main() -> int:
         parser.error(f"--redis or {REDIS_ENV} must say where the membership is")
     if options.join and options.ray in ("local", "auto"):
         parser.error("--join needs the address of a Ray cluster as --ray")
-    if lack := holdings_lack(options.directory_holdings):
+    if lack := holdings_lack(options.directory_holdings) or _lack(options):
         parser.error(lack)
     log_json("info")
     try:
@@ -81,6 +88,20 @@ def _parser() -> argparse.ArgumentParser:
         "default: %(default)s",
     )
     parser.add_argument(
+        "--leave-workers",
+        action="store_true",
+        help="leave the workers, if any are wanted, to the next manager when this process is told "
+        "to end: for a Ray cluster that goes on without it",
+    )
+    parser.add_argument(
+        "--orphan-seconds",
+        type=float,
+        default=ORPHAN_LIMIT_SECONDS,
+        metavar="SECONDS",
+        help="workers that no manager asks for so long drain and end by themselves; "
+        "default: %(default)s",
+    )
+    parser.add_argument(
         "--engine",
         choices=get_args(EngineKind),
         default="vllm",
@@ -94,6 +115,18 @@ def _parser() -> argparse.ArgumentParser:
         "in one worker is one; default: the directory's own limit",
     )
     return parser
+
+
+def _lack(options: argparse.Namespace) -> str | None:
+    """Return what is wrong with what was said; None: nothing."""
+    for option in ("service", "worker_prefix"):
+        if SEPARATOR in (getattr(options, option) or ""):
+            return f"--{option.replace('_', '-')} must have no {SEPARATOR}"
+    if options.leave_workers and options.ray == "local":
+        return "--leave-workers needs a Ray that goes on without this process"
+    if not MIN_ORPHAN_SECONDS <= options.orphan_seconds < math.inf:
+        return f"--orphan-seconds must be at least {MIN_ORPHAN_SECONDS:g}"
+    return None
 
 
 async def _serve(options: argparse.Namespace) -> int:
@@ -133,14 +166,19 @@ async def _manage(options: argparse.Namespace, node_ends: "asyncio.Task[int] | N
 
     stopping = asyncio.Event()
     _on_stop(stopping.set)  # again: ray.init has taken the signals for itself
-    prefix = options.worker_prefix or options.service
+    settings = ManagerSettings(
+        options.service,
+        options.redis,
+        worker_prefix=options.worker_prefix or options.service,
+        directory_holdings=options.directory_holdings,
+        orphan_limit_seconds=options.orphan_seconds,
+    )
+    is_local = options.ray == "local"
+    launcher = RayLauncher(settings, options.log_dir, one_machine=is_local, kind=options.engine)
     server = new_server()
     async with connect(options.redis) as redis:
-        manager = PoolManager(
-            ManagerSettings(options.service, options.redis, prefix, options.directory_holdings),
-            RayLauncher(options.log_dir, one_machine=options.ray == "local", kind=options.engine),
-            redis,
-        )
+        manager = PoolManager(settings, launcher, redis)
+        await manager.take_over()  # before anybody can ask what is there
         add_PoolsServicer_to_server(PoolsService(manager, time.monotonic), server)
         server.add_insecure_port(options.listen)
         await server.start()
@@ -149,13 +187,25 @@ async def _manage(options: argparse.Namespace, node_ends: "asyncio.Task[int] | N
         ends = [managing, stop, *([node_ends] if node_ends is not None else [])]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         await server.stop(grace=1.0)
-        if stop.done() and options.drain_seconds > 0:
-            await manager.drain_all(options.drain_seconds)
         is_told = stop.done()
+        leaves = options.leave_workers and not manager.wants_none
+        ends_workers = is_local or (is_told and not leaves)
+        if is_told and ends_workers and options.drain_seconds > 0 and not managing.done():
+            await manager.drain_all(options.drain_seconds)
         stop.cancel()
         managing.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
+        try:
             await managing
+        except asyncio.CancelledError:
+            pass
+        except SupersededError as error:
+            _log.error("%s", error)
+            is_told = False
+        finally:
+            if ends_workers:
+                await manager.end_all()
+            elif is_told:
+                await manager.leave_all()
     return 0 if is_told else 1
 
 
@@ -197,6 +247,7 @@ def _on_stop(do: Callable[[], object]) -> None:
 def _start_ray(ray: Any, address: str) -> None:
     ray.init(
         address=address,
+        namespace=NAMESPACE,
         include_dashboard=False if address == "local" else None,
         log_to_driver=False,
         logging_level=logging.WARNING,

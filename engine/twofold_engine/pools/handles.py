@@ -1,11 +1,13 @@
 """Where workers run, as the pool manager sees it. Knows nothing of Ray, which is slow to import
 and reads the environment as it is."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
-from twofold_cluster.identity import Role
+from twofold_cluster.identity import Incarnation, Role, WorkerId
 from twofold_engine.errors import EngineError
-from twofold_engine.pools.wanting import Build
+from twofold_engine.pools.wanting import Pool
 from twofold_engine.settings import WorkerSettings
 from twofold_engine.supervising import ProcessState
 
@@ -14,8 +16,32 @@ class LostWorkerError(EngineError):
     """The worker has gone with its actor or its node; nothing of it is left to stop."""
 
 
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a worker tells the manager that takes it over: all that its last one knew of it.
+
+    ``pool`` is the one that it was launched for, ``role`` the one that it has now. ``adapters``
+    are the sources of those that are loaded, by name. It is not ``started`` if its last manager
+    ended before it could have it started.
+    """
+
+    worker_id: WorkerId
+    incarnation: Incarnation
+    pool: Pool
+    role: Role
+    node: str
+    process: ProcessState
+    adapters: Mapping[str, str]
+    standby: bool
+    started: bool
+    draining: bool
+
+
 class Handle(Protocol):
-    """One worker that was launched. All but ``state`` may take as long as they are allowed."""
+    """One worker that was launched. All but ``state`` may take as long as they are allowed.
+
+    Each raises SupersededError once another manager has taken the worker over.
+    """
 
     async def start(self) -> str:
         """Return the name of the machine that it got."""
@@ -37,6 +63,12 @@ class Handle(Protocol):
 
 
 class Launcher(Protocol):
-    def launch(self, settings: WorkerSettings, build: Build) -> Handle:
-        """Ask for a place for a worker. It waits for one, and starts, in ``Handle.start``."""
+    async def adopt(self) -> Sequence[tuple[Description, Handle]]:
+        """Take over the workers that earlier managers left, one of each id, and end what else of
+        them is there: what waits for a place, and what does not answer."""
+        ...
+
+    def launch(self, settings: WorkerSettings, pool: Pool) -> Handle:
+        """Ask for a place for a worker of *pool*. It waits for one, and starts, in
+        ``Handle.start``."""
         ...

@@ -2,17 +2,21 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from twofold_cluster.identity import Role
+from twofold_cluster.identity import Role, WorkerId
 from twofold_engine.actor import EngineActor, EngineKind
-from twofold_engine.errors import EngineError
-from twofold_engine.pools.handles import Handle, LostWorkerError
-from twofold_engine.pools.wanting import Build
+from twofold_engine.errors import EngineError, SupersededError
+from twofold_engine.pools.actor_names import ActorName
+from twofold_engine.pools.adopting import Left, find_left, remove_groups
+from twofold_engine.pools.handles import Description, Handle, LostWorkerError
+from twofold_engine.pools.settings import ManagerSettings
+from twofold_engine.pools.wanting import Pool
 from twofold_engine.settings import WorkerSettings
 from twofold_engine.supervising import ProcessState
 
@@ -25,29 +29,83 @@ STAND_BY_LIMIT_SECONDS = 5.0
 ADAPTER_LIMIT_SECONDS = 300.0
 """An engine may have to download it."""
 
+ADOPT_LIMIT_SECONDS = 15.0
+"""For a worker that has a place to tell what it is. Callers of a new manager wait meanwhile."""
+
 _log = logging.getLogger(__name__)
 
 
 class RayLauncher:
     """Launches workers as actors in placement groups of one bundle each.
 
-    On a machine of its own (*one_machine*) an engine may share cores: there it asks Ray for GPUs
-    only, and listens on loopback. All have engines of one *kind*.
+    They are detached: they outlive this process, and the manager that comes after it adopts them.
+    On a machine of its own (*one_machine*) they end with this process, as Ray itself does; an
+    engine may share cores there, so that it asks Ray for GPUs only, and listens on loopback. All
+    have engines of one *kind*.
     """
 
-    def __init__(self, log_dir: str, *, one_machine: bool, kind: EngineKind = "vllm") -> None:
+    def __init__(
+        self,
+        settings: ManagerSettings,
+        log_dir: str,
+        *,
+        one_machine: bool,
+        kind: EngineKind = "vllm",
+    ) -> None:
+        self._settings = settings
         self._log_dir = log_dir
         self._one_machine = one_machine
         self._kind = kind
 
-    def launch(self, settings: WorkerSettings, build: Build) -> Handle:
-        engine = build.engine
+    async def adopt(self) -> Sequence[tuple[Description, Handle]]:
+        if self._one_machine:
+            return []  # its Ray has just begun
+        ours = (self._settings.service, self._settings.worker_prefix)
+        left = await asyncio.to_thread(find_left, *ours)
+        left.sort(key=lambda one: one.name.incarnation)
+        told = await asyncio.gather(*(self._ask(one) for one in left))
+        newest: dict[WorkerId, tuple[Description, _RayHandle, ActorName]] = {}
+        for one, description in zip(left, told, strict=True):
+            manager = self._settings.manager_id
+            handle = _RayHandle(one.actor, one.group, manager, has_place=True)
+            if description is None:
+                handle.kill()
+                continue
+            if (before := newest.get(one.name.worker_id)) is not None:
+                _log.warning("%s has a newer life", before[2])
+                before[1].kill()
+            newest[one.name.worker_id] = (description, handle, one.name)
+        await asyncio.to_thread(remove_groups, *ours, [name for _, _, name in newest.values()])
+        return [(description, handle) for description, handle, _ in newest.values()]
+
+    async def _ask(self, one: Left) -> Description | None:
+        """Return what the worker says; None if it is no use."""
+        if not one.has_place:
+            _log.info("%s has no place, and is asked for anew", one.name)
+            return None
+        try:
+            asked = one.actor.adopt.remote(self._settings.manager_id)
+            description: Description = await _result(asked, ADOPT_LIMIT_SECONDS)
+        except EngineError as error:
+            _log.warning("%s cannot be taken over: %s", one.name, error)
+            return None
+        return description
+
+    def launch(self, settings: WorkerSettings, pool: Pool) -> Handle:
+        engine, build = pool.engine, pool.build
         bundle = {"CPU": 0.0 if self._one_machine else engine.cpus, "GPU": engine.gpus}
         bundle = {resource: amount for resource, amount in bundle.items() if amount}
         bundle |= build.resources
-        group = placement_group([bundle], strategy="STRICT_PACK") if bundle else None
+        name = str(ActorName(settings.service, settings.worker_id, settings.incarnation))
+        lifetime = None if self._one_machine else "detached"
+        group = (
+            placement_group([bundle], strategy="STRICT_PACK", name=name, lifetime=lifetime)
+            if bundle
+            else None
+        )
         options: dict[str, Any] = {
-            "name": f"{settings.service}/{settings.worker_id}/{settings.incarnation}",
+            "name": name,
+            "lifetime": lifetime,
             "num_cpus": bundle.get("CPU", 0),
             "num_gpus": bundle.get("GPU", 0),
             "resources": dict(build.resources),
@@ -57,48 +115,72 @@ class RayLauncher:
             options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(group)
         host = "127.0.0.1" if self._one_machine else None
         remote = ray.remote(EngineActor).options(**options)
-        actor = remote.remote(settings, self._log_dir, host, self._kind)
-        return _RayHandle(actor, group)
+        manager = self._settings.manager_id
+        orphan_limit_seconds = None if self._one_machine else self._settings.orphan_limit_seconds
+        actor = remote.remote(
+            settings, self._log_dir, host, self._kind, manager, pool, orphan_limit_seconds
+        )
+        return _RayHandle(actor, group, manager)
 
 
 class _RayHandle:
-    def __init__(self, actor: Any, group: PlacementGroup | None) -> None:
+    """An actor as one manager may use it, which each call names."""
+
+    def __init__(
+        self, actor: Any, group: PlacementGroup | None, manager: str, *, has_place: bool = False
+    ) -> None:
         self._actor = actor
         self._group = group
+        self._manager = manager
+        self._has_place = has_place
 
     async def start(self) -> str:
-        node: str = await _result(self._actor.start.remote())
+        node: str = await _result(self._actor.start.remote(self._manager))
+        self._has_place = True
         return node
 
     async def state(self) -> ProcessState:
-        state: ProcessState = await _result(self._actor.state.remote())
+        state: ProcessState = await _result(self._actor.state.remote(self._manager))
         return state
 
     async def change_role(self, role: Role) -> None:
-        await _result(self._actor.change_role.remote(role), CHANGE_ROLE_LIMIT_SECONDS)
+        changed = self._actor.change_role.remote(self._manager, role)
+        await _result(changed, CHANGE_ROLE_LIMIT_SECONDS)
 
     async def stand_by(self, standby: bool) -> None:
-        await _result(self._actor.stand_by.remote(standby), STAND_BY_LIMIT_SECONDS)
+        await _result(self._actor.stand_by.remote(self._manager, standby), STAND_BY_LIMIT_SECONDS)
 
     async def load_adapter(self, name: str, source: str) -> None:
-        await _result(self._actor.load_adapter.remote(name, source), ADAPTER_LIMIT_SECONDS)
+        loaded = self._actor.load_adapter.remote(self._manager, name, source)
+        await _result(loaded, ADAPTER_LIMIT_SECONDS)
 
     async def unload_adapter(self, name: str) -> None:
-        await _result(self._actor.unload_adapter.remote(name), ADAPTER_LIMIT_SECONDS)
+        await _result(self._actor.unload_adapter.remote(self._manager, name), ADAPTER_LIMIT_SECONDS)
 
     async def drain(self, limit_seconds: float) -> None:
-        await _result(self._actor.drain.remote(limit_seconds), limit_seconds)
+        await _result(self._actor.drain.remote(self._manager, limit_seconds), limit_seconds)
 
     async def stop(self, limit_seconds: float) -> None:
+        is_ours = True
         try:
-            await _result(self._actor.stop.remote(limit_seconds), limit_seconds)
+            if not self._has_place:  # it would answer when it has one
+                return
+            await _result(self._actor.stop.remote(self._manager, limit_seconds), limit_seconds)
+        except SupersededError:
+            is_ours = False
+            raise
         except EngineError as error:
             # Killing the actor ends its process too.
             _log.warning("the actor is killed: %s", error)
         finally:
-            ray.kill(self._actor)
-            if self._group is not None:
-                remove_placement_group(self._group)
+            if is_ours:
+                self.kill()
+
+    def kill(self) -> None:
+        """End the actor, and what it runs, and give its place back."""
+        ray.kill(self._actor)
+        if self._group is not None:
+            remove_placement_group(self._group)
 
 
 async def _result(reference: Any, limit_seconds: float | None = None) -> Any:
@@ -114,6 +196,8 @@ async def _result(reference: Any, limit_seconds: float | None = None) -> Any:
     except ray.exceptions.RayActorError as error:
         raise LostWorkerError(str(error).splitlines()[0]) from error
     except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, SupersededError):
+            raise error.cause from error
         raise EngineError(str(error.cause)) from error
     except ray.exceptions.RayError as error:
         raise EngineError(str(error)) from error

@@ -16,8 +16,9 @@ from twofold_cluster.membership import withdraw
 from twofold_cluster.worker import Gone
 from twofold_engine.errors import EngineError, InvalidPoolError, UnknownWorkerError
 from twofold_engine.pools.adapting import AdapterState, Load, Unload, next_step
+from twofold_engine.pools.claiming import Claim
 from twofold_engine.pools.handles import Launcher, LostWorkerError
-from twofold_engine.pools.member import Member
+from twofold_engine.pools.member import Member, adopted
 from twofold_engine.pools.planning import (
     Action,
     ChangeRole,
@@ -28,30 +29,14 @@ from twofold_engine.pools.planning import (
     Start,
     plan,
 )
+from twofold_engine.pools.settings import ManagerSettings, worker_settings
 from twofold_engine.pools.wanting import Adapter, Pool, validate, validate_adapters
-from twofold_engine.settings import WorkerSettings
 
 INTERVAL_SECONDS = 0.5
 OBSERVE_TIMEOUT_SECONDS = 2.0
 DRAIN_POLL_SECONDS = 0.1
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class ManagerSettings:
-    service: str
-    redis: str
-    worker_prefix: str
-    """What worker ids begin with. Two managers of one service have two of them."""
-    directory_holdings: int | None = None
-    """Most that the service's block directory lists; None: its own limit. The directory is one for
-    all pools, so this is none of an engine."""
-    drain_limit_seconds: float = 60.0
-    """Longer than the lease of blocks, so that none is taken away from a decode worker."""
-    stop_limit_seconds: float = 15.0
-    silence_limit_seconds: float = 60.0
-    """A worker whose actor does not answer for this long is taken for dead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +50,11 @@ class Snapshot:
 
 
 class PoolManager:
-    """Owns the workers of one service. Level-based: each round starts from what is there."""
+    """Holds the workers of one service. Level-based: each round starts from what is there.
+
+    They outlive it, unless it ends them: :meth:`take_over` finds those of an earlier manager. What
+    is there is left as it is until somebody says for the first time what to want.
+    """
 
     def __init__(
         self,
@@ -78,6 +67,8 @@ class PoolManager:
         self._launcher = launcher
         self._redis = redis
         self._clock = clock
+        self._claim = Claim(redis, settings.service, settings.worker_prefix, settings.manager_id)
+        self._is_told = False
         self._wanted: tuple[Pool, ...] = ()
         self._adapters: tuple[Adapter, ...] = ()
         self._generation = 0
@@ -94,12 +85,18 @@ class PoolManager:
         """
         if generation < self._generation:
             raise InvalidPoolError(f"generation {generation} is older than {self._generation}")
-        validate(pools, self._wanted)
+        validate(pools, self._wanted if self._is_told else self._adopted_pools())
         validate_adapters(adapters, pools)
+        self._is_told = True
         self._generation = generation
         self._wanted = tuple(pools)
         self._adapters = tuple(adapters)
         self._woken.set()
+
+    @property
+    def wants_none(self) -> bool:
+        """Tell whether it was told to want no workers."""
+        return self._is_told and not any(pool.replicas for pool in self._wanted)
 
     def drain(self, worker_id: WorkerId, limit_seconds: float) -> None:
         """End one worker when it has finished what it has; the plan replaces it.
@@ -120,6 +117,7 @@ class PoolManager:
 
     async def drain_all(self, limit_seconds: float) -> None:
         """Have all workers finish what they have, and end; or give up at the limit."""
+        self._is_told = True
         self._wanted = ()
         self._woken.set()
         with contextlib.suppress(TimeoutError):
@@ -127,22 +125,59 @@ class PoolManager:
                 while self._members:  # noqa: ASYNC110 the loop of run() empties it
                     await asyncio.sleep(DRAIN_POLL_SECONDS)
 
+    async def take_over(self) -> None:
+        """Hold the workers that an earlier manager left. It is to be done before anybody is told
+        what is there."""
+        await self._claim.make()
+        for description, handle in await self._launcher.adopt():
+            member = adopted(description, handle, self._clock())
+            self._members[member.worker_id] = member
+            if member.phase is Phase.PENDING:
+                self._begin(member, self._wait_for_place(member))
+            elif description.draining:
+                self._begin(member, self._drain(member, self._settings.drain_limit_seconds))
+        if self._members:
+            _log.info("took over %d workers", len(self._members))
+
     async def run(self) -> None:
-        """Manage until cancelled, then end all workers."""
+        """Manage until cancelled; then the workers are left as they are.
+
+        Raises:
+            SupersededError: another manager has taken them over.
+        """
         try:
             while True:
                 self._woken.clear()
-                await self._observe()
-                for action in self._plan():
-                    self._act(action)
-                self._adapt()
+                await asyncio.gather(self._observe(), self._claim.check())
+                if self._is_told:
+                    for action in self._plan():
+                        self._act(action)
+                    self._adapt()
                 try:
                     async with asyncio.timeout(INTERVAL_SECONDS):
                         await self._woken.wait()
                 except TimeoutError:
                     pass
         finally:
-            await self._end_all()
+            await self._let_go()
+
+    async def end_all(self) -> None:
+        """End all workers at once, after :meth:`run` has ended."""
+        members = list(self._members.values())
+        await asyncio.gather(*(self._stop(member) for member in members), return_exceptions=True)
+
+    async def leave_all(self) -> None:
+        """Leave all workers to the next manager, after :meth:`run` has ended.
+
+        One that waits for a place is ended: if no manager came, it would wait for ever.
+        """
+        waiting = [m for m in self._members.values() if m.phase is Phase.PENDING]
+        await asyncio.gather(*(self._stop(member) for member in waiting), return_exceptions=True)
+        _log.info("left %d workers", len(self._members) - len(waiting))
+
+    def _adopted_pools(self) -> list[Pool]:
+        members = self._members.values()
+        return [member.pool for member in members if member.phase is not Phase.DRAINING]
 
     async def _observe(self) -> None:
         launched = [member for member in self._members.values() if member.handle is not None]
@@ -216,7 +251,8 @@ class PoolManager:
             member.failure_count = dead.failure_count
             member.restart_count = dead.restart_count + 1
         self._members[action.worker_id] = member
-        member.handle = self._launcher.launch(self._worker_settings(member), action.pool.build)
+        settings = worker_settings(self._settings, member)
+        member.handle = self._launcher.launch(settings, action.pool)
         self._begin(member, self._wait_for_place(member))
 
     async def _wait_for_place(self, member: Member) -> None:
@@ -300,8 +336,7 @@ class PoolManager:
                 await member.handle.drain(limit_seconds)
         except EngineError as error:
             _log.warning("%s ends without draining: %s", member.worker_id, error)
-        finally:
-            await self._remove(member)
+        await self._remove(member)  # not when cancelled: the next manager goes on with it
 
     async def _remove(self, member: Member) -> None:
         member.enter(Phase.DRAINING, "ending", self._clock())
@@ -335,35 +370,10 @@ class PoolManager:
 
         task.add_done_callback(finished)
 
-    async def _end_all(self) -> None:
-        members = list(self._members.values())
-        for member in members:
-            if member.busy is not None:
-                member.busy.cancel()
-        await asyncio.gather(*(self._stop(member) for member in members), return_exceptions=True)
-
-    def _worker_settings(self, member: Member) -> WorkerSettings:
-        engine = member.pool.engine
-        return WorkerSettings(
-            service=self._settings.service,
-            worker_id=member.worker_id,
-            role=member.role,
-            revision=member.pool.revision,
-            incarnation=member.incarnation,
-            model=engine.model,
-            served_name=engine.served_name,
-            redis=self._settings.redis,
-            tensor_parallel=engine.tensor_parallel,
-            threads=max(1, int(engine.cpus)),
-            kv_cache_gib=engine.kv_cache_gib,
-            max_unprefilled=engine.max_unprefilled,
-            engine_args=engine.engine_args,
-            kv_events=engine.kv_events,
-            rdma=engine.rdma,
-            connector=engine.connector,
-            transport=engine.transport,
-            compression=engine.compression,
-            unverified=engine.unverified,
-            directory_holdings=self._settings.directory_holdings,
-            standby=member.pool.standby,
-        )
+    async def _let_go(self) -> None:
+        """End what is under way on any worker."""
+        members = self._members.values()
+        tasks = [task for m in members for task in (m.busy, m.adapting) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from twofold_cluster.identity import Incarnation, Role, WorkerId
 from twofold_engine.events import Step
 from twofold_engine.pools.adapting import AdapterState
-from twofold_engine.pools.handles import Handle
+from twofold_engine.pools.handles import Description, Handle
 from twofold_engine.pools.planning import Observed, Phase, restart_delay_seconds
 from twofold_engine.pools.wanting import Pool
 from twofold_engine.supervising import ProcessState
@@ -84,3 +84,28 @@ class Member:
         self.process = ProcessState(ended=True)
         self.adapters = {}
         self.enter(Phase.DEAD, message, now)
+
+
+def adopted(description: Description, handle: Handle, now: float) -> Member:
+    """Return a worker of an earlier manager as that one knew it, but for its failures.
+
+    One whose process has ended is taken for one that starts: its end is seen when it is looked at.
+    """
+    member = Member(
+        description.worker_id,
+        replace(description.pool, role=description.role),
+        description.incarnation,
+        since=now,
+        handle=handle,
+        standby=description.standby,
+        adapters={
+            name: AdapterState(source, loaded=True) for name, source in description.adapters.items()
+        },
+    )
+    if description.started:
+        member.node = description.node
+        member.answered_at = now
+        member.enter(Phase.STARTING, description.process.message, now)
+    if description.started and not description.process.ended:
+        member.see(description.process, now)
+    return member

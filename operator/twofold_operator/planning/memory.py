@@ -26,8 +26,8 @@ class Remembered(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     redis: str
     """Stands for the URL of the Redis that its workers know."""
     manager: dict[str, Any] | None = None
-    """The pod template of its manager, on an existing Ray: workers end when it changes. None: as
-    it would be made now."""
+    """The pod template of its manager, on an existing Ray, so that it stays of one making with
+    its workers. None: as it would be made now."""
     lacks_since: int | None = None
     """Since when workers are missing and no further one has got ready; None: none is missing."""
     most_ready: int = 0

@@ -40,7 +40,7 @@ def revision_of(service: LLMService, image: str, settings: PlanSettings) -> str:
         # Absent otherwise, so that services that do not say it keep their revisions.
         parts["directory"] = holdings
     if spec.ray.address is not None:
-        # Another pod of the manager is another life of all workers.
+        # A manager takes over workers of its own making only.
         parts["manager"] = manager_template(service, "", image, settings.redis, settings)
     text = msgspec.json.encode(parts, order="deterministic")
     return hashlib.sha256(text).hexdigest()[:10]

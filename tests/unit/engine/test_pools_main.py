@@ -17,3 +17,27 @@ def test_a_directory_that_lists_nothing_or_too_much_is_refused_by_name(
 
     assert ended.value.code == 2
     assert "directory" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("option", "named"),
+    [
+        ("--service=a/b", "--service"),
+        ("--worker-prefix=a/b", "--worker-prefix"),
+        ("--orphan-seconds=1", "--orphan-seconds"),
+        ("--orphan-seconds=nan", "--orphan-seconds"),
+        ("--orphan-seconds=inf", "--orphan-seconds"),
+        ("--ray=local", "--leave-workers"),
+    ],
+)
+def test_what_would_lose_workers_is_refused_by_name(
+    option: str, named: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = ["pools", "--service=s", "--redis=redis://h:1", "--leave-workers", option]
+    monkeypatch.setattr(sys, "argv", told)
+
+    with pytest.raises(SystemExit) as ended:
+        main()
+
+    assert ended.value.code == 2
+    assert named in capsys.readouterr().err.splitlines()[-1]

@@ -23,7 +23,14 @@ def manager_container(
     settings: PlanSettings,
     arguments: list[str],
     prefix: str,
+    *,
+    leaves_workers: bool,
 ) -> dict[str, Any]:
+    """Return the container of a manager of workers with this *prefix*.
+
+    It *leaves* them when its pod ends, if any are wanted, where their Ray goes on without that
+    pod: the next manager takes them over. Else it has them finish what they have, and ends them.
+    """
     return {
         "name": "pools",
         "image": image,
@@ -35,6 +42,7 @@ def manager_container(
             f"--listen=0.0.0.0:{names.POOLS_PORT}",
             f"--engine={service.spec.engine}",
             f"--drain-seconds={settings.drain_seconds:g}",
+            *(["--leave-workers"] if leaves_workers else []),
             *_directory_limit(service),
             *arguments,
         ],
@@ -84,7 +92,7 @@ def external_manager(
 ) -> dict[str, Any]:
     """Return the manager of a revision on an existing Ray, which its pod joins without resources.
 
-    Each revision has its own: workers end with their manager, which another *template* replaces.
+    Each revision has its own: what a worker and its manager tell each other is of one version.
     """
     name = service.metadata.name
     return child(
@@ -96,7 +104,7 @@ def external_manager(
         revision=revision,
         spec={
             "replicas": 1,
-            # Two at a time would fight over the workers.
+            # Two at a time would take the workers from each other.
             "strategy": {"type": "Recreate"},
             "selector": {"matchLabels": _selected(service, revision)},
             "template": dict(template),
@@ -109,7 +117,8 @@ def manager_template(
 ) -> dict[str, Any]:
     """Return the pod template of :func:`external_manager`.
 
-    It makes the revision, and is remembered with it: workers end when it changes.
+    It makes the revision, and is remembered with it: the manager of workers that run is not
+    replaced by one of another making.
     """
     name = service.metadata.name
     address = service.spec.ray.address
@@ -121,6 +130,7 @@ def manager_template(
         settings,
         [f"--ray={address}", "--join"],
         names.cluster_name(name, revision),
+        leaves_workers=True,
     )
     container["env"] += _ray_environment(service)
     container["volumeMounts"].append({"name": "dshm", "mountPath": "/dev/shm"})  # noqa: S108

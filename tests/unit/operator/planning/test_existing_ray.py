@@ -1,4 +1,4 @@
-"""A service on an existing Ray, whose workers end when the pod of their manager changes."""
+"""A service on an existing Ray, whose manager and workers are always of one making."""
 
 from dataclasses import replace
 from typing import Any
@@ -57,6 +57,23 @@ def test_another_way_to_pull_images_is_a_rollout(world: World) -> None:
     assert templates(world).keys().isdisjoint(before)
     assert pod["containers"][0]["imagePullPolicy"] == "Always"
     assert pod["imagePullSecrets"] == [{"name": "another"}]
+
+
+def arguments(pod: dict[str, Any]) -> list[str]:
+    """Return what the pool manager in *pod* is told."""
+    (manager,) = (one for one in pod["spec"]["containers"] if one["name"] == "pools")
+    return list(manager["args"])
+
+
+def test_only_a_manager_whose_ray_goes_on_without_its_pod_leaves_its_workers(world: World) -> None:
+    (template,) = templates(world).values()
+    assert "--leave-workers" in arguments(template)
+
+    own = World({name: part for name, part in SPEC.items() if name != "ray"})
+    own.settle()
+
+    (cluster,) = (child for (kind, _), child in own.objects.items() if kind == "RayCluster")
+    assert "--leave-workers" not in arguments(cluster["spec"]["headGroupSpec"]["template"])
 
 
 @pytest.mark.parametrize("change", [{"image_pull_secrets": ("a",)}, {"drain_seconds": 7.0}])
