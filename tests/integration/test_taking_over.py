@@ -10,6 +10,7 @@ import pytest
 from twofold_cluster.identity import Role, WorkerId
 from twofold_cluster.membership import connect
 from twofold_engine.errors import InvalidPoolError, SupersededError
+from twofold_engine.pools.claiming import Claim
 from twofold_engine.pools.managing import INTERVAL_SECONDS, PoolManager
 from twofold_engine.pools.member import Member
 from twofold_engine.pools.planning import Phase
@@ -21,6 +22,7 @@ ENGINE = EngineSpec(model="m", served_name="m")
 PREFILL_0 = WorkerId("s-prefill-0")
 DECODE_0 = WorkerId("s-decode-0")
 ADAPTERS = [Adapter("tuned", "/some/where")]
+KEY = "twofold:{s}:manager:one"
 WAIT_SECONDS = 20.0
 A_FEW_ROUNDS_SECONDS = 3 * INTERVAL_SECONDS
 
@@ -167,10 +169,11 @@ async def test_a_worker_is_taken_over_in_the_role_that_it_has_now(managers: Mana
     await first.end()
 
     second = await managers.begin(*handles)
+    role = second.member(PREFILL_0).role
     second.manager.apply(2, pools(0, 2))
     await asyncio.sleep(A_FEW_ROUNDS_SECONDS)
 
-    assert second.member(PREFILL_0).role is Role.DECODE
+    assert role is Role.DECODE
     assert len(second.launcher.handles) == 2
     assert not any(handle.drained for handle in second.launcher.handles)
 
@@ -217,6 +220,7 @@ async def test_a_worker_that_died_while_nobody_managed_is_replaced_once_it_is_kn
 
     second = await managers.begin(prefill, decode)
     await until(lambda: second.phases()[PREFILL_0] is Phase.DEAD)
+    await until(lambda: second.launcher.handles[0].stopped)
     assert len(second.launcher.handles) == 2
     second.manager.apply(1, pools(1, 1))
 
@@ -271,35 +275,46 @@ async def test_a_manager_without_workers_ends_too_when_another_one_begins(
     assert not second.task.done()
 
 
-async def test_a_manager_outlives_a_redis_that_forgets_it(managers: Managers, valkey: Any) -> None:
-    only = await managers.begin()
-    valkey.restart()
-    await asyncio.sleep(A_FEW_ROUNDS_SECONDS)
-    await only.serve()
-
-    another = await managers.begin()
-
-    with pytest.raises(SupersededError):
-        async with asyncio.timeout(WAIT_SECONDS):
-            await only.task
-    assert not another.task.done()
-
-
-async def test_who_claims_while_redis_is_away_is_not_put_out_by_its_predecessor(
-    managers: Managers, valkey: Any
-) -> None:
-    first = await managers.begin()
-    await first.end()
-    valkey.kill()
-    second = await managers.begin()
-    valkey.start()
-
+async def test_a_claim_that_redis_has_forgotten_is_made_again(valkey: Any) -> None:
     async with connect(valkey.url) as redis:
-        await redis.set("twofold:{s}:manager:s", "the-first", nx=True)
-        await asyncio.sleep(A_FEW_ROUNDS_SECONDS)
+        first, second = (Claim(redis, "s", "one", name) for name in ("first", "second"))
+        await first.make()
+        valkey.restart()
 
-        assert not second.task.done()
-        assert await redis.get("twofold:{s}:manager:s") != b"the-first"
+        await first.check()
+        await first.check()
+
+        assert await redis.get(KEY) == b"first"
+        await second.make()
+        with pytest.raises(SupersededError, match="second has taken over"):
+            await first.check()
+
+
+async def test_a_claim_that_redis_did_not_hear_is_made_over_that_of_a_predecessor(
+    valkey: Any,
+) -> None:
+    valkey.kill()
+    async with connect(valkey.url) as redis:
+        claim = Claim(redis, "s", "one", "second")
+        await claim.make()
+        await claim.check()
+        valkey.start()
+        await redis.set(KEY, "first")
+
+        await claim.check()
+        await claim.check()
+
+        assert await redis.get(KEY) == b"second"
+
+
+async def test_managers_of_other_prefixes_leave_a_claim_alone(valkey: Any) -> None:
+    async with connect(valkey.url) as redis:
+        claims = [Claim(redis, "s", prefix, prefix) for prefix in ("one", "one-two")]
+        for claim in claims:
+            await claim.make()
+
+        for claim in claims:
+            await claim.check()
 
 
 async def test_told_to_end_all_a_manager_ends_what_it_took_over(managers: Managers) -> None:
