@@ -91,9 +91,10 @@ def _head(
     ray["lifecycle"] = {"preStop": {"exec": {"command": _draining(settings)}}}
     ray["resources"] = pods.resources_of(service.spec.ray.head_resources, _HEAD_REQUESTS)
     arguments = [f"--ray=127.0.0.1:{GCS_PORT}"]
-    # The workers end with this pod, in which their Ray's state is.
+    # The workers end with this pod, unless their Ray's state is somewhere else.
+    outlived = service.spec.ray.gcs_fault_tolerance is not None
     manager = manager_container(
-        service, image, redis, settings, arguments, prefix, leaves_workers=False
+        service, image, redis, settings, arguments, prefix, leaves_workers=outlived
     )
     # A driver talks to its node through files in /tmp and shared memory.
     manager["volumeMounts"].append(_SHARED_MEMORY_MOUNT)

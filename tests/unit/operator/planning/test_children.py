@@ -157,6 +157,18 @@ def test_the_state_of_ray_is_kept_in_the_redis_that_is_named_for_it() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("ray", "leaves"), [({}, False), ({"gcsFaultTolerance": {"redisAddress": "redis:6379"}}, True)]
+)
+def test_a_heads_manager_leaves_its_workers_if_ray_outlives_the_head(
+    ray: dict[str, Any], leaves: bool
+) -> None:
+    head = cluster(made(ray=ray))["spec"]["headGroupSpec"]["template"]["spec"]
+    (manager,) = [one for one in head["containers"] if one["name"] == "pools"]
+
+    assert ("--leave-workers" in manager["args"]) is leaves
+
+
 def test_a_redis_without_a_password_is_named_alone() -> None:
     redis = {"redisAddress": "rediss://ray-redis:6379"}
 
