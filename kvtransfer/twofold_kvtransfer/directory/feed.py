@@ -1,5 +1,6 @@
 """What one worker holds by its events, and what of that the directory has to be told."""
 
+import math
 from collections import defaultdict
 from collections.abc import Callable
 
@@ -99,7 +100,7 @@ class Feed:
             self._lost_count += number - self._next
             self._give_up(number)
         self._next = number + 1
-        self._position = Position(batch.at, number)
+        self._position = _after(self._position, batch.at, number)
         for event in batch.events:
             self._take_event(event)
         if len(self._changes) > MAX_UNSENT_BLOCKS:
@@ -236,3 +237,13 @@ class Feed:
                 continue
             held[name] = None
             self._changes.note(tier, name, is_stored=True)
+
+
+def _after(last: Position, at: float, number: int) -> Position:
+    """Return where batch *number* stands, later than *last* even if the clock was set back.
+
+    Where the numbers go on they are enough; an engine that has begun anew counts lower, and is told
+    apart by its time alone.
+    """
+    least = last.at if number > last.number else math.nextafter(last.at, math.inf)
+    return Position(max(at, least), number)

@@ -27,7 +27,7 @@ class Position:
     """
 
     at: float
-    """Seconds since 1970 on the engine's clock."""
+    """Seconds since 1970 on the engine's clock; where that was set back, as before it was."""
     number: int
 
 

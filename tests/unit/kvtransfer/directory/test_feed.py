@@ -1,5 +1,6 @@
 """The feed of one worker, without a directory: what it tells is applied to a plain set."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -222,6 +223,28 @@ def test_an_unreadable_batch_after_a_new_beginning_does_not_go_back() -> None:
     (part,) = feed.rebuild("t")
 
     assert part.position == Position(1001.0, 1)
+
+
+def test_a_clock_that_is_set_back_sets_no_batch_back() -> None:
+    feed = a_told_feed(NAMES[0])
+    feed.take(1, EventBatch(940.0, [BlockRemoved((NAMES[0],), "GPU")]))
+    feed.take(2, EventBatch(941.0, [store(NAMES[1])]))
+
+    (update,) = feed.updates()
+
+    assert update.position == Position(1000.0, 2)
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_an_engine_that_begins_anew_with_an_earlier_clock_is_still_later(number: int) -> None:
+    feed = a_told_feed(NAMES[0])
+    feed.take(1, batch(1))
+    feed.restart()
+    feed.take(number, EventBatch(940.0, [store(NAMES[1])]))
+
+    (part,) = feed.rebuild("t")
+
+    assert part.position > Position(1001.0, 1)
 
 
 def test_a_feed_continues_only_from_the_very_batch_where_the_directory_stands() -> None:
