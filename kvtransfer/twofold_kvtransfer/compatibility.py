@@ -2,13 +2,39 @@
 
 import hashlib
 import json
+import platform
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
 
 
-def compatibility(config: "VllmConfig", vllm_version: str) -> str:
+def packing_of(config: "VllmConfig") -> list[str]:
+    """Return by what an engine on a CPU lays out K and V within a block; nothing on a GPU.
+
+    vLLM's CPU backend packs them as its instructions want them: bfloat16 with AMX in tiles, which
+    an engine without it would read as other numbers, and nobody would see it. On one architecture
+    it takes the same for float32 and float16 on all processors, so that these are not parted.
+    """
+    from vllm.platforms import current_platform
+
+    if not current_platform.is_cpu():
+        return []
+    from vllm.v1.attention.backends.cpu_attn import _get_attn_isa
+
+    model, cache = config.model_config, config.cache_config
+    instructions = _get_attn_isa(  # as the backend calls it
+        model.dtype, cache.block_size, model.get_head_size(), cache.cache_dtype
+    )
+    return [platform.machine(), instructions]
+
+
+def compatibility(
+    config: "VllmConfig",
+    vllm_version: str,
+    packing: "Callable[[VllmConfig], list[str]]" = packing_of,
+) -> str:
     """Hash what both sides of a transfer must agree on, tensor parallelism apart."""
     model = config.model_config
     facts = [
@@ -23,5 +49,6 @@ def compatibility(config: "VllmConfig", vllm_version: str) -> str:
         model.get_num_layers(config.parallel_config),
         model.get_total_num_kv_heads(),
         model.get_head_size(),
+        *packing(config),
     ]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]

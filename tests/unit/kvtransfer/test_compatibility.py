@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from twofold_kvtransfer.compatibility import compatibility
+from twofold_kvtransfer import compatibility as tested
 
 
 def _config(**changes: object) -> Any:
@@ -36,6 +36,46 @@ def _config(**changes: object) -> Any:
         ),
         parallel_config=SimpleNamespace(tensor_parallel_size=facts["tensor_parallel_size"]),
     )
+
+
+def compatibility(config: Any, vllm_version: str, packing: tuple[str, ...] = ()) -> str:
+    """As on a processor that packs blocks so; none: on a GPU."""
+    return tested.compatibility(config, vllm_version, lambda _: list(packing))
+
+
+def _on_a_cpu(monkeypatch: pytest.MonkeyPatch, dtype: str, *, amx: bool) -> str:
+    """Return what an engine has that vLLM finds to be on a CPU with or without AMX."""
+    torch = pytest.importorskip("torch")
+    platforms = pytest.importorskip("vllm.platforms")
+    if not platforms.current_platform.is_cpu():
+        pytest.skip("vLLM is not for CPUs here")
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    config = _config(dtype=getattr(torch, dtype), block_size=128)
+    return tested.compatibility(config, "0.32.0")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch, in vLLM's backend
+def test_cpus_that_pack_blocks_otherwise_are_not_compatible(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with_amx = _on_a_cpu(monkeypatch, "bfloat16", amx=True)
+
+    assert with_amx != _on_a_cpu(monkeypatch, "bfloat16", amx=False)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch, in vLLM's backend
+def test_cpus_that_pack_blocks_alike_are_compatible(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_amx = _on_a_cpu(monkeypatch, "float32", amx=True)
+
+    assert with_amx == _on_a_cpu(monkeypatch, "float32", amx=False)
+
+
+def test_the_packing_of_blocks_matters() -> None:
+    one = compatibility(_config(), "0.32.0", ("x86_64", "vec"))
+
+    assert one != compatibility(_config(), "0.32.0")
+    assert one != compatibility(_config(), "0.32.0", ("x86_64", "amx"))
+    assert one != compatibility(_config(), "0.32.0", ("aarch64", "vec"))
 
 
 @pytest.mark.parametrize(
