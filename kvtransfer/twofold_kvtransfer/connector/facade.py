@@ -100,8 +100,14 @@ class TwofoldConnector(KVConnectorBase_V1):  # type: ignore[misc]  # vLLM is unt
         self._idle = False
         """No model runs in this step."""
         if role is KVConnectorRole.SCHEDULER:
-            tensor_parallel = vllm_config.parallel_config.tensor_parallel_size
-            self._scheduler = SchedulerSide(transfer.engine_id, settings, tensor_parallel)
+            parallel = vllm_config.parallel_config
+            spec = kv_cache_config.kv_cache_groups[0].kv_cache_spec
+            self._scheduler = SchedulerSide(
+                transfer.engine_id,
+                settings,
+                parallel.tensor_parallel_size,
+                block_tokens=spec.block_size * parallel.decode_context_parallel_size,
+            )
         else:
             self._worker = WorkerSide(vllm_config, kv_cache_config, settings)
 

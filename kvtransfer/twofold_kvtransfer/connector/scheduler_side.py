@@ -39,10 +39,18 @@ class SchedulerSide:
     once, when blocks are allocated for it or when it ends.
     """
 
-    def __init__(self, engine_id: str, settings: ConnectorSettings, tensor_parallel: int) -> None:
+    def __init__(
+        self,
+        engine_id: str,
+        settings: ConnectorSettings,
+        tensor_parallel: int,
+        *,
+        block_tokens: int,
+    ) -> None:
         self._engine_id = engine_id
         self._settings = settings
         self._tensor_parallel = tensor_parallel
+        self._block_tokens = block_tokens
         self._sources: dict[str, Source | None] = {}
         self._orders = Orders()
         self._prefixes: PrefixPulls | None = None
@@ -60,7 +68,7 @@ class SchedulerSide:
                 self._prefixes.note_arrival(request)
             return
         try:
-            source = from_params(params)
+            source = self._source_of(request, params)
         except InvalidSourceError as error:
             _log.error("request %s: %s", request.request_id, error)
             self._sources[request.request_id] = None
@@ -85,7 +93,9 @@ class SchedulerSide:
             return
         source = self._sources.pop(name)
         if remote_tokens > 0:
-            local = tuple(blocks.get_unhashed_block_ids())
+            computed = request.num_prompt_tokens - remote_tokens
+            count = self._block_count(request.num_prompt_tokens) - computed // self._block_tokens
+            local = tuple(blocks.get_unhashed_block_ids()[:count])
             self._orders.fetches.append(Fetch(name, source, local))
         elif source is not None:
             self._orders.abandoned.append(source)
@@ -134,9 +144,26 @@ class SchedulerSide:
             host=self._settings.host,
             port=self._settings.port,
             tensor_parallel=self._tensor_parallel,
-            blocks=tuple(block_ids),
+            # Not those behind it, which are for tokens that a drafter would propose.
+            blocks=tuple(block_ids[: self._block_count(request.num_prompt_tokens)]),
         )
-        return True, to_params(kept, request.num_computed_tokens) | prefix
+        return True, to_params(kept, request.num_prompt_tokens) | prefix
+
+    def _source_of(self, request: Request, params: dict[str, Any]) -> Source:
+        """Raises:
+        InvalidSourceError: the params do not say where the blocks are, or not where those of this
+            very prompt are: which block holds which tokens is known by their count alone.
+        """
+        source = from_params(params)
+        wanted, there = request.num_prompt_tokens, params.get("remote_num_tokens")
+        if there != wanted or len(source.blocks) != self._block_count(wanted):
+            raise InvalidSourceError(
+                f"a prompt of {wanted} tokens, and {len(source.blocks)} blocks of {there} tokens"
+            )
+        return source
+
+    def _block_count(self, token_count: int) -> int:
+        return -(-token_count // self._block_tokens)
 
     def take_orders(self) -> Orders:
         """Return what has been ordered since the last call."""

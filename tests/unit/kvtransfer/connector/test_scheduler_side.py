@@ -49,7 +49,7 @@ class FakeBlocks:
 
 @pytest.fixture
 def side() -> SchedulerSide:
-    return SchedulerSide("decode-0:1", SETTINGS, tensor_parallel=1)
+    return SchedulerSide("decode-0:1", SETTINGS, tensor_parallel=1, block_tokens=128)
 
 
 def remote(params: dict[str, Any] | None = None) -> FakeRequest:
@@ -130,6 +130,31 @@ def test_params_that_name_no_blocks_make_a_fetch_that_fails(side: SchedulerSide)
     assert side.take_orders() == Orders(fetches=[Fetch("r", None, (7, 8, 9))])
 
 
+@pytest.mark.parametrize(
+    ("blocks", "tokens"), [((), 300), ((4, 5), 300), ((3, 4, 5, 6), 300), ((4, 5, 6), 299)]
+)
+def test_blocks_of_another_length_than_the_prompt_make_a_fetch_that_fails(
+    side: SchedulerSide, blocks: tuple[int, ...], tokens: int
+) -> None:
+    other = Source("prefill-0:1", "cmpl-1", "10.0.0.9", 5700, 1, blocks)
+    request = remote(to_params(other, tokens))
+    side.note_arrival(request)
+
+    side.note_blocks(request, FakeBlocks(), 300)
+
+    assert side.take_orders() == Orders(fetches=[Fetch("r", None, (7, 8, 9))])
+
+
+def test_blocks_for_proposed_tokens_are_not_fetched(side: SchedulerSide) -> None:
+    request = remote()
+    side.note_arrival(request)
+    side.take_orders()
+
+    side.note_blocks(request, FakeBlocks([8, 9, 10]), 300 - 128)
+
+    assert side.take_orders() == Orders(fetches=[Fetch("r", SOURCE, (8, 9))])
+
+
 def test_a_finished_leg_1_keeps_its_blocks_and_says_where_they_are(side: SchedulerSide) -> None:
     request = FakeRequest(kv_transfer_params=dict(ASKED_FOR_BLOCKS))
     side.note_arrival(request)
@@ -141,6 +166,16 @@ def test_a_finished_leg_1_keeps_its_blocks_and_says_where_they_are(side: Schedul
     assert params is not None
     assert from_params(params) == Source("decode-0:1", "r", "10.0.0.1", 5600, 1, (7, 8, 9))
     assert side.take_orders() == Orders(promised=["r"], granted=["r"])
+
+
+def test_a_finished_leg_1_names_no_blocks_for_proposed_tokens(side: SchedulerSide) -> None:
+    request = FakeRequest(kv_transfer_params=dict(ASKED_FOR_BLOCKS), num_computed_tokens=302)
+
+    _, params = side.note_end(request, [7, 8, 9, 10], complete=True)
+
+    assert params is not None
+    assert from_params(params).blocks == (7, 8, 9)
+    assert params["remote_num_tokens"] == 300
 
 
 @pytest.mark.parametrize(("complete", "blocks"), [(False, [7]), (True, [])])
