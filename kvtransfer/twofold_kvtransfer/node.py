@@ -232,7 +232,7 @@ class Node:
             links,
             keeper,
             tasks,
-            limit_seconds=self._settings.read_limit_seconds,
+            limit_seconds=self._settings.read_seconds,
             received=self._receive,
             digester=verifying,
         )

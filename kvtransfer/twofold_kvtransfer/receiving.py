@@ -73,13 +73,16 @@ class Receiver:
         keeper: Keeper,
         tasks: asyncio.TaskGroup,
         *,
-        limit_seconds: float,
+        limit_seconds: Callable[[int], float],
         received: Callable[[Reception], None],
         digester: Digester | None = None,
         letting_go_seconds: float = LETTING_GO_SECONDS,
     ) -> None:
-        """With *digester*, of the local blocks, what arrived is compared with what was sent;
-        without, the transport is trusted."""
+        """*limit_seconds*: how long a fetch of so many bytes may take.
+
+        With *digester*, of the local blocks, what arrived is compared with what was sent; without,
+        the transport is trusted.
+        """
         self._links = links
         self._keeper = keeper
         self._tasks = tasks
@@ -141,8 +144,9 @@ class Receiver:
         """
         claiming = self._tasks.create_task(self._claim(source))
         proof = None if self._digester is None else Proof(link, source, move, self._tasks)
+        limit_seconds = self._limit_seconds(transfer.size_bytes)
         try:
-            async with asyncio.timeout(self._limit_seconds) as limit:
+            async with asyncio.timeout(limit_seconds) as limit:
                 await ended(transfer)
             if transfer.poll() is TransferState.FAILED:
                 raise FetchError(failure_of(transfer), transfer.reason or "failed")
@@ -154,7 +158,7 @@ class Receiver:
                     await self._verify(proof, self._digester, source)
         except TimeoutError as error:
             await stop(transfer, link, self._letting_go_seconds)
-            raise FetchError(Failure.LATE, f"not within {self._limit_seconds:g} s") from error
+            raise FetchError(Failure.LATE, f"not within {limit_seconds:g} s") from error
         finally:
             if proof is not None:
                 proof.drop()

@@ -57,7 +57,11 @@ class ConnectorSettings:
     """What the link to a peer is taken for until blocks have come over it; 10 Gbit/s."""
     lease_seconds: float = 30.0
     read_limit_seconds: float = 30.0
-    """How long the blocks of one request may move. 10 GB over 10 Gbit/s take 8 s."""
+    """How long the blocks of one request may take at least, the opening of a link included."""
+    least_bytes_per_second: float = 62.5e6
+    """What a link is taken to give one request at the least, 0.5 Gbit/s: the blocks of a long
+    prompt may move for as much longer. 29,000 tokens of a model of 8 billion are 3.75 GB, and take
+    30 s over 1 Gbit/s when nothing else is on it."""
     keep_limit_seconds: float = 600.0
     """How long after its grant a lease may be renewed: a reader may wait for blocks of its own, but
     one that is stuck shall not keep those of others for ever."""
@@ -69,6 +73,11 @@ class ConnectorSettings:
     def keeps_blocks_exact(self) -> bool:
         """What arrives has no loss, so that it may be cached under the prompt's name."""
         return self.compression in ("off", "lossless")
+
+    def read_seconds(self, size_bytes: int) -> float:
+        """Return how long a read of *size_bytes* may take: no longer than its lease is renewed."""
+        seconds = self.read_limit_seconds + size_bytes / self.least_bytes_per_second
+        return min(seconds, max(self.read_limit_seconds, self.keep_limit_seconds))
 
     def __post_init__(self) -> None:
         if self.transport not in get_args(TransportName):
@@ -87,6 +96,7 @@ class ConnectorSettings:
             "link_bytes_per_second",
             "lease_seconds",
             "read_limit_seconds",
+            "least_bytes_per_second",
             "keep_limit_seconds",
         ):
             if not getattr(self, name) > 0:

@@ -176,7 +176,8 @@ class WorkerSide:
             )
         from twofold_kvtransfer.transports.nixl import NixlSettings, NixlTransport
 
-        return NixlTransport(blocks, NixlSettings())
+        least = self._settings.least_bytes_per_second
+        return NixlTransport(blocks, NixlSettings(least_bytes_per_second=least))
 
 
 def keep(orders: Orders, leases: LeaseTable) -> None:

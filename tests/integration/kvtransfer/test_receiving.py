@@ -82,7 +82,7 @@ async def reading(
             links,
             keeper,
             tasks,
-            limit_seconds=limit_seconds,
+            limit_seconds=lambda _: limit_seconds,
             received=lambda reception: here.receptions.append(reception),
             digester=digester,
         )

@@ -80,7 +80,13 @@ class FakePeer:
 
 
 class Rig:
-    def __init__(self, tasks: asyncio.TaskGroup, limit_seconds: float, verifies: bool) -> None:
+    def __init__(
+        self,
+        tasks: asyncio.TaskGroup,
+        limit_seconds: float,
+        verifies: bool,
+        seconds_per_byte: float = 0.0,
+    ) -> None:
         self.peer = FakePeer()
         self.digester = FakeDigester(7)
         self.receptions: list[Reception] = []
@@ -88,7 +94,7 @@ class Rig:
             cast("Links", self.peer),
             cast("Keeper", self.peer),
             tasks,
-            limit_seconds=limit_seconds,
+            limit_seconds=lambda size_bytes: limit_seconds + size_bytes * seconds_per_byte,
             received=self.receptions.append,
             digester=cast("Digester", self.digester) if verifies else None,
             letting_go_seconds=0.0,
@@ -101,9 +107,11 @@ class Rig:
 
 
 @asynccontextmanager
-async def rigged(limit_seconds: float = 1000.0, *, verifies: bool = False) -> AsyncIterator[Rig]:
+async def rigged(
+    limit_seconds: float = 1000.0, *, verifies: bool = False, seconds_per_byte: float = 0.0
+) -> AsyncIterator[Rig]:
     async with asyncio.TaskGroup() as tasks:
-        yield Rig(tasks, limit_seconds, verifies)
+        yield Rig(tasks, limit_seconds, verifies, seconds_per_byte)
 
 
 async def turns(count: int = 20) -> None:
@@ -290,6 +298,15 @@ async def test_what_takes_too_long_is_cancelled() -> None:
     assert rig.peer.transfer.was_cancelled
     assert rig.peer.closed_for is None
     assert rig.receptions == [Reception("mine", Failure.LATE)]
+
+
+async def test_many_bytes_have_longer() -> None:
+    async with rigged(limit_seconds=0.0, seconds_per_byte=10.0) as rig:
+        await rig.fetch()
+        assert not rig.peer.transfer.was_cancelled
+        rig.peer.transfer.state = TransferState.DONE
+
+    assert [one.failure for one in rig.receptions] == [None]
 
 
 async def test_what_does_not_end_when_cancelled_closes_its_link_and_is_waited_for() -> None:

@@ -107,7 +107,19 @@ def test_compression_reaches_the_connector() -> None:
     assert ConnectorSettings.from_config(config["kv_connector_extra_config"]) == own
 
 
-@pytest.mark.parametrize("name", ["lease_seconds", "read_limit_seconds", "keep_limit_seconds"])
+@pytest.mark.parametrize(
+    ("size_bytes", "seconds"), [(0, 30.0), (3_750_000_000, 90.0), (10**12, 600.0)]
+)
+def test_a_long_prompt_may_take_longer_but_no_longer_than_its_lease(
+    size_bytes: int, seconds: float
+) -> None:
+    assert OWN.read_seconds(size_bytes) == seconds
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["lease_seconds", "read_limit_seconds", "least_bytes_per_second", "keep_limit_seconds"],
+)
 @pytest.mark.parametrize("value", [0.0, -1.0, float("nan")])
 def test_a_time_that_is_none_is_refused(name: str, value: float) -> None:
     with pytest.raises(InvalidTransferSettingsError, match=f"{name} must be more than 0"):

@@ -116,7 +116,7 @@ class Mover:
 
     def is_overdue(self, transfer: NixlTransfer) -> bool:
         at = transfer.posted_at
-        limit = self._settings.transfer_seconds
+        limit = self._settings.limit_seconds(transfer.size_bytes)
         return at is not None and not transfer.has_ended and self.clock() - at > limit
 
     def let_go(self, transfers: set[NixlTransfer], limit_seconds: float) -> None:

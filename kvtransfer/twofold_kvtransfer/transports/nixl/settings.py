@@ -33,15 +33,27 @@ class NixlSettings:
     open_seconds: float = 10.0
     """How long a peer has to answer when a pair is opened."""
     transfer_seconds: float = 120.0
-    """A transfer that takes longer is lost, and the whole transport with it; see
-    ``NixlTransport``."""
+    """A transfer that takes longer than this and its bytes at ``least_bytes_per_second`` is lost,
+    and the whole transport with it; see ``NixlTransport``."""
+    least_bytes_per_second: float = 62.5e6
+    """What a link is taken to give one transfer at the least, 0.5 Gbit/s: a large one over a slow
+    link is not lost. As much as who reads takes for it when it cancels what is late."""
     letting_go_seconds: float = 1.0
     """How long closing a pair waits for NIXL to be done with what is still moving."""
+
+    def limit_seconds(self, size_bytes: int) -> float:
+        """Return how long a transfer of *size_bytes* may take."""
+        return self.transfer_seconds + size_bytes / self.least_bytes_per_second
 
     def __post_init__(self) -> None:
         for name in ("thread_count", "inline_bytes", "max_waiting"):
             if getattr(self, name) < 0:
                 raise InvalidNixlSettingsError(f"{name} is {getattr(self, name)}, below 0")
-        for name in ("open_seconds", "transfer_seconds", "letting_go_seconds"):
+        for name in (
+            "open_seconds",
+            "transfer_seconds",
+            "least_bytes_per_second",
+            "letting_go_seconds",
+        ):
             if not getattr(self, name) > 0:
                 raise InvalidNixlSettingsError(f"{name} is {getattr(self, name)}, not above 0")

@@ -80,7 +80,8 @@ class NixlTransport:
         self._end(CLOSED, self._settings.letting_go_seconds)
 
     def _give_up(self, transfer: NixlTransfer) -> None:
-        reason = f"{Failure.TIMEOUT}: no answer in {self._settings.transfer_seconds} s"
+        limit_seconds = self._settings.limit_seconds(transfer.size_bytes)
+        reason = f"{Failure.TIMEOUT}: no answer in {limit_seconds:.1f} s"
         _log.warning(
             "a transfer is lost, and the transport ends with it",
             extra={"peer": transfer.pair.remote.agent, "size_bytes": transfer.size_bytes},

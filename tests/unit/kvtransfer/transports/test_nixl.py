@@ -254,6 +254,18 @@ def test_a_transfer_over_its_time_limit_ends_the_transport() -> None:
         stand.open()
 
 
+def test_a_large_transfer_has_longer() -> None:
+    stand = Stand(transfer_seconds=5.0, least_bytes_per_second=400.0)
+    transfer = stand.open().read(MOVE)  # 400 bytes
+    stand.clock.now = 5.9
+    state = transfer.poll()
+    stand.clock.now = 6.1
+
+    assert state is TransferState.MOVING
+    assert transfer.poll() is TransferState.FAILED
+    assert transfer.reason == "timeout: no answer in 6.0 s"
+
+
 def test_a_peer_that_does_not_answer_has_no_pair() -> None:
     stand = Stand(open_seconds=2.0)
     stand.agent.warming_state = "PROC"
