@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -71,7 +71,8 @@ def coding(
         link_bytes_per_second=1e3,
         least_bytes=1,
     )
-    return TcpTransport(blocks.map, settings, compression=compression)
+    serving = replace(settings or TcpSettings(), serves_writes=True)
+    return TcpTransport(blocks.map, serving, compression=compression)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from twofold_kvtransfer.transports.nixl import NixlTransport
 from twofold_kvtransfer.transports.sockets.wire import (
     ANSWER_BYTES,
 )
-from twofold_kvtransfer.transports.tcp import Compression, TcpTransport
+from twofold_kvtransfer.transports.tcp import Compression, TcpSettings, TcpTransport
 from twofold_kvtransfer.transports.tcp.description import (
     decode_description,
     encode_description,
@@ -29,6 +29,7 @@ from twofold_kvtransfer.transports.testing import (
     MemoryTransport,
 )
 
+WRITABLE = TcpSettings(serves_writes=True)
 Make = Callable[[HostBlocks], Transport]
 
 
@@ -76,7 +77,7 @@ def _with_lossless(blocks: HostBlocks) -> TcpTransport:
     """Make a transport that codes what it reads, at first, if its blocks can be of a cache."""
     heads, rest = divmod(blocks.map.block_bytes, 2 * 8 * 8 * 2)
     if rest or blocks.map.stride_bytes % 2:
-        return TcpTransport(blocks.map)
+        return TcpTransport(blocks.map, WRITABLE)
     shape = KvShape(
         regions=blocks.map.region_count,
         heads=heads,
@@ -91,16 +92,16 @@ def _with_lossless(blocks: HostBlocks) -> TcpTransport:
         link_bytes_per_second=1e3,
         least_bytes=1,
     )
-    return TcpTransport(blocks.map, compression=compression)
+    return TcpTransport(blocks.map, WRITABLE, compression=compression)
 
 
 def _over_gloo(blocks: HostBlocks) -> Transport:
     # PyTorch takes seconds to import, and the peers of other kinds do without.
     from tests.integration.transports.gloo_ends import SteeredGloo
 
-    from twofold_kvtransfer.transports.two_sided import TwoSidedTransport
+    from twofold_kvtransfer.transports.two_sided import TwoSidedSettings, TwoSidedTransport
 
-    return TwoSidedTransport(blocks.map, SteeredGloo())
+    return TwoSidedTransport(blocks.map, SteeredGloo(), TwoSidedSettings(serves_writes=True))
 
 
 @contextlib.contextmanager
@@ -118,7 +119,7 @@ FACTORIES: dict[str, Kind] = {
         flipping=_flip_in_memory,
     ),
     "tcp": Kind(
-        new_make=lambda: lambda blocks: TcpTransport(blocks.map),
+        new_make=lambda: lambda blocks: TcpTransport(blocks.map, WRITABLE),
         flipping=_flip_on_the_wire,
     ),
     "gloo": Kind(

@@ -2,6 +2,7 @@
 
 import threading
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import cast
 
 from tests.integration.transports.ends import Two, two_of
@@ -94,7 +95,9 @@ def two(
 
 
 def over_gloo(blocks: HostBlocks, settings: TwoSidedSettings | None = None) -> TwoSidedTransport:
-    return TwoSidedTransport(blocks.map, SteeredGloo(), settings)
+    """Make one that also lets peers write."""
+    serving = replace(settings or TwoSidedSettings(), serves_writes=True)
+    return TwoSidedTransport(blocks.map, SteeredGloo(), serving)
 
 
 def threads_of_pairs() -> list[str]:

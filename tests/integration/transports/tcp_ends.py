@@ -2,6 +2,7 @@
 
 import socket
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 from tests.integration.transports.ends import Two, two_of
 from tests.integration.transports.peers import Geometry
@@ -28,7 +29,8 @@ def two(
 
 
 def over_tcp(blocks: HostBlocks, settings: TcpSettings | None = None) -> TcpTransport:
-    return TcpTransport(blocks.map, settings)
+    """Make one that also lets peers write."""
+    return TcpTransport(blocks.map, replace(settings or TcpSettings(), serves_writes=True))
 
 
 def dialled(transport: TcpTransport) -> tuple[socket.socket, Description]:

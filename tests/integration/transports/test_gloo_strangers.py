@@ -9,9 +9,10 @@ from dataclasses import replace
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from tests.integration.transports.ends import END_SECONDS, Two, finish, kind_of, wait_until
-from tests.integration.transports.gloo_ends import over_gloo, two
+from tests.integration.transports.gloo_ends import SteeredGloo, over_gloo, two
 from tests.integration.transports.outside import OUTSIDE, sound
 
 from twofold_kvtransfer.blocks import BlockMap, InvalidBlocksError, Move
@@ -53,6 +54,20 @@ def dialled(transport: TwoSidedTransport) -> Iterator[socket.socket]:
     with socket.create_connection((peer.host, peer.port)) as sock:
         sock.settimeout(END_SECONDS)
         yield sock
+
+
+def test_nobody_writes_where_it_was_not_asked_for() -> None:
+    with (
+        two() as ends,
+        contextlib.closing(TwoSidedTransport(ends.remote.map, SteeredGloo())) as there,
+    ):
+        before = ends.remote.memory.copy()
+        pair = ends.here.open(there.describe(), ends.remote.map)
+
+        transfer = pair.write(Move((0,), (1,)))
+        assert finish(transfer) is TransferState.FAILED
+        assert transfer.reason == "refused: blocks are only read from here"
+        np.testing.assert_array_equal(ends.remote.memory, before)
 
 
 @pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\n", os.urandom(100_000)])

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from tests.integration.transports.ends import END_SECONDS, finish, kind_of, wait_until
 from tests.integration.transports.outside import OUTSIDE, sound
@@ -145,6 +146,18 @@ def test_a_write_that_is_answered_with_a_payload_fails(said: tuple[Verdict, ...]
         pair = ends.here.open(description, ends.remote.map)
 
         assert kind_of(pair.write(Move((0,), (0,)))) == Failure.PROTOCOL
+
+
+def test_nobody_writes_where_it_was_not_asked_for() -> None:
+    with two() as ends, contextlib.closing(TcpTransport(ends.remote.map)) as there:
+        before = ends.remote.memory.copy()
+        pair = ends.here.open(there.describe(), ends.remote.map)
+
+        transfer = pair.write(Move((0,), (1,)))
+        assert finish(transfer) is TransferState.FAILED
+        assert transfer.reason == "refused: blocks are only read from here"
+        np.testing.assert_array_equal(ends.remote.memory, before)
+        assert finish(pair.read(Move((0,), (1,)))) is TransferState.DONE
 
 
 def test_a_map_that_the_peer_did_not_describe_is_refused() -> None:

@@ -13,6 +13,7 @@ from twofold_kvtransfer.transports.sockets.wire import (
     MAX_BLOCKS,
     REQUEST_BYTES,
     Answer,
+    Direction,
     Hello,
     Request,
     Verdict,
@@ -105,6 +106,13 @@ def take_request(
         answer(connection, Verdict.REFUSED, reason)
         raise TransferError(Failure.REFUSED, reason)
     return request, blocks, digest
+
+
+def why_not_written(request: Request, *, serves_writes: bool) -> str | None:
+    """Return why *request* may not put blocks here; None: it may, or puts none."""
+    if serves_writes or request.direction is not Direction.WRITE:
+        return None
+    return "blocks are only read from here"
 
 
 def check_move(move: Move, local: BlockMap, remote: BlockMap) -> None:

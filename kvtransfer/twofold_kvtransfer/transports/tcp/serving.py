@@ -5,7 +5,12 @@ from dataclasses import dataclass
 from twofold_kvtransfer.transports.sockets.acceptor import Acceptor
 from twofold_kvtransfer.transports.sockets.cells import Regions
 from twofold_kvtransfer.transports.sockets.connection import Connection
-from twofold_kvtransfer.transports.sockets.conversation import answer, let_in, take_request
+from twofold_kvtransfer.transports.sockets.conversation import (
+    answer,
+    let_in,
+    take_request,
+    why_not_written,
+)
 from twofold_kvtransfer.transports.sockets.wire import Direction, Request, Verdict
 from twofold_kvtransfer.transports.tcp.moving import Mover
 from twofold_kvtransfer.transports.tcp.payloads import CodedCells, PayloadMover
@@ -21,6 +26,7 @@ class Service:
     mover: Mover
     payloads: PayloadMover | None = None
     """None: nothing is coded."""
+    serves_writes: bool = False
 
     def serve(self, connection: Connection) -> None:
         """Do what is asked on *connection*, until the peer ends it.
@@ -33,7 +39,10 @@ class Service:
 
     def _serve_one(self, connection: Connection) -> None:
         request, blocks, digest = take_request(
-            connection, self.regions.map, when_damaged=self.mover.counts.damaged
+            connection,
+            self.regions.map,
+            why_not=lambda request: why_not_written(request, serves_writes=self.serves_writes),
+            when_damaged=self.mover.counts.damaged,
         )
         if request.codec == "none" or self.payloads is None or not self.payloads.takes(request):
             self._move(connection, request, blocks, digest)

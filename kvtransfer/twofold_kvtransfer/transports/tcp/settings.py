@@ -25,6 +25,8 @@ class TcpSettings:
     """Started and not ended; one more fails at once, as ``busy``."""
     max_accepted_streams: int = 512
     """Of all peers together, a thread each; one more is turned away."""
+    serves_writes: bool = False
+    """Let peers put blocks here. Nobody needs it who only reads, as all our workers do."""
     bytes_per_second: float | None = None
     """Of all that this side sends: makes a slow link of a fast one."""
 

@@ -64,7 +64,9 @@ class TcpTransport:
         self._compression = compression
         self._chooser = None if compression is None else Chooser(compression)
         self._payloads = None if compression is None else self._payload_mover(compression)
-        service = Service(key, self._regions, self._mover, self._payloads)
+        service = Service(
+            key, self._regions, self._mover, self._payloads, self._settings.serves_writes
+        )
         try:
             self._acceptor = listen(service, self._settings)
         except OSError:

@@ -6,7 +6,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from twofold_kvtransfer.transports.sockets.acceptor import Acceptor
-from twofold_kvtransfer.transports.sockets.conversation import answer, let_in, take_request
+from twofold_kvtransfer.transports.sockets.conversation import (
+    answer,
+    let_in,
+    take_request,
+    why_not_written,
+)
 from twofold_kvtransfer.transports.sockets.wire import Direction, Request, Verdict
 from twofold_kvtransfer.transports.two_sided.line import ACCEPTER_RANK, Line
 from twofold_kvtransfer.transports.two_sided.moving import course, serve_read, serve_write
@@ -18,6 +23,7 @@ class Service:
     """Serves the blocks of one transport: a peer names them by number and reaches no others."""
 
     key: bytes
+    serves_writes: bool = False
 
     def greet(self, line: Line, seconds: float) -> None:
         """Let in who knows the key, and make the communicator with it.
@@ -37,10 +43,14 @@ class Service:
         while line.control.connection.wait_until_readable():
             self._serve_one(line)
 
+    def _why_not(self, line: Line, request: Request) -> str | None:
+        unwritten = why_not_written(request, serves_writes=self.serves_writes)
+        return unwritten or _why_not_over(line, request)
+
     def _serve_one(self, line: Line) -> None:
         connection = line.control.connection
         request, blocks, digest = take_request(
-            connection, line.blocks, why_not=partial(_why_not_over, line)
+            connection, line.blocks, why_not=partial(self._why_not, line)
         )
         wanted = course(line, request, digest, blocks, (request.part_offset, request.part_bytes))
         answer(connection, Verdict.OK)

@@ -23,6 +23,8 @@ class TwoSidedSettings:
     max_accepted_lines: int = 128
     """Of all peers together: each has a thread, a communicator and its buffers here. One more is
     turned away."""
+    serves_writes: bool = False
+    """Let peers put blocks here. Nobody needs it who only reads, as all our workers do."""
 
     def __post_init__(self) -> None:
         check_address(self.host, self.port)

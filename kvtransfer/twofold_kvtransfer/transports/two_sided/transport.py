@@ -53,7 +53,9 @@ class TwoSidedTransport:
         self._clock = clock
         self._pairs = Pairs[TwoSidedPair]()
         key = new_key(KEY_BYTES)
-        self._acceptor = listen(Service(key), self._make_line, self._settings)
+        self._acceptor = listen(
+            Service(key, self._settings.serves_writes), self._make_line, self._settings
+        )
         self._description = encode_description(
             Description(
                 library=library.name,
