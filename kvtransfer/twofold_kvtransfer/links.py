@@ -140,8 +140,9 @@ class Link:
 class Links:
     """All links of one rank of an engine, opened when they are first needed.
 
-    There is at most one to a worker: its latest incarnation's. With a new one the link to the old
-    is closed, and what moves on it fails; a link that was lost is opened anew when it is asked for.
+    There is at most one to a worker: its latest incarnation's that has answered. When a new one
+    does, the link to the old is closed, and what moves on it fails; before that it is but a name.
+    A link that was lost is opened anew when it is asked for.
     """
 
     def __init__(
@@ -166,11 +167,11 @@ class Links:
         """Return the link to that rank of *peer* which holds this rank's heads.
 
         Raises:
-            LinkError: it cannot be opened, or a later incarnation is known.
+            LinkError: it cannot be opened, or a later incarnation has answered.
         """
         if self._closed:
             raise LinkError("the links are closed")
-        self._fence(peer.engine_id)
+        self._check_latest(peer.engine_id)
         line = self._lines.get(peer.engine_id) or self._start(peer)
         try:
             return await asyncio.shield(line.link)
@@ -199,15 +200,21 @@ class Links:
         line = self._lines[peer.engine_id] = _Line(link, task)
         return line
 
-    def _fence(self, engine_id: str) -> None:
+    def _check_latest(self, engine_id: str) -> None:
         worker, incarnation = split_engine_id(engine_id)
         for known_id, line in self._lines.items():
             known_worker, known = split_engine_id(known_id)
-            if known_worker != worker or known == incarnation:
-                continue
-            if known > incarnation:
+            if line.has_answered and known_worker == worker and known > incarnation:
                 raise LinkError(f"{engine_id} was followed by {known_id}")
-            line.close(f"{known_id} was followed by {engine_id}")
+
+    def _fence(self, engine_id: str) -> None:
+        """Close the links to earlier incarnations of *engine_id*, which has answered."""
+        self._lines[engine_id].has_answered = True
+        worker, incarnation = split_engine_id(engine_id)
+        for known_id, line in self._lines.items():
+            known_worker, known = split_engine_id(known_id)
+            if known_worker == worker and known < incarnation:
+                line.close(f"{known_id} was followed by {engine_id}")
 
     async def _run(self, peer: Peer, link: "asyncio.Future[Link]") -> None:
         """Open a link and keep it to its end. What a peer may do wrong is an error of the link:
@@ -229,6 +236,7 @@ class Links:
         welcome = await channel.greet(self._hello)
         if (welcome.worker, welcome.incarnation) != split_engine_id(peer.engine_id):
             raise LinkError(f"{welcome.worker}:{welcome.incarnation} is there now")
+        self._fence(peer.engine_id)
         index, count = self._part(peer)
         remote = welcome.blocks.part(index, count)
         opening = asyncio.get_running_loop().run_in_executor(
@@ -263,13 +271,15 @@ class Links:
         return count
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Line:
     """A link from the first wish for it to its end."""
 
     link: "asyncio.Future[Link]"
     """What those who want it wait for."""
     task: "asyncio.Task[None]"
+    has_answered: bool = False
+    """The incarnation is no made-up name: it has said that it is there."""
 
     def close(self, reason: str) -> None:
         if not self.link.done():

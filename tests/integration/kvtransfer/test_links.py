@@ -141,15 +141,35 @@ async def test_a_new_incarnation_closes_the_link_to_the_old_and_fails_what_moves
         transport.inject(Fault.HANG)
         link = await links.to(old.grant("r"))
         moving = link.read(MOVE)
-        opening = asyncio.create_task(links.to(new.grant("s")))
-        await asyncio.sleep(0)
+        following = await links.to(new.grant("s"))
 
         assert moving.poll() is TransferState.FAILED
         assert moving.reason == "p:1 was followed by p:2"
-        assert await (await opening).claim(["s"]) == [LONG]
+        assert await following.claim(["s"]) == [LONG]
         with pytest.raises(LinkError, match="p:1 was followed by p:2"):
             await link.claim(["r"])
         await until(lambda: old.desk.connection_count == 0)
+
+
+async def test_an_incarnation_that_nobody_has_reached_fences_nothing(
+    network: MemoryNetwork, transport: MemoryTransport
+) -> None:
+    async with (
+        holding(network, "p:1") as holder,
+        listening(_say_nothing) as port,
+        linking(transport) as links,
+    ):
+        transport.inject(Fault.HANG)
+        link = await links.to(holder.grant("r"))
+        moving = link.read(MOVE)
+        silent = asyncio.create_task(links.to(Source("p:9", "s", LOCALHOST, port, 1, (0,))))
+        with pytest.raises(LinkError, match="p:1 is there now"):
+            await links.to(Source("p:8", "s", LOCALHOST, holder.port, 1, (0,)))
+
+        assert await links.to(holder.source("r")) is link
+        assert await link.claim(["r"]) == [LONG]
+        assert moving.poll() is TransferState.MOVING
+        silent.cancel()
 
 
 async def test_an_old_incarnation_is_refused_while_a_later_one_is_known(
