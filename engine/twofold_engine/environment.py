@@ -1,12 +1,15 @@
 """What vLLM reads from the environment; it must stand there before vLLM is imported."""
 
+import hashlib
 import os
 import socket
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from twofold_engine.adapters import LORA_FLAG
 from twofold_engine.settings import WorkerSettings
+from twofold_kvtransfer.settings import SECRET_ENV
 from twofold_kvtransfer.vllm_plugin import PARENT_ENV
 
 _ATTEMPTS = 100
@@ -31,6 +34,8 @@ def engine_environment(settings: WorkerSettings) -> dict[str, str]:
         "VLLM_NIXL_SIDE_CHANNEL_PORT": str(free_port(settings.host)),
         "VLLM_NO_USAGE_STATS": "1",
     }
+    if settings.connector == "twofold" and (secret := kv_secret(settings)) is not None:
+        variables[SECRET_ENV] = secret
     if LORA_FLAG in settings.engine_args:
         variables["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "True"
     if settings.kv_events:
@@ -45,6 +50,21 @@ def engine_environment(settings: WorkerSettings) -> dict[str, str]:
         }
     own = {PARENT_ENV, "VLLM_NIXL_SIDE_CHANNEL_HOST", "VLLM_NIXL_SIDE_CHANNEL_PORT"}
     return {name: text for name, text in variables.items() if name in own or name not in os.environ}
+
+
+def kv_secret(settings: WorkerSettings) -> str | None:
+    """Return the secret that the engines of a service have in common; None without a password of
+    its Redis.
+
+    It is made of that password, which all workers of the service have: nothing is written down
+    that could be lost. By scrypt, so that what engines say to each other does not give a short
+    password away cheaply.
+    """
+    password = urlsplit(settings.redis or "").password
+    if not password:
+        return None
+    salt = f"twofold kv transfer\0{settings.service}".encode()
+    return hashlib.scrypt(unquote(password).encode(), salt=salt, n=2**14, r=8, p=1).hex()
 
 
 def free_port(host: str) -> int:

@@ -151,12 +151,15 @@ class Links:
         hello: Hello,
         tasks: asyncio.TaskGroup,
         *,
+        secret: bytes | None = None,
         patience: Patience | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """*secret*: the service's, which peers must know too; None: there is none."""
         self._transport = transport
         self._hello = hello
         self._tasks = tasks
+        self._secret = secret
         self._patience = patience or Patience()
         self._clock = clock
         self._lines: dict[str, _Line] = {}
@@ -233,7 +236,7 @@ class Links:
             _refuse(link, str(error))
 
     async def _greet(self, channel: Channel, peer: Peer) -> Pair:
-        welcome = await channel.greet(self._hello)
+        welcome = await channel.greet(self._hello, self._secret)
         if (welcome.worker, welcome.incarnation) != split_engine_id(peer.engine_id):
             raise LinkError(f"{welcome.worker}:{welcome.incarnation} is there now")
         self._fence(peer.engine_id)

@@ -75,15 +75,17 @@ class Node:
         transport: Transport,
         settings: ConnectorSettings,
         view: View = NO_CACHE,
+        secret: bytes | None = None,
     ) -> None:
         """The node closes *transport* when it ends, and *view*, which shows peers what the engine's
-        prefix cache holds."""
+        prefix cache holds. *secret* is the service's; None: anybody is a peer."""
         self._rank = rank
         self._engine = split_engine_id(rank.engine_id)
         self._blocks = blocks
         self._transport = transport
         self._settings = settings
         self._view = view
+        self._secret = secret
         self._received: deque[Reception] = deque()
         self._pulled: deque[Pulled] = deque()
         self._ended: deque[Ended] = deque()
@@ -224,7 +226,7 @@ class Node:
         self, tasks: asyncio.TaskGroup, desk: Desk, service: "grpc.aio.Server | None"
     ) -> None:
         """Keep leases and fetch blocks until the node is closed."""
-        links = Links(self._transport, self._hello(), tasks)
+        links = Links(self._transport, self._hello(), tasks, secret=self._secret)
         interval = self._settings.lease_seconds / RENEWALS_PER_LEASE
         keeper = Keeper(links, tasks, interval=interval)
         verifying = self._digester if self._verifies() else None
@@ -319,6 +321,7 @@ class Node:
             self._transport.name,
             self._rank.tensor_parallel,
             self._rank.rank,
+            self._secret,
         )
 
     def _hello(self) -> Hello:

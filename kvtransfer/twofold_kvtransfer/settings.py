@@ -9,6 +9,10 @@ from twofold_cluster.errors import TwofoldError
 from twofold_kvtransfer.parallelism import Parallelism, shows_prefixes
 
 ConnectorName = Literal["nixl", "twofold"]
+SECRET_ENV = "TWOFOLD_KV_SECRET"  # noqa: S105  a variable's name
+"""The service's secret, which its engines prove to each other to know. In the environment, since
+vLLM logs its settings."""
+
 TransportName = Literal["nixl", "tcp", "nccl"]
 CompressionName = Literal["off", "lossless", "int8", "fp8", "int4"]
 """The roughest codec that blocks may be moved with; ``off``: as they lie."""
@@ -117,6 +121,11 @@ class ConnectorSettings:
             return cls(**config)
         except TypeError as error:
             raise InvalidTransferSettingsError(f"kv_connector_extra_config: {error}") from error
+
+
+def secret_in(environment: Mapping[str, str]) -> bytes | None:
+    """Return the service's secret; None: there is none, and whoever reaches an engine is a peer."""
+    return environment.get(SECRET_ENV, "").encode() or None
 
 
 def connector_config(settings: TransferSettings) -> dict[str, Any]:

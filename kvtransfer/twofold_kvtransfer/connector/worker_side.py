@@ -1,6 +1,7 @@
 """One rank's side of the connector: carries out orders, and reports what came of them."""
 
 import logging
+import os
 import time
 from collections.abc import Mapping
 
@@ -24,7 +25,7 @@ from twofold_kvtransfer.node import Node, Rank
 from twofold_kvtransfer.prefixes import Pulled
 from twofold_kvtransfer.receiving import Failure, Receiver, Reception
 from twofold_kvtransfer.remote_view import RemoteView
-from twofold_kvtransfer.settings import ConnectorSettings
+from twofold_kvtransfer.settings import ConnectorSettings, secret_in
 from twofold_kvtransfer.transports import Transport
 from twofold_kvtransfer.viewing import LocalView, View
 
@@ -67,7 +68,12 @@ class WorkerSide:
             rank=self._rank,
         )
         self._node = Node(
-            rank, blocks, self._transport(blocks), self._settings, self._view(rank.engine_id)
+            rank,
+            blocks,
+            self._transport(blocks),
+            self._settings,
+            self._view(rank.engine_id),
+            secret=secret_in(os.environ),
         )
         self._node.start()
         _log.info("%d blocks of %d bytes to lend", blocks.block_count, blocks.bytes_per_block)

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self, TypeVar
 
+import msgspec
+
 from twofold_kvtransfer.blocks import BlockIds
 from twofold_kvtransfer.digesting import portions
 from twofold_kvtransfer.side_channel.connecting import (
@@ -19,6 +21,7 @@ from twofold_kvtransfer.side_channel.messages import (
     MAX_BLOCKS_PER_MESSAGE,
     MAX_LEASES_PER_MESSAGE,
     Answer,
+    Challenge,
     Claim,
     Claimed,
     Digest,
@@ -29,6 +32,7 @@ from twofold_kvtransfer.side_channel.messages import (
     Look,
     Numbered,
     NumberedAnswer,
+    Proof,
     ProtocolError,
     Question,
     Recheck,
@@ -39,6 +43,12 @@ from twofold_kvtransfer.side_channel.messages import (
     Welcome,
     decode_answer,
     frame,
+)
+from twofold_kvtransfer.side_channel.proving import (
+    holder_proof,
+    is_proof,
+    new_nonce,
+    reader_proof,
 )
 
 MAX_UNANSWERED = 4096
@@ -124,16 +134,28 @@ class Channel:
         """Wait for its end, and return the reason."""
         return await asyncio.shield(self._lost)
 
-    async def greet(self, hello: Hello) -> Welcome:
-        """Say who reads, and learn what there is.
+    async def greet(self, hello: Hello, secret: bytes | None = None) -> Welcome:
+        """Say who reads, and learn what there is; with a *secret* both prove that they know it.
 
         Raises:
-            ChannelError: the peer refuses, with its reason.
+            ChannelError: the peer refuses, with its reason, or only one side knows the secret.
         """
+        hello = msgspec.structs.replace(hello, nonce=new_nonce())
         answer = await self._ask(hello)
+        challenge = b""
+        if isinstance(answer, Challenge):
+            if secret is None:
+                raise ChannelError(f"{self._name} asks for the service's secret; none is set here")
+            challenge = answer.nonce
+            answer = await self._ask(Proof(reader_proof(secret, challenge, hello)))
         if isinstance(answer, Refused):
             raise ChannelError(f"{self._name} refuses: {answer.reason}")
-        return self._expect(answer, Welcome)
+        welcome = self._expect(answer, Welcome)
+        if secret is not None:
+            expected = holder_proof(secret, challenge, hello, welcome)
+            if not is_proof(welcome.proof, expected):
+                raise ChannelError(f"{self._name} does not know the service's secret")
+        return welcome
 
     async def claim(self, request_ids: Sequence[str]) -> list[float | None]:
         """Renew leases; return for how many seconds from the call each is held, None: it is not.

@@ -1,7 +1,8 @@
 """What two engine processes say to each other besides the blocks.
 
 A frame is four bytes of length, big-endian, then one message in MessagePack. The reader of blocks
-speaks first, and each of its messages has one answer. The first is :class:`Hello`. Answers come in
+speaks first, and each of its messages has one answer. The first is :class:`Hello`; where there is a
+secret of the service (``proving``), :class:`Challenge` and :class:`Proof` follow. Answers come in
 the order of the messages, but for those to messages with a number, which carry it too and come when
 they are made.
 """
@@ -12,7 +13,7 @@ from twofold_cluster.errors import TwofoldError
 from twofold_kvtransfer.blocks import BlockMap, InvalidBlocksError
 from twofold_kvtransfer.leases import Reader
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 
 MAX_FRAME_BYTES = 16 * 2**20
 """NIXL describes each region of memory in some 100 bytes; the rest is small."""
@@ -42,6 +43,14 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
     transport: str
     tensor_parallel: int
     reader: Reader
+    nonce: bytes = b""
+    """New with each greeting, for the holder's proof."""
+
+
+class Proof(msgspec.Struct, frozen=True, tag="proof"):
+    """That the reader knows the secret."""
+
+    proof: bytes
 
 
 class Welcome(msgspec.Struct, frozen=True, kw_only=True, tag="welcome"):
@@ -52,6 +61,14 @@ class Welcome(msgspec.Struct, frozen=True, kw_only=True, tag="welcome"):
     blocks: BlockMap
     description: bytes
     """The transport's."""
+    proof: bytes = b""
+    """That the holder knows the secret; empty where there is none."""
+
+
+class Challenge(msgspec.Struct, frozen=True, tag="challenge"):
+    """What a :class:`Proof` is to be made of."""
+
+    nonce: bytes
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused"):
@@ -150,9 +167,9 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
 Numbered = Digest | Look | Recheck
 """Questions whose answers take their time."""
 NumberedAnswer = Digested | Seen | Rechecked | Unanswered
-Unnumbered = Hello | Claim | GiveBack
+Unnumbered = Hello | Proof | Claim | GiveBack
 Question = Unnumbered | Numbered
-Answer = Welcome | Refused | Claimed | Done | NumberedAnswer
+Answer = Welcome | Challenge | Refused | Claimed | Done | NumberedAnswer
 
 _encode = msgspec.msgpack.Encoder().encode
 _questions: msgspec.msgpack.Decoder[Question] = msgspec.msgpack.Decoder(Question)

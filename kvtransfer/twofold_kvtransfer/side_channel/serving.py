@@ -5,8 +5,10 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
+
+import msgspec
 
 from twofold_kvtransfer.digesting import Digester
 from twofold_kvtransfer.leases import LeaseTable, Reader, UnknownLeaseError
@@ -17,15 +19,23 @@ from twofold_kvtransfer.side_channel.messages import (
     MAX_LEASES_PER_MESSAGE,
     PROTOCOL_VERSION,
     Answer,
+    Challenge,
     Claim,
     Claimed,
     Done,
     GiveBack,
     Hello,
+    Proof,
     ProtocolError,
     Refused,
     Unnumbered,
     Welcome,
+)
+from twofold_kvtransfer.side_channel.proving import (
+    holder_proof,
+    is_proof,
+    new_nonce,
+    reader_proof,
 )
 from twofold_kvtransfer.side_channel.slow_answers import MAX_SLOW_ANSWERS, SlowAnswers
 from twofold_kvtransfer.viewing import NO_CACHE, View
@@ -48,15 +58,19 @@ class Host:
     transport: str
     tensor_parallel: int
     rank: int = 0
+    secret: bytes | None = field(default=None, repr=False)
+    """Of the service, which readers must prove to know; None: there is none."""
 
     def why_not(self, hello: Hello) -> str | None:
         """Say why *hello* cannot read from here; None when it can."""
-        mine = (PROTOCOL_VERSION, self.transport, self.compatibility)
-        theirs = (hello.version, hello.transport, hello.compatibility)
-        names = ("protocol version", "transport", "engine, model or cache")
-        for name, own, other in zip(names, mine, theirs, strict=True):
+        mine = (PROTOCOL_VERSION, self.transport)
+        theirs = (hello.version, hello.transport)
+        for name, own, other in zip(("protocol version", "transport"), mine, theirs, strict=True):
             if own != other:
                 return f"another {name}: {other} there, {own} here"
+        if hello.compatibility != self.compatibility:
+            # Ours is not told: a stranger would then know what to say. The log here has both.
+            return f"another engine, model or cache than {hello.compatibility} there"
         count, rest = divmod(hello.tensor_parallel, self.tensor_parallel)
         if rest or count < 1:
             return (
@@ -71,6 +85,12 @@ class Host:
         """Return who asks, with how many ranks of its engine read from this process."""
         count = max(1, hello.tensor_parallel // self.tensor_parallel)
         return dataclasses.replace(hello.reader, count=count)
+
+    def welcome_to(self, hello: Hello, challenge: bytes) -> Welcome:
+        if self.secret is None:
+            return self.welcome
+        proof = holder_proof(self.secret, challenge, hello, self.welcome)
+        return msgspec.structs.replace(self.welcome, proof=proof)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,15 +180,40 @@ class Desk:
         if not isinstance(hello, Hello):
             raise ProtocolError("the first message is no hello")
         asker = self._host.reader(hello)
-        reason = self._host.why_not(hello) or self._why_late(asker)
+        challenge = new_nonce()
+        reason = (
+            self._host.why_not(hello)
+            or await self._why_unproved(reader, writer, hello, challenge)
+            or self._why_late(asker)
+        )
         if reason is not None:
-            _log.warning("reader %r refused: %s", asker.worker, reason)
+            _log.warning(
+                "reader %r refused: %s; %s here", asker.worker, reason, self._host.compatibility
+            )
             await say(writer, Refused(reason))
             return
         self._fence(asker)
         self._open[writer] = asker, self._clock()
-        await say(writer, self._host.welcome)
+        await say(writer, self._host.welcome_to(hello, challenge))
         await answer_all(reader, writer, asker, self._slow, self._answer)
+
+    async def _why_unproved(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        hello: Hello,
+        challenge: bytes,
+    ) -> str | None:
+        secret = self._host.secret
+        if secret is None:
+            return None
+        await say(writer, Challenge(challenge))
+        async with asyncio.timeout(self._hello_seconds):
+            said = await read_question(reader, MAX_HELLO_BYTES)
+        expected = reader_proof(secret, challenge, hello)
+        if isinstance(said, Proof) and is_proof(said.proof, expected):
+            return None
+        return "it does not know the service's secret"
 
     def _why_late(self, asker: Reader) -> str | None:
         for known, _ in filter(None, self._open.values()):
@@ -196,8 +241,8 @@ class Desk:
                     self._leases.give_back(name, reader)
                 self._returned()
                 return Done()
-            case Hello():
-                raise ProtocolError("a second hello")
+            case Hello() | Proof():
+                raise ProtocolError("a second greeting")
 
     def _claim(self, request_id: str, reader: Reader) -> float | None:
         try:

@@ -120,6 +120,7 @@ async def holding(
     max_slow_answers: int = 100,
     shelf: Shelf | None = None,
     view: View | None = None,
+    secret: bytes | None = None,
 ) -> AsyncIterator[Holder]:
     blocks = host_blocks(3, 8, block_bytes, seed=rank + 1)
     made = digester(blocks) if digester is not None else None
@@ -134,7 +135,7 @@ async def holding(
     )
     clock = Clock()
     desk = Desk(
-        Host(welcome, "c", "memory", tensor_parallel, rank),
+        Host(welcome, "c", "memory", tensor_parallel, rank, secret),
         leases,
         returned=lambda: holder.collect(),
         digester=made,

@@ -72,13 +72,14 @@ def engine(
     blocks: HostBlocks | None = None,
     port: int | None = None,
     lease_seconds: float = LONG,
+    secret: bytes | None = None,
 ) -> Iterator[Engine]:
     blocks = blocks or host_blocks(3, 8, 64)
     port = port or free_ports(1)
     settings = ConnectorSettings(
         host=LOCALHOST, port=port, lease_seconds=lease_seconds, read_limit_seconds=LONG
     )
-    node = Node(Rank(engine_id, "c"), blocks.map, make(blocks), settings)
+    node = Node(Rank(engine_id, "c"), blocks.map, make(blocks), settings, secret=secret)
     try:
         node.start()
         yield Engine(engine_id, port, blocks, node)
@@ -101,6 +102,15 @@ def test_blocks_move_between_two_nodes_and_their_lease_ends(make: Make) -> None:
         assert (reception.failure, reception.size_bytes) == (None, 2 * 3 * 64)
         np.testing.assert_array_equal(here.blocks.cells(LOCAL), there.blocks.cells((0, 1)))
         assert there.ended() == Ended("r", Cause.READ)
+
+
+@pytest.mark.parametrize(("secret", "failure"), [(b"s", None), (b"t", Failure.LINK)])
+def test_nodes_are_peers_by_their_secret(secret: bytes, failure: Failure | None) -> None:
+    make = MemoryNetwork().join
+    with engine(make, "p:1", secret=b"s") as there, engine(make, secret=secret) as here:
+        here.fetch(there.grant("r"))
+
+        assert here.received().failure is failure
 
 
 def test_who_waits_for_news_is_woken_by_blocks_and_by_leases_that_end(make: Make) -> None:

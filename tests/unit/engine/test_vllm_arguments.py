@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import os
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from twofold_engine.environment import engine_environment
 from twofold_engine.settings import WorkerSettings
 from twofold_engine.vllm_arguments import vllm_arguments
 from twofold_kvtransfer import ConnectorSettings
+from twofold_kvtransfer.settings import SECRET_ENV, secret_in
 
 
 def some_settings(*, kv_events: bool = False, connector: str = "nixl") -> WorkerSettings:
@@ -104,3 +106,43 @@ def test_a_port_is_left_for_the_worker_after_those_of_its_ranks(
 def test_an_unknown_connector_is_named() -> None:
     with pytest.raises(ValueError, match="connector must be nixl or twofold, not smoke"):
         some_settings(connector="smoke")
+
+
+def secret_of(**changes: str | None) -> str | None:
+    settings = dataclasses.replace(some_settings(connector="twofold"), **changes)  # type: ignore[arg-type]
+    return engine_environment(settings).get(SECRET_ENV)
+
+
+def test_the_engines_of_a_service_have_a_secret_made_of_its_rediss_password() -> None:
+    one = secret_of(redis="redis://:s%40cret@one:6379/0")
+
+    assert one is not None
+    assert secret_of(redis="redis://user:s%40cret@other:1/3") == one
+    assert secret_of(redis="redis://:another@one:6379/0") != one
+    assert secret_of(redis="redis://:s%40cret@one:6379/0", service="another") != one
+    assert "cret" not in one
+
+
+@pytest.mark.parametrize("redis", [None, "redis://one:6379/0", "redis://user@one"])
+def test_without_a_password_there_is_no_secret(redis: str | None) -> None:
+    assert secret_of(redis=redis) is None
+
+
+def test_a_secret_that_somebody_has_set_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SECRET_ENV, "theirs")
+
+    assert secret_of(redis="redis://:secret@one") is None
+    assert secret_in(os.environ) == b"theirs"
+
+
+@pytest.mark.parametrize("environment", [{}, {SECRET_ENV: ""}])
+def test_an_engine_without_a_secret_has_none(environment: dict[str, str]) -> None:
+    assert secret_in(environment) is None
+
+
+def test_no_setting_that_vllm_logs_has_the_secret() -> None:
+    password = "redis://:secret@one"
+    settings = dataclasses.replace(some_settings(connector="twofold"), redis=password)
+    secret = engine_environment(settings)[SECRET_ENV]
+
+    assert not any(secret in argument for argument in vllm_arguments(settings))

@@ -20,9 +20,9 @@ def test_a_reader_that_has_all_alike_is_welcome() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "reason"),
     [
-        ("version", 1, "another protocol version: 1 there, 3 here"),
+        ("version", 1, "another protocol version: 1 there, 4 here"),
         ("transport", "nixl", "another transport: nixl there, tcp here"),
-        ("compatibility", "c2", "another engine, model or cache: c2 there, c1 here"),
+        ("compatibility", "c2", "another engine, model or cache than c2 there"),
         ("tensor_parallel", 3, "tensor parallelism of 3 is not a multiple of 2"),
         ("tensor_parallel", 1, "tensor parallelism of 1 is not a multiple of 2"),
         ("tensor_parallel", 0, "tensor parallelism of 0 is not a multiple of 2"),
