@@ -1,6 +1,7 @@
 """A real Ray cluster, and pool managers that are told what to want on it."""
 
 import contextlib
+import json
 import os
 import shutil
 import socket
@@ -130,12 +131,13 @@ def running(*words: str, log: Path, **environment: str) -> Iterator["subprocess.
             process.wait()
 
 
-def ray_head(directory: Path, port: int) -> list[str]:
+def ray_head(directory: Path, port: int, **resources: float) -> list[str]:
+    """Return the command of a head with these *resources* beside CPUs."""
     return [
         *(str(Path(sys.executable).with_name("ray")), "start", "--head", "--block"),
         *(f"--port={port}", f"--ray-client-server-port={free_port()}"),
         *("--min-worker-port=0", "--max-worker-port=0", f"--temp-dir={directory}/ray"),
-        *("--num-cpus=4", '--resources={"twofold_prefill": 4, "twofold_decode": 4, "single": 1}'),
+        *("--num-cpus=4", f"--resources={json.dumps(resources)}"),
         *("--object-store-memory=80000000", "--include-dashboard=false", "--disable-usage-stats"),
     ]
 
@@ -151,9 +153,10 @@ def processes_of(directory: Path) -> list[list[str]]:
     return found
 
 
-def quick_engine_spec(directory: Path) -> pb.EngineSpec:
+def quick_engine_spec(directory: Path, step_seconds: float = 0.001) -> pb.EngineSpec:
     profile = directory / "quick.json"
-    profile.write_bytes(msgspec.json.encode(QUICK))
+    steps = msgspec.structs.replace(QUICK.steps, base_seconds=step_seconds)
+    profile.write_bytes(msgspec.json.encode(msgspec.structs.replace(QUICK, steps=steps)))
     return pb.EngineSpec(
         model="quick", served_name="quick", cpus=0.1, engine_args=["--profile", str(profile)]
     )

@@ -17,6 +17,7 @@ from twofold_cluster.rpc import pools_pb2 as pb
 from twofold_cluster.rpc.pools_pb2_grpc import PoolsStub
 
 from .ray_pools import (
+    ROLES,
     SERVICE,
     WAIT_SECONDS,
     Asking,
@@ -43,8 +44,11 @@ def test_workers_on_an_existing_ray_cluster_serve_scale_and_are_replaced_without
     engine = quick_engine_spec(directory)
     ray_port, pools_port, router_port = free_port(), free_port(), free_port()
     python = (sys.executable, "-m")
+    places = dict.fromkeys(ROLES, 4)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(running(*ray_head(directory, ray_port), log=directory / "ray.log"))
+        stack.enter_context(
+            running(*ray_head(directory, ray_port, **places), log=directory / "ray.log")
+        )
         manager = stack.enter_context(
             running(
                 *(*python, "twofold_engine.pools", "--service", SERVICE, "--engine", "sim"),
