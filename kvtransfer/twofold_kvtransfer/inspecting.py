@@ -79,6 +79,7 @@ class Inspection:
 
         Raises:
             InvalidPinError: for no time, or for too long.
+            TooMuchPinnedError: all pins would keep too much of the cache.
             UnknownLeaseError: there is none, or it has ended.
         """
         self._leases.pin(request_id, seconds, self._clock())

@@ -27,12 +27,20 @@ MAX_PIN_SECONDS = 24 * 3600.0
 """Of one pin, from when it is asked for; long enough for what is asked every day."""
 
 
+MAX_PINNED_SHARE = 0.5
+"""Of a cache that all pins may keep: what is left has to serve requests."""
+
+
 class UnknownLeaseError(TwofoldError):
     """A lease that was never granted, or has ended."""
 
 
 class InvalidPinError(TwofoldError):
     """A pin for no time, or for too long."""
+
+
+class TooMuchPinnedError(TwofoldError):
+    """A pin beyond what all of them may keep."""
 
 
 class Cause(enum.StrEnum):
@@ -117,6 +125,8 @@ class _Lease:
     """The ranks that need it no more."""
     ending: Cause | None = None
     """Why it is over as soon as nobody holds it."""
+    block_count: int = 0
+    """That it keeps; known once it is granted."""
     pinned_until: float | None = None
     """Before that it is not over; None: whenever it is."""
 
@@ -165,10 +175,17 @@ class LeaseTable:
     before the end of its pin, unless it was released.
     """
 
-    def __init__(self, lease_seconds: float, keep_limit_seconds: float = math.inf) -> None:
-        """*keep_limit_seconds* after it was granted a lease is renewed no more."""
+    def __init__(
+        self,
+        lease_seconds: float,
+        keep_limit_seconds: float = math.inf,
+        max_pinned_blocks: float = math.inf,
+    ) -> None:
+        """*keep_limit_seconds* after it was granted a lease is renewed no more. All that are pinned
+        keep at most *max_pinned_blocks*, those that two of them share counted twice."""
         self._lease_seconds = lease_seconds
         self._keep_limit_seconds = keep_limit_seconds
+        self._max_pinned_blocks = max_pinned_blocks
         self._leases: dict[str, _Lease] = {}
         self._ended: Counter[Cause] = Counter()
 
@@ -186,13 +203,20 @@ class LeaseTable:
         if lease is not None and not lease.granted:
             del self._leases[request_id]
 
-    def grant(self, request_id: str, now: float) -> None:
-        """Hold the blocks of *request_id* from *now* on, promised before or not."""
+    def grant(self, request_id: str, now: float, block_count: int = 0) -> None:
+        """Hold the *block_count* blocks of *request_id* from *now* on, promised before or not.
+
+        How many they are was not known of a promise that was pinned: such a pin ends here if they
+        are too many.
+        """
         self.promise(request_id)
         lease = self._leases[request_id]
         if not lease.granted:
             lease.granted_at = now
         lease.granted = True
+        lease.block_count = block_count
+        if lease.is_pinned(now) and self._pinned_blocks(now) > self._max_pinned_blocks:
+            lease.pinned_until = now
         lease.expires = max(lease.expires, now + self._lease_seconds)
 
     def claim(self, request_id: str, reader: Reader, now: float) -> float:
@@ -233,6 +257,7 @@ class LeaseTable:
 
         Raises:
             InvalidPinError: *seconds* are none, or more than ``MAX_PIN_SECONDS``.
+            TooMuchPinnedError: all pins would keep too much.
             UnknownLeaseError: there is none, or it has ended or was released.
         """
         if not 0 < seconds <= MAX_PIN_SECONDS:  # false of a NaN too
@@ -240,6 +265,13 @@ class LeaseTable:
         lease = self._leases.get(request_id)
         if lease is None or lease.over(now) is not None or lease.ending is Cause.RELEASED:
             raise UnknownLeaseError(f"no lease for request {request_id}")
+        if not lease.is_pinned(now):
+            taken, bound = self._pinned_blocks(now), self._max_pinned_blocks
+            if taken + lease.block_count > bound:
+                raise TooMuchPinnedError(
+                    f"pins may keep {bound} blocks, and keep {taken}; this one would take"
+                    f" {lease.block_count}"
+                )
         lease.pinned_until = max(lease.pinned_until or now, now + seconds)
 
     def release(self, request_id: str) -> None:
@@ -286,6 +318,9 @@ class LeaseTable:
     def pinned_count(self, now: float) -> int:
         """Return how many leases, promised or held, are pinned."""
         return sum(lease.is_pinned(now) for lease in self._leases.values())
+
+    def _pinned_blocks(self, now: float) -> int:
+        return sum(lease.block_count for lease in self._leases.values() if lease.is_pinned(now))
 
     def snapshot(self, now: float, limit: int) -> tuple[LeaseSnapshot, ...]:
         """Return the leases as they are at *now*, the oldest *limit*."""

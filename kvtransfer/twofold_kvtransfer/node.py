@@ -18,7 +18,7 @@ from twofold_kvtransfer.blocks import BlockMap
 from twofold_kvtransfer.digesting import Digester
 from twofold_kvtransfer.inspecting import Identity, Inspection
 from twofold_kvtransfer.keeping import Keeper
-from twofold_kvtransfer.leases import Ended, LeaseTable, Reader
+from twofold_kvtransfer.leases import MAX_PINNED_SHARE, Ended, LeaseTable, Reader
 from twofold_kvtransfer.links import Links
 from twofold_kvtransfer.prefixes import Pull, Pulled
 from twofold_kvtransfer.pulling import Puller
@@ -90,7 +90,11 @@ class Node:
         self._pulled: deque[Pulled] = deque()
         self._ended: deque[Ended] = deque()
         self._news = threading.Event()
-        self._leases = LeaseTable(settings.lease_seconds, settings.keep_limit_seconds)
+        self._leases = LeaseTable(
+            settings.lease_seconds,
+            settings.keep_limit_seconds,
+            max_pinned_blocks=int(MAX_PINNED_SHARE * blocks.block_count),
+        )
         self._digester = Digester(blocks) if blocks.memory == "dram" else None
         self._thread = threading.Thread(target=self._run, name="kv-transfer", daemon=True)
         self._started: Future[_Running] = Future()

@@ -14,6 +14,7 @@ from twofold_kvtransfer.leases import (
     InvalidPinError,
     LeaseSnapshot,
     LeaseState,
+    TooMuchPinnedError,
     UnknownLeaseError,
 )
 from twofold_kvtransfer.links import LinkSnapshot
@@ -77,6 +78,8 @@ class KvTransferService(rpc.KvTransferServicer):
             self._inspection.pin(request.request_id, request.seconds)
         except InvalidPinError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        except TooMuchPinnedError as error:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
         except UnknownLeaseError as error:
             await context.abort(grpc.StatusCode.NOT_FOUND, str(error))
         return pb.PinLeaseReply()

@@ -23,9 +23,7 @@ from twofold_engine.prefixes.errors import (
 )
 from twofold_engine.prefixes.prompts import Prompt
 from twofold_engine.prefixes.ranks import Ranks
-
-MAX_SHARE = 0.5
-"""Of the cache that all pins may keep: what is left has to serve requests."""
+from twofold_kvtransfer.leases import MAX_PINNED_SHARE
 
 _log = logging.getLogger(__name__)
 
@@ -49,8 +47,8 @@ class Pin:
 class Pins:
     """All pins of one worker, by the names of their requests.
 
-    Invariant: those that have not ended keep at most ``MAX_SHARE`` of the cache. Blocks that two of
-    them share count twice, so that ending one never leaves more than was counted.
+    Invariant: those that have not ended keep at most ``MAX_PINNED_SHARE`` of the cache. Blocks that
+    two of them share count twice, so that ending one never leaves more than was counted.
     """
 
     def __init__(
@@ -125,7 +123,7 @@ class Pins:
         if self._closed:
             raise _draining()
         self._forget_ended()
-        bound = int(MAX_SHARE * self._own().kv_capacity_tokens)
+        bound = int(MAX_PINNED_SHARE * self._own().kv_capacity_tokens)
         taken = sum(pin.kept_token_count for pin in self._pins.values())
         if taken + token_count > bound or taken >= bound:
             raise NoRoomError(

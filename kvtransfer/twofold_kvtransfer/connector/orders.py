@@ -22,7 +22,8 @@ class Orders:
 
     promised: list[str] = field(default_factory=list)
     withdrawn: list[str] = field(default_factory=list)
-    granted: list[str] = field(default_factory=list)
+    granted: dict[str, int] = field(default_factory=dict)
+    """With how many blocks each keeps."""
     awaited: list[Source] = field(default_factory=list)
     """Of requests that wait for blocks of their own: their leases are kept alive."""
     fetches: list[Fetch] = field(default_factory=list)

@@ -137,7 +137,7 @@ class SchedulerSide:
         if not complete or not block_ids:
             self._orders.withdrawn.append(name)
             return False, None
-        self._orders.granted.append(name)
+        self._orders.granted[name] = len(block_ids)
         kept = Source(
             engine_id=self._engine_id,
             request_id=name,

@@ -192,8 +192,8 @@ def keep(orders: Orders, leases: LeaseTable) -> None:
         leases.promise(request_id)
     for request_id in orders.withdrawn:
         leases.withdraw(request_id)
-    for request_id in orders.granted:
-        leases.grant(request_id, time.monotonic())
+    for request_id, block_count in orders.granted.items():
+        leases.grant(request_id, time.monotonic(), block_count)
 
 
 def receive(orders: Orders, receiver: Receiver) -> None:

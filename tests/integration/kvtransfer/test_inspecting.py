@@ -45,8 +45,8 @@ class Engine:
         )
         self.stub = KvTransferStub(self.channel)
 
-    def grant(self, name: str) -> Source:
-        self.node.order(lambda leases, _: leases.grant(name, time.monotonic()))
+    def grant(self, name: str, block_count: int = 0) -> Source:
+        self.node.order(lambda leases, _: leases.grant(name, time.monotonic(), block_count))
         return Source(self.name, name, LOCALHOST, self.port, 1, (0, 1))
 
     def fetch(self, source: Source) -> None:
@@ -188,6 +188,17 @@ def test_a_pin_of_nothing_or_for_no_time_is_refused(
         two[0].pin(name, seconds)
 
     assert refused.value.code() is code
+
+
+def test_pins_keep_at_most_half_of_the_cache(two: tuple[Engine, Engine]) -> None:
+    two[0].grant("half", 4)
+    two[0].grant("more", 1)
+    two[0].pin("half", 100.0)
+
+    with pytest.raises(grpc.RpcError, match="pins may keep 4 blocks") as refused:
+        two[0].pin("more", 1.0)
+
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from twofold_kvtransfer.leases import (
     LeaseState,
     LeaseTable,
     Reader,
+    TooMuchPinnedError,
     UnknownLeaseError,
 )
 
@@ -406,6 +407,40 @@ def test_only_a_lease_that_lasts_can_be_pinned(table: LeaseTable, name: str) -> 
 
     with pytest.raises(UnknownLeaseError, match=name):
         table.pin(name, 10.0, now=SECONDS)
+
+
+def test_all_pins_together_keep_a_bounded_number_of_blocks() -> None:
+    table = LeaseTable(SECONDS, max_pinned_blocks=10)
+    for name, count in (("six", 6), ("four", 4), ("one", 1)):
+        table.grant(name, now=0.0, block_count=count)
+    table.pin("six", 20.0, now=0.0)
+    table.pin("four", 100.0, now=0.0)
+
+    with pytest.raises(TooMuchPinnedError, match="10 blocks, and keep 10; this one would take 1"):
+        table.pin("one", 100.0, now=0.0)
+    table.pin("six", 25.0, now=0.0)  # what is kept already takes no more
+    table.pin("one", 100.0, now=25.0)
+
+
+def test_what_is_released_makes_room_for_other_pins() -> None:
+    table = LeaseTable(SECONDS, max_pinned_blocks=10)
+    for name in "rs":
+        table.grant(name, now=0.0, block_count=6)
+    table.pin("r", 100.0, now=0.0)
+    table.release("r")
+
+    table.pin("s", 100.0, now=0.0)
+
+
+def test_the_pin_of_a_promise_ends_when_it_turns_out_to_be_too_large() -> None:
+    table = LeaseTable(SECONDS, max_pinned_blocks=10)
+    for name in "rs":
+        table.promise(name)
+        table.pin(name, 1000.0, now=0.0)
+        table.grant(name, now=0.0, block_count=6)
+
+    assert table.pinned_count(0.0) == 1
+    assert table.collect(SECONDS) == [Ended("s", Cause.UNPINNED)]
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0, MAX_PIN_SECONDS + 1, float("nan"), float("inf")])

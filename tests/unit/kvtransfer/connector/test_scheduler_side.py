@@ -165,7 +165,7 @@ def test_a_finished_leg_1_keeps_its_blocks_and_says_where_they_are(side: Schedul
     assert keeps
     assert params is not None
     assert from_params(params) == Source("decode-0:1", "r", "10.0.0.1", 5600, 1, (7, 8, 9))
-    assert side.take_orders() == Orders(promised=["r"], granted=["r"])
+    assert side.take_orders() == Orders(promised=["r"], granted={"r": 3})
 
 
 def test_a_finished_leg_1_names_no_blocks_for_proposed_tokens(side: SchedulerSide) -> None:
