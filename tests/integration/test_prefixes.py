@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from twofold_cluster.worker import Engine, Worker
 from twofold_engine.prefixes.addresses import prefixes_address, rank_address
 from twofold_engine.prefixes.serving import serving_prefixes
 from twofold_kvtransfer.directory import Directory, Position, Rebuild
-from twofold_kvtransfer.service import ServiceError
+from twofold_kvtransfer.service import MAX_CONCURRENT_CALLS, ServiceError
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Valkey
@@ -46,10 +47,15 @@ class PlayedEngine:
     cached_tokens: int = 64
     asked: list[dict[str, Any]] = field(default_factory=list)
     pulls: int = 0
+    may_answer: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.may_answer.set()
 
     async def complete(self, request: web.Request) -> web.Response:
         body = await request.json()
         self.asked.append(body)
+        await self.may_answer.wait()
         if self.status != 200:
             return web.json_response({"error": {"message": "no"}}, status=self.status)
         params = body["kv_transfer_params"]
@@ -307,6 +313,23 @@ async def test_a_pin_is_kept_by_every_rank_until_it_is_ended() -> None:
     assert kept == [{"r1": 60.0}, {"r1": 60.0}]
     assert all(rank.pinned == {} for rank in served.ranks)
     assert again == (grpc.StatusCode.NOT_FOUND, "no pin of request r1")
+
+
+async def test_pins_that_wait_leave_room_for_ending_one_and_for_a_drain() -> None:
+    async with serving(None) as served:
+        await served.pin()
+        served.engine.may_answer.clear()
+        pins = [refusal(served.pin()) for _ in range(MAX_CONCURRENT_CALLS)]
+        waiting = list(map(asyncio.ensure_future, pins))
+        refused = await next(asyncio.as_completed(waiting))
+        drained = pb.DrainRequest(limit_seconds=0.0)
+        await served.stub.Unpin(pb.UnpinRequest(request_id="r1"), timeout=WAIT_SECONDS)
+        await served.stub.Drain(drained, timeout=WAIT_SECONDS)
+        served.engine.may_answer.set()
+
+        outcomes = Counter(why for _, why in await asyncio.gather(*waiting))
+    assert refused == (grpc.StatusCode.UNAVAILABLE, "8 pulls and pins wait here already")
+    assert outcomes == {refused[1]: 8, "the worker drains, and pins nothing any more": 8}
 
 
 async def test_a_pin_whose_lease_somebody_has_released_can_be_ended() -> None:

@@ -22,13 +22,19 @@ from twofold_engine.prefixes.errors import (
 from twofold_engine.prefixes.finding import Share
 from twofold_engine.prefixes.looking_up import RedisLookup
 from twofold_engine.prefixes.pinning import Pins
+from twofold_engine.prefixes.places import Places
 from twofold_engine.prefixes.prompts import Prompt, read_prompt
 from twofold_engine.prefixes.pulling import Puller
 from twofold_engine.prefixes.ranks import Ranks
 from twofold_kvtransfer.leases import MAX_PIN_SECONDS
+from twofold_kvtransfer.service import MAX_CONCURRENT_CALLS
 
 CALL_LIMIT_SECONDS = engine.ANSWER_LIMIT_SECONDS + MAX_DRAIN_SECONDS
 """Of any call. A pull and a pin wait for those before them, each for as long as its prompt."""
+
+MAX_WAITING = MAX_CONCURRENT_CALLS // 2
+"""Pulls and pins together, each of which may take minutes. The other calls are for ending a pin, a
+drain, and what is quick."""
 
 T = TypeVar("T")
 
@@ -59,6 +65,7 @@ class PrefixesService(rpc.PrefixesServicer):
         self._puller = Puller(own, lookup)
         self._pins = pins
         self._ranks = ranks
+        self._places = Places(MAX_WAITING)
 
     async def Find(  # noqa: N802  gRPC's name
         self, request: pb.FindRequest, context: Any
@@ -105,7 +112,8 @@ class PrefixesService(rpc.PrefixesServicer):
 
     async def _pull(self, request: pb.PullRequest) -> pb.PullReply:
         prompt = self._read(request.request)
-        report = await self._puller.pull(prompt, request.source_worker or None)
+        with self._places.take():
+            report = await self._puller.pull(prompt, request.source_worker or None)
         return pb.PullReply(
             source=report.source,
             outcome=pull_outcome(report.outcome),
@@ -116,7 +124,9 @@ class PrefixesService(rpc.PrefixesServicer):
         )
 
     async def _pin(self, request: pb.PinRequest) -> pb.PinReply:
-        pin = await self._pins.pin(self._read(request.request), request.seconds)
+        prompt = self._read(request.request)
+        with self._places.take():
+            pin = await self._pins.pin(prompt, request.seconds)
         return pb.PinReply(
             request_id=pin.request_id,
             token_count=pin.token_count,
