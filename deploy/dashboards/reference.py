@@ -70,7 +70,8 @@ scrape_configs:
 
 With the Prometheus operator `spec.observability.serviceMonitor` has the operator make both, with
 the same labels: a ServiceMonitor for the routers (or a PodMonitor, where there is only that) and a
-ScrapeConfig for the workers. The chart's `networkPolicy.scrapingNamespaces` lets Prometheus in.
+ScrapeConfig for the workers. The chart's `networkPolicy.scrapingNamespaces` lets Prometheus in,
+and of the workers' ports to 8001 alone, where those on the service's own Ray listen.
 
 Outside Kubernetes the service is the router's `--service`, and there is no namespace.
 The dashboards are in `deploy/grafana/`, the rules in `deploy/prometheus/`; the chart ships both

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from twofold_cluster.identity import Role
+from twofold_engine.environment import free_or_any
 from twofold_engine.errors import EngineError
 from twofold_engine.holding import Hold
 from twofold_engine.pools.handles import Description
@@ -28,6 +29,9 @@ MODULE_BY_ROLE = {
 
 NODE_ENV = "TWOFOLD_NODE"
 ZONE_ENV = "TWOFOLD_ZONE"
+PORT_ENV = "TWOFOLD_WORKER_PORT"
+"""Where a pod's only worker is to listen, so that a NetworkPolicy can name the port."""
+
 ZONE_LABEL = "ray.io/availability-zone"
 
 ORPHAN_DRAIN_SECONDS = 60.0
@@ -58,14 +62,17 @@ class EngineActor:
     ) -> None:
         """Prepare the worker of *pool* at *host*, or at the address of the node that Ray chose.
 
-        The node's own environment says where it stands: ``TWOFOLD_NODE`` and ``TWOFOLD_ZONE``.
+        The node's own environment says where it stands: ``TWOFOLD_NODE`` and ``TWOFOLD_ZONE``, and
+        where it is to listen, if that port is free: ``TWOFOLD_WORKER_PORT``.
         With *orphan_limit_seconds* it must be in a running event loop, as Ray has it.
         """
         path = Path(log_dir)
         path.mkdir(parents=True, exist_ok=True)
+        host = host or _node_address()
         settings = dataclasses.replace(
             settings,
-            host=host or _node_address(),
+            host=host,
+            port=free_or_any(host, int(os.environ.get(PORT_ENV) or settings.port)),
             node=os.environ.get(NODE_ENV) or settings.node,
             zone=os.environ.get(ZONE_ENV) or _zone_label() or settings.zone,
         )

@@ -75,6 +75,17 @@ def free_port(host: str) -> int:
         return port
 
 
+def free_or_any(host: str, port: int) -> int:
+    """Return *port* of *host*, or 0, which is any, while something listens there: a worker that
+    cannot be scraped still serves."""
+    try:
+        # As a server asks for it: connections that have ended do not keep the port.
+        socket.create_server((host, port), family=_family(host)).close()
+    except OSError:
+        return 0
+    return port
+
+
 def free_ports(host: str, count: int) -> int:
     """Return the first of *count* adjacent TCP ports of *host* that nothing listens on now.
 

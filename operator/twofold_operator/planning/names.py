@@ -19,6 +19,8 @@ RECORD_ANNOTATION = "serving.twofold.dev/record"
 """On what a revision runs on: what is remembered of it, should the ConfigMap be lost."""
 
 POOLS_PORT = 50051
+WORKER_PORT = 8001
+"""Of the worker's HTTP API, with its metrics, in a pod of its own; its other ports are any."""
 ROUTER_PORT = 8000
 SERVICE_PORT = 80
 REDIS_KEY = "url"

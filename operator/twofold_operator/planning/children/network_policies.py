@@ -13,7 +13,8 @@ from twofold_operator.resources import LLMService
 def workers_policy(service: LLMService, settings: PlanSettings) -> dict[str, Any]:
     """Return the policy of the pods of a service's own Ray clusters.
 
-    Engines listen on ports that they choose, so that no ports are named among our own.
+    Engines listen on ports that they choose, so that no ports are named among our own. Who scrapes
+    reaches only the worker's HTTP API: by the others blocks are read and pinned, with no password.
     """
     name = service.metadata.name
     ours = {"podSelector": {"matchLabels": {names.INSTANCE_LABEL: names.cut(name)}}}
@@ -24,7 +25,11 @@ def workers_policy(service: LLMService, settings: PlanSettings) -> dict[str, Any
             "ports": [{"port": names.POOLS_PORT, "protocol": "TCP"}],
         },
     ]
-    ingress += [{"from": [_namespace(scraper)]} for scraper in settings.scraping_namespaces]
+    metrics = [{"port": names.WORKER_PORT, "protocol": "TCP"}]
+    ingress += [
+        {"from": [_namespace(scraper)], "ports": metrics}
+        for scraper in settings.scraping_namespaces
+    ]
     components = [HEAD_COMPONENT, *(str(role) for role in ROLES)]
     return child(
         service,

@@ -149,6 +149,8 @@ def _worker(service: LLMService, image: str, settings: PlanSettings, role: Role)
     # Kubernetes' node, where transfers find shared memory; Ray's node is the pod.
     node = {"fieldRef": {"fieldPath": "spec.nodeName"}}
     container["env"].append({"name": "TWOFOLD_NODE", "valueFrom": node})
+    # The only one that a NetworkPolicy opens to who scrapes metrics.
+    container["env"].append({"name": "TWOFOLD_WORKER_PORT", "value": str(names.WORKER_PORT)})
     # What the engine says comes out of the container, and not into a file of Ray's.
     container["env"].append({"name": "RAY_LOG_TO_STDERR", "value": "1"})
     container["lifecycle"] = {"preStop": {"exec": {"command": _draining(settings)}}}

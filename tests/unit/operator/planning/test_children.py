@@ -11,6 +11,7 @@ import jsonschema
 import pytest
 import yaml
 
+from twofold_engine.actor import PORT_ENV
 from twofold_engine.draining.__main__ import parser as draining_parser
 from twofold_operator.planning.settings import PlanSettings
 from twofold_operator.planning.testing import World
@@ -466,6 +467,15 @@ def test_workers_are_reached_by_their_own_the_operator_and_prometheus_only() -> 
     assert [port["port"] for port in operator["ports"]] == [50051]
     namespace = prometheus["from"][0]["namespaceSelector"]["matchLabels"]
     assert namespace == {"kubernetes.io/metadata.name": "monitoring"}
+
+
+@pytest.mark.parametrize("role", ["prefill", "decode"])
+def test_who_scrapes_reaches_one_port_of_a_worker_which_is_told_to_listen_there(role: str) -> None:
+    world = made()
+
+    *_, prometheus = only(world, "NetworkPolicy")["spec"]["ingress"]
+    env = {entry["name"]: entry.get("value") for entry in worker(world, role)["env"]}
+    assert [str(port["port"]) for port in prometheus["ports"]] == [env[PORT_ENV]]
 
 
 def test_names_of_children_fit() -> None:

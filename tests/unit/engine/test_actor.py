@@ -1,0 +1,33 @@
+import socket
+from pathlib import Path
+
+import pytest
+
+from twofold_cluster.identity import Role, WorkerId
+from twofold_engine.actor import PORT_ENV, EngineActor
+from twofold_engine.settings import WorkerSettings
+
+
+def port_of(tmp_path: Path) -> int:
+    settings = WorkerSettings(
+        service="s", worker_id=WorkerId("w"), role=Role.DECODE, model="m", served_name="m"
+    )
+    actor = EngineActor(settings, str(tmp_path), "127.0.0.1", "vllm")
+    return actor._process._settings.port
+
+
+def test_a_worker_listens_where_its_pod_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setenv(PORT_ENV, str(port))
+
+        assert port_of(tmp_path) == 0, "another has it: any is better than none"
+    assert port_of(tmp_path) == port
+
+
+def test_a_worker_alone_listens_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(PORT_ENV, raising=False)
+
+    assert port_of(tmp_path) == 0
