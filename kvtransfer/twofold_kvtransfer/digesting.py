@@ -8,6 +8,7 @@ import asyncio
 import ctypes
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +37,8 @@ class Digester:
         self._blocks = blocks
         self._regions = [_cells(blocks, address) for address in blocks.addresses]
         self._pool = ThreadPoolExecutor(thread_count, thread_name_prefix="kv-digests")
+        # One that is digested in each thread, and one that waits.
+        self._unhurried = asyncio.Semaphore(2 * thread_count)
 
     async def digest(self, ids: BlockIds, part: tuple[int, int] = (0, 1)) -> list[int]:
         """Return the xxh3_64 of blocks *ids*, one for each ``BLOCKS_PER_DIGEST`` of them.
@@ -46,29 +49,52 @@ class Digester:
         Raises:
             InvalidBlocksError: there are no such blocks, or no such part of them.
         """
-        self._blocks.check(ids)
-        index, count = part
-        length = self._blocks.part(index, count).block_bytes
-        loop = asyncio.get_running_loop()
-        return await asyncio.gather(
-            *(
-                loop.run_in_executor(self._pool, self._one, some, index * length, length)
-                for some in portions(ids)
-            )
-        )
+        return await asyncio.gather(*map(self._in_a_thread, self._portions(ids, part)))
+
+    async def digest_unhurried(self, ids: BlockIds, part: tuple[int, int] = (0, 1)) -> list[int]:
+        """Return the same as :meth:`digest`, and give way to it: of all such calls together only
+        as many portions are before it as keep the threads busy.
+
+        Raises:
+            InvalidBlocksError: there are no such blocks, or no such part of them.
+        """
+
+        async def one(portion: "_Portion") -> int:
+            async with self._unhurried:
+                return await self._in_a_thread(portion)
+
+        return await asyncio.gather(*map(one, self._portions(ids, part)))
 
     def close(self) -> None:
         """Let go of the memory; returns when no thread reads it any more."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _one(self, ids: BlockIds, offset: int, length: int) -> int:
+    def _portions(self, ids: BlockIds, part: tuple[int, int]) -> "list[_Portion]":
+        self._blocks.check(ids)
+        index, count = part
+        length = self._blocks.part(index, count).block_bytes
+        return [_Portion(some, index * length, length) for some in portions(ids)]
+
+    def _in_a_thread(self, portion: "_Portion") -> asyncio.Future[int]:
+        return asyncio.get_running_loop().run_in_executor(self._pool, self._one, portion)
+
+    def _one(self, portion: "_Portion") -> int:
         digest = xxhash.xxh3_64()
-        rows = np.asarray(ids)
+        rows = np.asarray(portion.ids)
+        begin, end = portion.offset, portion.offset + portion.length
         for region in self._regions:
             # Copied together, though that is a copy: what is not longer than 64 KiB xxhash digests
             # without letting go of Python's lock, for which the engine's thread would wait.
-            digest.update(region[rows, offset : offset + length].data)
+            digest.update(region[rows, begin:end].data)
         return digest.intdigest()
+
+
+class _Portion(NamedTuple):
+    """What has one digest: of each block *ids* the bytes from *offset* on."""
+
+    ids: BlockIds
+    offset: int
+    length: int
 
 
 def portions(ids: BlockIds) -> Iterator[BlockIds]:

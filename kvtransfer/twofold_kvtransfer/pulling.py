@@ -180,7 +180,7 @@ class Puller:
         there = await link.recheck(seen, digest=self._digester is not None)
         if there is None:
             return Outcome.CHANGED
-        if self._digester is not None and there != await self._digester.digest(local):
+        if self._digester is not None and there != await self._digester.digest_unhurried(local):
             return Outcome.DAMAGED
         return Outcome.PULLED
 

@@ -26,12 +26,17 @@ MAX_SLOW_ANSWERS = 1024
 """Questions with a number of each kind that are answered at a time, of all readers. What they name
 is some 100 MB at most, of a kind; a prompt takes milliseconds."""
 
+MAX_UNLEASED_BLOCKS = 32 * MAX_BLOCKS_PER_MESSAGE
+"""That nobody keeps, and whose digests are being made: of blocks of 1 MiB some seconds of work. Who
+would have to wait longer has computed them by then."""
+
 
 class SlowAnswers:
     """Answers questions that carry a number, of each kind at most ``max_count`` at a time.
 
     Kinds are bounded apart, so that those who look for prefixes take nothing from transfers whose
-    blocks are kept, nor from those who have read already.
+    blocks are kept, nor from those who have read already. Digests of blocks that are kept are made
+    before those of others.
     """
 
     def __init__(
@@ -49,6 +54,7 @@ class SlowAnswers:
         self._view = view
         self._max_count = max_count
         self._counts: Counter[type[Numbered]] = Counter()
+        self._unleased_blocks = 0
 
     @property
     def count(self) -> int:
@@ -62,7 +68,8 @@ class SlowAnswers:
             ProtocolError: *question* is none of this protocol.
         """
         _check(question)
-        if self._counts[type(question)] >= self._max_count:
+        is_full = self._counts[type(question)] >= self._max_count
+        if is_full or self._unleased_blocks + _unleased(question) > MAX_UNLEASED_BLOCKS:
             return "too much is asked at a time"
         if isinstance(question, Digest) and self._claim(question.request_id, reader) is None:
             return "the blocks are not kept for this reader"
@@ -70,16 +77,15 @@ class SlowAnswers:
 
     def start(self, question: Numbered, answering: "asyncio.Task[None]") -> None:
         """Count *answering* the *question* until it has ended."""
-        kind = type(question)
-        self._counts[kind] += 1
-        answering.add_done_callback(lambda _: self._counts.subtract([kind]))
+        self._count(question, 1)
+        answering.add_done_callback(lambda _: self._count(question, -1))
 
     async def answer(self, question: Numbered, reader: Reader) -> NumberedAnswer:
         part = reader.rank % reader.count, reader.count
         try:
             match question:
                 case Digest(number, _, blocks):
-                    return Digested(number, await self._digest(blocks, part))
+                    return Digested(number, await self._digests().digest(blocks, part))
                 case Look():
                     return await self._look(question)
                 case Recheck():
@@ -87,24 +93,35 @@ class SlowAnswers:
         except (InvalidBlocksError, NoViewError, _NoAnswerError) as error:
             return Unanswered(question.number, str(error))
 
+    def _count(self, question: Numbered, change: int) -> None:
+        self._counts[type(question)] += change
+        self._unleased_blocks += change * _unleased(question)
+
     async def _look(self, question: Look) -> Seen:
         blocks, versions = await self._view.look(question.names)
         return Seen(question.number, list(blocks), list(versions))
 
     async def _recheck(self, question: Recheck, part: tuple[int, int]) -> Rechecked:
-        # What they hold first: a change meanwhile is told too.
-        digests = await self._digest(question.blocks, part) if question.digest else []
+        digests = []
+        if question.digest:
+            # What they hold first: a change meanwhile is told too.
+            digests = await self._digests().digest_unhurried(question.blocks, part)
         unchanged = await self._view.unchanged(question.names, question.blocks, question.versions)
         return Rechecked(question.number, unchanged, digests)
 
-    async def _digest(self, blocks: list[int], part: tuple[int, int]) -> list[int]:
+    def _digests(self) -> Digester:
         if self._digester is None:
             raise _NoAnswerError("the blocks are not in host memory")
-        return await self._digester.digest(blocks, part)
+        return self._digester
 
 
 class _NoAnswerError(Exception):
     """Told to who asks."""
+
+
+def _unleased(question: Numbered) -> int:
+    """Return how many blocks that nobody keeps are to be digested."""
+    return len(question.blocks) if isinstance(question, Recheck) and question.digest else 0
 
 
 def _check(question: Numbered) -> None:

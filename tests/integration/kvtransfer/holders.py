@@ -95,9 +95,16 @@ class PatientDigester(Digester):
         super().__init__(blocks.map)
         self.made = asyncio.Event()
         self.may_answer = asyncio.Event()
+        self.unhurried: list[list[int]] = []
 
     async def digest(self, ids: BlockIds, part: tuple[int, int] = (0, 1)) -> list[int]:
-        digests = await super().digest(ids, part)
+        return await self._patiently(await super().digest(ids, part))
+
+    async def digest_unhurried(self, ids: BlockIds, part: tuple[int, int] = (0, 1)) -> list[int]:
+        self.unhurried.append(list(ids))
+        return await self._patiently(await super().digest_unhurried(ids, part))
+
+    async def _patiently(self, digests: list[int]) -> list[int]:
         self.made.set()
         await self.may_answer.wait()
         return digests

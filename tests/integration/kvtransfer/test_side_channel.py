@@ -422,6 +422,30 @@ async def test_a_flood_of_digests_keeps_no_look_from_being_answered() -> None:
         await asyncio.gather(*digesting)
 
 
+async def test_blocks_that_nobody_keeps_are_digested_so_many_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(slow_answers, "MAX_UNLEASED_BLOCKS", 4)
+    shown = Shown()
+    async with (
+        holding(MemoryNetwork(), shelf=shown.shelf, digester=PatientDigester) as holder,
+        greeted(holder.port) as channel,
+    ):
+        assert isinstance(holder.digester, PatientDigester)
+        holder.grant("r")
+        first = asyncio.create_task(channel.recheck(NAMES, shown.ids, [1, 1, 1], digest=True))
+        await until(lambda: holder.desk._slow.count == 1)
+        with pytest.raises(ChannelError, match="too much"):
+            await channel.recheck(NAMES, shown.ids, [1, 1, 1], digest=True)
+        assert await channel.recheck(NAMES, shown.ids, [1, 1, 1], digest=False) == []
+        holder.digester.may_answer.set()
+
+        assert await first == await digests_of(holder.blocks, shown.ids)
+        assert await channel.digest("r", range(8)) == await digests_of(holder.blocks, range(8))
+        assert holder.digester.unhurried == [shown.ids]
+        assert await channel.recheck(NAMES, shown.ids, [1, 1, 1], digest=True)
+
+
 async def test_a_peer_that_leaves_too_much_unanswered_is_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -38,3 +38,6 @@ class FakeDigester:
     async def digest(self, ids: BlockIds) -> list[int]:
         self.asked.append(ids)
         return self.found
+
+    async def digest_unhurried(self, ids: BlockIds) -> list[int]:
+        return await self.digest(ids)

@@ -107,6 +107,39 @@ async def test_who_waits_no_more_leaves_what_others_wait_for_alone() -> None:
         assert await waits == expected
 
 
+async def test_what_is_unhurried_has_the_same_digests_and_gives_way() -> None:
+    blocks = host_blocks(3, 40, 32, seed=1)
+    many, may_begin = MANY * 40, threading.Event()
+    with digesting(blocks.map, thread_count=1) as digester:
+        digester._pool.submit(may_begin.wait)
+        waits = asyncio.create_task(digester.digest_unhurried(many))
+        for _ in range(5):  # until they are in the thread's queue
+            await asyncio.sleep(0)
+        hurries = asyncio.create_task(digester.digest(MANY))
+        await asyncio.sleep(0)
+        may_begin.set()
+        await hurries
+        for _ in range(5):  # what it takes to notice that all are made
+            await asyncio.sleep(0)
+        was_before = not waits.done()
+
+        assert await waits == await digester.digest(many)
+        assert was_before
+
+
+async def test_what_was_given_up_unhurried_leaves_room_for_others() -> None:
+    blocks = host_blocks(3, 40, 32, seed=1)
+    with digesting(blocks.map, thread_count=1) as digester:
+        expected = await digester.digest(MANY)
+        for turns in range(6):
+            gives_up = asyncio.create_task(digester.digest_unhurried(MANY * 2))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            gives_up.cancel()
+
+        assert await digester.digest_unhurried(MANY) == expected
+
+
 async def test_a_closed_digester_has_no_threads() -> None:
     blocks = host_blocks(3, 40, 32)
     with digesting(blocks.map) as digester:
