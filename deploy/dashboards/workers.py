@@ -162,6 +162,13 @@ _TRANSFERS = Row(
             *quantiles(_TRANSFER, 0.5, 0.9, 0.99),
         ),
         graph(
+            "Bandwidth of a read",
+            "Bytes of blocks over the time that they moved, of each rank; with the connector "
+            "twofold.",
+            "Bps",
+            *quantiles(chosen("twofold_kv_transfer_bytes_per_second"), 0.1, 0.5, 0.9),
+        ),
+        graph(
             "Tokens fetched",
             "Tokens of prompts whose blocks came from another worker, and of those that were "
             "looked for there.",

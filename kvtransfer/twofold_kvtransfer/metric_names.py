@@ -15,19 +15,28 @@ class MetricName:
 
 
 SECONDS = MetricName(
-    "twofold_kv_transfer_seconds", "histogram", "How long the blocks of a request moved."
+    "twofold_kv_transfer_seconds",
+    "histogram",
+    "How long the blocks of a request moved, of an engine's first rank.",
 )
-BYTES = MetricName("twofold_kv_transfer_bytes", "histogram", "Bytes of the blocks of a request.")
+BYTES = MetricName(
+    "twofold_kv_transfer_bytes", "histogram", "Bytes of the blocks that a rank read for a request."
+)
+BANDWIDTH = MetricName(
+    "twofold_kv_transfer_bytes_per_second",
+    "histogram",
+    "Bytes of blocks, coded or not, over the time that a rank's read of them took.",
+)
 FAILURES = MetricName(
     "twofold_kv_transfer_failures_total",
     "counter",
-    "Requests whose blocks could not be fetched, by reason.",
+    "Requests whose blocks could not be fetched, by the reason that a rank gave first.",
     "reason",
 )
 LEASES = MetricName(
     "twofold_kv_leases_ended_total",
     "counter",
-    "Leases on blocks of this worker that have ended, by cause.",
+    "Leases on blocks of this worker that have ended, by cause; once for all its ranks.",
     "cause",
 )
 TRANSFERS_BY_CODEC = MetricName(
@@ -57,6 +66,7 @@ PREFIX_BLOCKS = MetricName(
 ALL = (
     SECONDS,
     BYTES,
+    BANDWIDTH,
     FAILURES,
     LEASES,
     TRANSFERS_BY_CODEC,

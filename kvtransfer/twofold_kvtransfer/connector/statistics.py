@@ -1,6 +1,5 @@
 """What our connector counts, in vLLM's own metrics."""
 
-from collections import Counter as Tally
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,6 +22,13 @@ from twofold_kvtransfer.receiving import Failure, Reception
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _BYTES = tuple(2.0**power for power in range(12, 37, 2))
 """4 KiB to 64 GiB."""
+_BYTES_PER_SECOND = tuple(
+    gigabytes * 1e9
+    for gigabytes in (0.01, 0.05, 0.125, 0.25, 0.5, 1.25, 2.5, 5.0, 12.5, 25.0, 50.0, 100.0, 400.0)
+)
+"""Among them what links of 1, 10, 100, 200 and 400 Gbit/s carry, and NVLink."""
+_MAX_TOLD = 10_000
+"""Requests whose other ranks may not have told yet: many more than end within a step or two."""
 
 
 class TransferStats(KVConnectorStats):  # type: ignore[misc]  # vLLM is untyped here
@@ -34,15 +40,16 @@ class TransferStats(KVConnectorStats):  # type: ignore[misc]  # vLLM is untyped 
     def reset(self) -> None:
         self.data = _nothing()
 
-    def record(self, reception: Reception) -> None:
+    def record(self, reception: Reception, *, is_first_rank: bool = True) -> None:
+        """Record what came of a read. All ranks read of a request: the first one's time counts."""
         if reception.failure is None:
-            self.data["seconds"].append(reception.seconds)
-            self.data["bytes"].append(reception.size_bytes)
+            read = (reception.seconds, reception.size_bytes, is_first_rank)
+            self.data["reads"].append(read)
         else:
-            self.data["failures"].append(reception.failure.value)
+            self.data["failures"].append((reception.request_id, reception.failure.value))
 
     def record_lease(self, ended: Ended) -> None:
-        self.data["leases"].append(ended.cause.value)
+        self.data["leases"].append((ended.request_id, ended.cause.value))
 
     def record_pull(self, pulled: Pulled) -> None:
         self.data["pulls"].append((pulled.outcome.value, pulled.block_count))
@@ -69,12 +76,14 @@ class TransferStats(KVConnectorStats):  # type: ignore[misc]  # vLLM is untyped 
 
     def reduce(self) -> dict[str, int | float]:
         """Summarise for vLLM's log line."""
-        seconds, mebibytes = sum(self.data["seconds"]), sum(self.data["bytes"]) / 2**20
+        reads = self.data["reads"]
+        seconds = sum(seconds for seconds, _, is_first in reads if is_first)
+        mebibytes = sum(size_bytes for _, size_bytes, _ in reads) / 2**20
         return {
-            "KV transfers": len(self.data["seconds"]),
+            "KV transfers": sum(is_first for _, _, is_first in reads),
             "MiB": round(mebibytes, 1),
             "MiB/s": round(mebibytes / seconds, 1) if seconds else 0.0,
-            "Failed": len(self.data["failures"]),
+            "Failed": len({request_id for request_id, _ in self.data["failures"]}),
         }
 
 
@@ -95,6 +104,10 @@ class TransferMetrics(KVConnectorPromMetrics):  # type: ignore[misc]  # vLLM is 
         self._bytes = create_metric_per_engine(
             self._histogram(metric_names.BYTES, _BYTES), per_engine_labelvalues
         )
+        self._bandwidth = create_metric_per_engine(
+            self._histogram(metric_names.BANDWIDTH, _BYTES_PER_SECOND), per_engine_labelvalues
+        )
+        self._failed, self._ended = _Told(), _Told()
         self._failures = self._counter(metric_names.FAILURES)
         self._leases = self._counter(metric_names.LEASES)
         self._by_codec = self._counter(metric_names.TRANSFERS_BY_CODEC)
@@ -116,14 +129,18 @@ class TransferMetrics(KVConnectorPromMetrics):  # type: ignore[misc]  # vLLM is 
 
     def observe(self, transfer_stats_data: dict[str, Any], engine_idx: int = 0) -> None:
         engine = self.per_engine_labelvalues[engine_idx]
-        for seconds in transfer_stats_data["seconds"]:
-            self._seconds[engine_idx].observe(seconds)
-        for size_bytes in transfer_stats_data["bytes"]:
+        for seconds, size_bytes, is_first_rank in transfer_stats_data["reads"]:
+            if is_first_rank:
+                self._seconds[engine_idx].observe(seconds)
             self._bytes[engine_idx].observe(size_bytes)
-        for failure, count in Tally(transfer_stats_data["failures"]).items():
-            self._failures.labels(*engine, failure).inc(count)
-        for cause, count in Tally(transfer_stats_data["leases"]).items():
-            self._leases.labels(*engine, cause).inc(count)
+            if size_bytes and seconds > 0:
+                self._bandwidth[engine_idx].observe(size_bytes / seconds)
+        for request_id, failure in transfer_stats_data["failures"]:
+            if self._failed.is_new(engine_idx, request_id):
+                self._failures.labels(*engine, failure).inc()
+        for request_id, cause in transfer_stats_data["leases"]:
+            if self._ended.is_new(engine_idx, request_id):
+                self._leases.labels(*engine, cause).inc()
         for outcome, block_count in transfer_stats_data["pulls"]:
             self._pulls.labels(*engine, outcome).inc()
             self._pulled_blocks[engine_idx].inc(block_count)
@@ -147,5 +164,20 @@ class TransferMetrics(KVConnectorPromMetrics):  # type: ignore[misc]  # vLLM is 
         )
 
 
+class _Told:
+    """The requests that a rank has told of already: the others tell the same, a little later."""
+
+    def __init__(self) -> None:
+        self._latest: dict[tuple[int, str], None] = {}
+
+    def is_new(self, engine_idx: int, request_id: str) -> bool:
+        if (engine_idx, request_id) in self._latest:
+            return False
+        self._latest[engine_idx, request_id] = None
+        if len(self._latest) > _MAX_TOLD:
+            del self._latest[next(iter(self._latest))]
+        return True
+
+
 def _nothing() -> dict[str, list[Any]]:
-    return {"seconds": [], "bytes": [], "failures": [], "leases": [], "codecs": [], "pulls": []}
+    return {"reads": [], "failures": [], "leases": [], "codecs": [], "pulls": []}

@@ -47,6 +47,7 @@ class WorkerSide:
         self._sourceless: list[Reception] = []
         self._failed_blocks: set[int] = set()
         self._stats = TransferStats()
+        self._is_first_rank = True
         self._tally: CodecTally | None = None
         self._idle_waits = IdleWaits()
         self._rank = get_tensor_model_parallel_rank()
@@ -67,6 +68,7 @@ class WorkerSide:
             tensor_parallel=parallel.tensor_parallel_size,
             rank=self._rank,
         )
+        self._is_first_rank = rank.rank == 0
         self._node = Node(
             rank,
             blocks,
@@ -119,7 +121,7 @@ class WorkerSide:
         for lease in ended:
             self._stats.record_lease(lease)
         for reception in received:
-            self._stats.record(reception)
+            self._stats.record(reception, is_first_rank=self._is_first_rank)
             local = self._fetching.pop(reception.request_id)
             if reception.failure is not None:
                 self._failed_blocks.update(local)

@@ -82,3 +82,70 @@ def test_prometheus_sees_what_became_of_pulls_and_every_outcome_from_the_start()
 
     assert pulls_in(registry) == dict.fromkeys(Outcome, 0.0) | {"pulled": 2.0, "late": 1.0}
     assert registry.get_sample_value("twofold_kv_prefix_blocks_total", {"engine": "0"}) == 6.0
+
+
+def told_by_ranks(*ranks: Any) -> CollectorRegistry:
+    """What Prometheus sees of what *ranks* tell, each in a step of its own."""
+    registry = CollectorRegistry()
+    metrics = metrics_in(registry)
+    for stats in ranks:
+        metrics.observe(msgspec.msgpack.decode(msgspec.msgpack.encode(stats.data)))
+    return registry
+
+
+def test_a_request_and_a_lease_of_several_ranks_count_once() -> None:
+    from twofold_kvtransfer.connector.statistics import TransferStats
+    from twofold_kvtransfer.leases import Cause, Ended
+    from twofold_kvtransfer.receiving import Failure, Reception
+
+    ranks = [TransferStats() for _ in range(4)]
+    for number, stats in enumerate(ranks):
+        stats.record(Reception("r", None, 100, 0.5), is_first_rank=number == 0)
+        stats.record(Reception("s", Failure.LATE), is_first_rank=number == 0)
+        stats.record_lease(Ended("t", Cause.EXPIRED))
+    ranks[3].record(Reception("u", Failure.INTEGRITY), is_first_rank=False)
+
+    seen = told_by_ranks(*ranks).get_sample_value
+
+    engine = {"engine": "0"}
+    assert seen("twofold_kv_transfer_seconds_count", engine) == 1
+    assert seen("twofold_kv_transfer_bytes_sum", engine) == 400
+    assert seen("twofold_kv_transfer_failures_total", engine | {"reason": "late"}) == 1
+    assert seen("twofold_kv_transfer_failures_total", engine | {"reason": "integrity"}) == 1
+    assert seen("twofold_kv_leases_ended_total", engine | {"cause": "expired"}) == 1
+    joined = ranks[0]
+    for other in ranks[1:]:
+        joined.aggregate(other)
+    assert joined.reduce()["KV transfers"] == 1
+    assert joined.reduce()["Failed"] == 2
+
+
+def test_what_was_told_long_ago_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    from twofold_kvtransfer.connector import statistics
+    from twofold_kvtransfer.connector.statistics import TransferStats
+    from twofold_kvtransfer.leases import Cause, Ended
+
+    monkeypatch.setattr(statistics, "_MAX_TOLD", 2)
+    stats = TransferStats()
+    for name in ("a", "b", "c", "c", "a"):
+        stats.record_lease(Ended(name, Cause.READ))
+
+    seen = told_by_ranks(stats).get_sample_value
+
+    assert seen("twofold_kv_leases_ended_total", {"engine": "0", "cause": "read"}) == 4
+
+
+def test_bandwidth_is_of_each_read_of_a_rank() -> None:
+    from twofold_kvtransfer.connector.statistics import TransferStats
+    from twofold_kvtransfer.receiving import Reception
+
+    stats = TransferStats()
+    stats.record(Reception("r", None, 10**9, 0.5))
+    stats.record(Reception("r", None, 10**9, 0.25), is_first_rank=False)
+    stats.record(Reception("s", None, 0, 0.0))
+
+    seen = told_by_ranks(stats).get_sample_value
+
+    engine = {"engine": "0"}
+    assert seen("twofold_kv_transfer_bytes_per_second_count", engine) == 2
+    assert seen("twofold_kv_transfer_bytes_per_second_sum", engine) == 6e9
