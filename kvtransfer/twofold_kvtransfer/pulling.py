@@ -10,7 +10,7 @@ from twofold_kvtransfer.avoiding import SilentSources
 from twofold_kvtransfer.blocks import InvalidBlocksError, Move
 from twofold_kvtransfer.digesting import Digester
 from twofold_kvtransfer.links import Link, LinkError, Links, Seen
-from twofold_kvtransfer.prefixes import Outcome, Pull, Pulled
+from twofold_kvtransfer.prefixes import Outcome, PrefixSource, Pull, Pulled
 from twofold_kvtransfer.receiving import Failure, failure_of
 from twofold_kvtransfer.transports import TransferState
 from twofold_kvtransfer.waiting import LETTING_GO_SECONDS, ended, stop
@@ -38,7 +38,8 @@ class Puller:
     ``LEAST_SECONDS``, and what a cancelled transfer takes to end. Nothing is held at the source: it
     is asked afterwards whether its blocks were the same all the time. What fails costs nothing but
     that time, since the engine then computes the prompt. A source that failed, or was too late, is
-    left alone for a while; not by who follows it, which costs nobody time.
+    left alone for a while, but only until its link is open where that was what took too long; not
+    by who follows it, which costs nobody time.
     """
 
     def __init__(
@@ -102,9 +103,19 @@ class Puller:
         outcome = await self._work(pull, progress)
         if outcome in _SILENCE:
             self._silent.note_silence(source, began, self._clock())
+            if outcome is Outcome.LATE and not progress.is_linked:
+                self._tasks.create_task(self._note_when_open(pull.source))
         elif outcome is not Outcome.DROPPED:  # which tells nothing
             self._silent.note_answer(source)
         return outcome
+
+    async def _note_when_open(self, source: PrefixSource) -> None:
+        """Avoid *source* no longer than its link takes to open, which goes on for the next."""
+        try:
+            await self._links.to(source)
+        except (LinkError, InvalidBlocksError):
+            return
+        self._silent.note_answer(source.engine_id)
 
     async def _work(self, pull: Pull, progress: "_Progress") -> Outcome:
         take = self._follow if pull.source.follow else self._pull
@@ -133,6 +144,7 @@ class Puller:
         TimeoutError: it took too long; local memory is written no more.
         """
         link = await self._links.to(pull.source)
+        progress.is_linked = True
         seen = await link.look(pull.names)
         count = len(seen.blocks)
         if not count:
@@ -200,6 +212,8 @@ class _Progress:
         self._tell = tell
         self._is_told_of_steps = pull.source.follow
         self.count = 0
+        self.is_linked = False
+        """The source's link is open."""
 
     def add(self, count: int) -> None:
         self.count += count

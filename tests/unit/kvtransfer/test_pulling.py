@@ -274,6 +274,7 @@ async def test_a_source_that_does_not_answer_is_waited_for_no_longer_than_comput
         rig.peer.may[what] = asyncio.Event()
         await rig.pull(seconds_per_token=impatient)
         await until_pulled(rig)
+        rig.peer.may[what].set()
 
     assert rig.peer.moves == []
     assert rig.pulled == [Pulled("r", Outcome.LATE)]
@@ -353,6 +354,39 @@ async def test_a_source_that_hangs_is_waited_for_by_one_pull_and_then_asked_by_o
             await rig.pull(impatient, request_id="probe")
             await until_pulled(rig)
             assert rig.pulled.pop() == Pulled("probe", Outcome.LATE)
+        rig.peer.may[what].set()
+
+
+@pytest.mark.parametrize(("error", "outcome"), [(None, "pulled"), (LinkError("no"), "avoided")])
+async def test_a_source_that_is_late_for_its_link_is_asked_again_as_soon_as_that_is_open(
+    error: LinkError | None, outcome: str, impatient: float
+) -> None:
+    async with rigged() as rig:
+        rig.peer.may["to"] = asyncio.Event()
+        await rig.pull(impatient)
+        await until_pulled(rig)
+        await rig.pull(request_id="too early")
+        if error is not None:
+            rig.peer.errors["to"] = error
+        rig.peer.may["to"].set()
+        await turns()
+        await rig.pull(request_id="later")
+
+    assert [one.outcome for one in rig.pulled] == [Outcome.LATE, Outcome.AVOIDED, outcome]
+
+
+async def test_a_source_that_is_late_for_its_answer_is_avoided_though_its_link_is_open(
+    impatient: float,
+) -> None:
+    async with rigged() as rig:
+        rig.peer.may["look"] = asyncio.Event()
+        await rig.pull(impatient)
+        await until_pulled(rig)
+        rig.peer.may["look"].set()
+        await turns()
+        await rig.pull(request_id="later")
+
+    assert [one.outcome for one in rig.pulled] == [Outcome.LATE, Outcome.AVOIDED]
 
 
 async def test_a_source_that_failed_is_avoided_until_it_has_answered() -> None:
