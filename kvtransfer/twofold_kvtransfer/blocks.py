@@ -14,6 +14,10 @@ BlockIds = Sequence[int]
 Addresses = npt.NDArray[np.uint64]
 
 
+MAX_CELLS = 2**31 - 1
+"""Blocks in all regions together: transports number them in 32 bits, NIXL with a sign."""
+
+
 class InvalidBlocksError(TwofoldError):
     """Blocks that are not there, or that two sides do not describe alike."""
 
@@ -42,6 +46,17 @@ class BlockMap(msgspec.Struct, frozen=True, kw_only=True):
         if self.stride_bytes < self.block_bytes:
             raise InvalidBlocksError(
                 f"blocks of {self.block_bytes} bytes overlap at a stride of {self.stride_bytes}"
+            )
+        if (
+            min(self.addresses) < 0
+            or max(self.addresses) + self.region_bytes > 2**64
+            or self.block_count * self.region_count > MAX_CELLS
+            or not 0 <= self.device < 2**31
+        ):
+            raise InvalidBlocksError(
+                f"no memory has {self.block_count} blocks of device {self.device} in each of"
+                f" {self.region_count} regions from {min(self.addresses)} to"
+                f" {max(self.addresses)} at a stride of {self.stride_bytes}"
             )
 
     @property

@@ -1,6 +1,7 @@
 """Links to the engine processes that blocks are fetched from, one for each of their lives."""
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -12,6 +13,8 @@ from twofold_kvtransfer.side_channel import Channel, ChannelError, Hello, Patien
 from twofold_kvtransfer.sources import Peer, split_engine_id
 from twofold_kvtransfer.traffic import Traffic, TrafficSnapshot
 from twofold_kvtransfer.transports import Pair, PeerError, Transfer, Transport
+
+_log = logging.getLogger(__name__)
 
 
 class LinkError(TwofoldError):
@@ -253,8 +256,14 @@ class Links:
 
     def _open(self, description: bytes, remote: BlockMap) -> Pair:
         """Open a pair; runs in a thread, while this one goes on reading over others."""
-        with self._one_opens:
-            return self._transport.open(description, remote)
+        try:
+            with self._one_opens:
+                return self._transport.open(description, remote)
+        except (PeerError, InvalidBlocksError):
+            raise
+        except Exception as error:  # an edge: no description may end the links to all others
+            _log.exception("no pair can be opened with what a peer describes")
+            raise LinkError(f"an error on this side, see its log: {error}") from error
 
     def _rank_there(self, peer: Peer) -> int:
         return self._hello.reader.rank // self._ranks_each(peer)

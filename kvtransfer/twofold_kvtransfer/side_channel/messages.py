@@ -10,8 +10,9 @@ they are made.
 import msgspec
 
 from twofold_cluster.errors import TwofoldError
-from twofold_kvtransfer.blocks import BlockMap, InvalidBlocksError
+from twofold_kvtransfer.blocks import BlockMap
 from twofold_kvtransfer.leases import Reader
+from twofold_kvtransfer.unreadable import UNREADABLE
 
 PROTOCOL_VERSION = 4
 
@@ -175,9 +176,6 @@ _encode = msgspec.msgpack.Encoder().encode
 _questions: msgspec.msgpack.Decoder[Question] = msgspec.msgpack.Decoder(Question)
 _answers: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
 
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, InvalidBlocksError)
-"""What decoding a stranger's bytes raises: of msgspec, of text, of nesting, of a block map."""
-
 
 def frame(message: Question | Answer) -> bytes:
     payload = _encode(message)
@@ -191,7 +189,7 @@ def decode_question(payload: bytes) -> Question:
     """
     try:
         return _questions.decode(payload)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise ProtocolError(f"not a question: {error}") from error
 
 
@@ -201,5 +199,5 @@ def decode_answer(payload: bytes) -> Answer:
     """
     try:
         return _answers.decode(payload)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise ProtocolError(f"not an answer: {error}") from error

@@ -257,6 +257,25 @@ async def test_a_peer_that_never_answers_is_no_link(transport: MemoryTransport) 
             await links.to(Source("p:1", "r", LOCALHOST, port, 1, (0,)))
 
 
+class BrokenTransport(MemoryTransport):
+    """Has a fault of its own, which some description brings to light."""
+
+    def open(self, description: bytes, remote: BlockMap) -> MemoryPair:
+        raise ZeroDivisionError("of nobody's making")
+
+
+async def test_an_error_in_opening_a_pair_fails_that_link_and_is_logged_with_its_place(
+    network: MemoryNetwork, local: HostBlocks, caplog: pytest.LogCaptureFixture
+) -> None:
+    transport = BrokenTransport(network, local, checks_integrity=True)
+    async with holding(network) as holder, linking(transport) as links:
+        with pytest.raises(LinkError, match="of nobody's making"):
+            await links.to(holder.source("r"))
+        await until(lambda: holder.desk.connection_count == 0)
+
+    assert [record.exc_info is not None for record in caplog.records] == [True]
+
+
 async def test_each_rank_reads_its_heads_from_the_rank_that_has_them(
     network: MemoryNetwork,
 ) -> None:

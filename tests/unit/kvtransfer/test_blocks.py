@@ -38,6 +38,29 @@ def test_a_map_without_blocks_or_with_blocks_that_overlap_is_refused(wrong: dict
         BlockMap(**fields | wrong)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"addresses": (1000, -8)},
+        {"addresses": (1000, 2**64 - 759)},
+        {"stride_bytes": 2**62},
+        {"block_count": 2**30},
+        {"device": -1},
+        {"device": 2**31},
+    ],
+    ids=str,
+)
+def test_a_map_that_no_memory_can_have_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidBlocksError, match="no memory"):
+        BlockMap(**msgspec.structs.asdict(MAP) | wrong)
+
+
+def test_a_map_may_end_where_memory_does() -> None:
+    whole = msgspec.structs.asdict(MAP) | {"addresses": (0, 2**64 - 760)}
+
+    assert BlockMap(**whole).region_bytes == 760
+
+
 def test_a_block_has_its_bytes_in_every_region() -> None:
     assert (MAP.region_count, MAP.bytes_per_block) == (2, 120)
 

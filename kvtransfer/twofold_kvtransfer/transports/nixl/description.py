@@ -5,6 +5,7 @@ import msgspec
 from twofold_kvtransfer.blocks import BlockMap, check_alike
 from twofold_kvtransfer.transports.nixl.agent import nixl_version
 from twofold_kvtransfer.transports.port import PeerError
+from twofold_kvtransfer.unreadable import UNREADABLE
 
 FORMAT = "twofold-nixl-1"
 
@@ -44,7 +45,7 @@ def read_description(data: bytes, local: BlockMap, remote: BlockMap) -> Descript
     """
     try:
         peer = msgspec.msgpack.decode(data, type=Description)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise PeerError(f"not a description of the nixl transport: {error}") from error
     here = (FORMAT, nixl_version())
     if (peer.format, peer.nixl) != here:

@@ -146,7 +146,8 @@ def address_of(host: str, port: int) -> Address:
     """
     try:
         return resolve(host, port)
-    except OSError as error:
+    # What is no name, such as one with a label of more than 63 characters, is a ValueError.
+    except (OSError, ValueError) as error:
         raise PeerError(f"{host} is not known: {error}") from error
 
 

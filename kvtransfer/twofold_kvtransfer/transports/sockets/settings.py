@@ -1,8 +1,14 @@
 """What settings of these transports must be."""
 
 import ipaddress
+from typing import Annotated
+
+from msgspec import Meta
 
 from twofold_cluster.errors import TwofoldError
+
+Port = Annotated[int, Meta(ge=1, le=65535)]
+"""Of a peer, as it says."""
 
 
 class InvalidSocketSettingsError(TwofoldError):

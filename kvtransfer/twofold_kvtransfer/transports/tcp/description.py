@@ -2,16 +2,18 @@
 
 import msgspec
 
-from twofold_kvtransfer.blocks import BlockMap, InvalidBlocksError
+from twofold_kvtransfer.blocks import BlockMap
 from twofold_kvtransfer.codecs import KvShape, ShapeError
 from twofold_kvtransfer.transports.port import PeerError
+from twofold_kvtransfer.transports.sockets.settings import Port
 from twofold_kvtransfer.transports.sockets.wire import KEY_BYTES, MAGIC
+from twofold_kvtransfer.unreadable import UNREADABLE
 
 
 class Description(msgspec.Struct, frozen=True, kw_only=True):
     magic: bytes = MAGIC
     host: str
-    port: int
+    port: Port
     key: bytes
     """Of one life of the transport; presented by those who connect."""
     blocks: BlockMap
@@ -30,7 +32,7 @@ def decode_description(data: bytes) -> Description:
     """
     try:
         description = msgspec.msgpack.decode(data, type=Description)
-    except (msgspec.DecodeError, InvalidBlocksError, ShapeError) as error:
+    except (*UNREADABLE, ShapeError) as error:
         raise PeerError(f"not a description of the tcp transport: {error}") from error
     if description.magic != MAGIC or len(description.key) != KEY_BYTES:
         raise PeerError("a description of another version of the tcp transport")

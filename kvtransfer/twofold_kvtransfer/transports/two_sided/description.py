@@ -2,9 +2,11 @@
 
 import msgspec
 
-from twofold_kvtransfer.blocks import BlockMap, InvalidBlocksError
+from twofold_kvtransfer.blocks import BlockMap
 from twofold_kvtransfer.transports.port import PeerError
+from twofold_kvtransfer.transports.sockets.settings import Port
 from twofold_kvtransfer.transports.sockets.wire import KEY_BYTES
+from twofold_kvtransfer.unreadable import UNREADABLE
 
 FORMAT = "two-sided-1"
 
@@ -15,7 +17,7 @@ class Description(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     format: str = FORMAT
     library: str
     host: str
-    port: int
+    port: Port
     key: bytes
     """Of one life of the transport; presented by those who connect."""
     blocks: BlockMap
@@ -32,7 +34,7 @@ def decode_description(data: bytes, library: str) -> Description:
     """
     try:
         description = msgspec.msgpack.decode(data, type=Description)
-    except (msgspec.DecodeError, InvalidBlocksError) as error:
+    except UNREADABLE as error:
         raise PeerError(f"not a description of the {library} transport: {error}") from error
     if description.library != library:
         raise PeerError(f"a description of the {description.library} transport, not of {library}")

@@ -285,6 +285,18 @@ def test_a_peer_of_another_make_is_refused(stand: Stand, changes: dict[str, Any]
         stand.transport.open(stand.description(**changes), BLOCKS)
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"\x81\xa4nixl\xa1\xff", id="text that is no UTF-8"),
+        pytest.param(b"\x81\xa1x" + b"\x91" * 10**6, id="nested without end"),
+    ],
+)
+def test_what_is_no_description_is_refused(stand: Stand, data: bytes) -> None:
+    with pytest.raises(PeerError, match="not a description"):
+        stand.transport.open(data, BLOCKS)
+
+
 def test_blocks_of_another_size_are_refused(stand: Stand) -> None:
     other = msgspec.structs.replace(BLOCKS, block_bytes=50)
 

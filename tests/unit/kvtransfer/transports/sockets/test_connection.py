@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twofold_kvtransfer.transports.sockets.connection import Connection
+from twofold_kvtransfer.transports import PeerError
+from twofold_kvtransfer.transports.sockets.connection import Connection, address_of
 from twofold_kvtransfer.transports.sockets.failing import Failure, TransferError
 
 
@@ -87,6 +88,12 @@ def test_an_end_in_the_middle_is_a_lost_peer() -> None:
     with pytest.raises(TransferError) as raised:
         over(ShortSocket([], b"abc")).receive_bytes(4)
     assert raised.value.failure is Failure.PEER_LOST
+
+
+@pytest.mark.parametrize("host", ["a" * 70, "a..b", "a\0b"], ids=repr)
+def test_a_host_that_is_no_name_is_a_peer_that_is_not_there(host: str) -> None:
+    with pytest.raises(PeerError, match="is not known"):
+        address_of(host, 1)
 
 
 def test_a_pause_ends_when_the_connection_is_cut() -> None:

@@ -40,3 +40,25 @@ def test_a_description_cut_short_is_refused() -> None:
     for size in range(len(data)):
         with pytest.raises(PeerError):
             decode_description(data[:size])
+
+
+def test_a_host_that_is_no_text_is_refused() -> None:
+    data = encode_description(DESCRIPTION).replace(b"10.0.0.1", b"\xff0.0.0.1")
+
+    with pytest.raises(PeerError, match="utf-8"):
+        decode_description(data)
+
+
+def test_a_description_nested_without_end_is_refused() -> None:
+    data = b"\x81\xa1x" + b"\x91" * 10**6
+
+    with pytest.raises(PeerError, match="recursion"):
+        decode_description(data)
+
+
+@pytest.mark.parametrize("port", [-5, 0, 65536])
+def test_a_port_that_no_host_has_is_refused(port: int) -> None:
+    data = encode_description(msgspec.structs.replace(DESCRIPTION, port=port))
+
+    with pytest.raises(PeerError, match="not a description"):
+        decode_description(data)
