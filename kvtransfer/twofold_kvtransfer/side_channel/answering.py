@@ -6,7 +6,7 @@ from collections.abc import Callable
 from twofold_kvtransfer.leases import Reader
 from twofold_kvtransfer.side_channel.frames import read_frame
 from twofold_kvtransfer.side_channel.messages import (
-    MAX_FRAME_BYTES,
+    MAX_QUESTION_BYTES,
     Answer,
     Numbered,
     Question,
@@ -53,7 +53,7 @@ async def answer_all(
         await say(writer, await slow.answer(question, asker))
 
     async with asyncio.TaskGroup() as tasks:
-        while (question := await read_question(reader, MAX_FRAME_BYTES)) is not None:
+        while (question := await read_question(reader, MAX_QUESTION_BYTES)) is not None:
             if not isinstance(question, Numbered):
                 await say(writer, answer(question, asker))
             elif (reason := slow.why_none(question, asker)) is not None:

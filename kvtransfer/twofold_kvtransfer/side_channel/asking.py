@@ -20,6 +20,7 @@ from twofold_kvtransfer.side_channel.frames import read_frame
 from twofold_kvtransfer.side_channel.messages import (
     MAX_BLOCKS_PER_MESSAGE,
     MAX_LEASES_PER_MESSAGE,
+    MAX_QUESTION_BYTES,
     Answer,
     Challenge,
     Claim,
@@ -54,6 +55,9 @@ from twofold_kvtransfer.side_channel.proving import (
 MAX_UNANSWERED = 4096
 """Questions with a number that a peer may owe answers to, also such as nobody waits for any more.
 One that lives refuses before (``serving.MAX_SLOW_ANSWERS`` of each kind)."""
+
+OVERHEAD_BYTES = 64
+"""More than MessagePack takes for a name beside its bytes, and for a message beside its names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,11 +336,20 @@ def _fail(asked: "asyncio.Future[A]", reason: str) -> None:
         asked.exception()  # known to be seen, also if nobody waits any more
 
 
-def _portions(request_ids: Sequence[str]) -> list[list[str]]:
-    return [
-        list(request_ids[start : start + MAX_LEASES_PER_MESSAGE])
-        for start in range(0, len(request_ids), MAX_LEASES_PER_MESSAGE)
-    ]
+def _portions(request_ids: Sequence[str]) -> Iterator[list[str]]:
+    """Cut leases into what fits into a message."""
+    some: list[str] = []
+    size_bytes = 0
+    for name in request_ids:
+        name_bytes = len(name.encode()) + OVERHEAD_BYTES
+        fits = size_bytes + name_bytes <= MAX_QUESTION_BYTES - OVERHEAD_BYTES
+        if some and not (fits and len(some) < MAX_LEASES_PER_MESSAGE):
+            yield some
+            some, size_bytes = [], 0
+        some.append(name)
+        size_bytes += name_bytes
+    if some:
+        yield some
 
 
 def _block_portions(listed: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -22,13 +22,19 @@ MAX_FRAME_BYTES = 16 * 2**20
 MAX_HELLO_BYTES = 64 * 2**10
 """Of the first frame, which anybody can send."""
 
-MAX_LEASES_PER_MESSAGE = 1024
-"""With names as long as ``sources.MAX_NAME_LENGTH`` these fit into a frame."""
+MAX_QUESTION_BYTES = 128 * 2**10
+"""Of what a reader asks, of whom there are thousands: as much as asyncio buffers of a connection.
+The longest is a :class:`Recheck`, some 84 KiB with the most names, each as long as may be."""
 
+MAX_LEASES_PER_MESSAGE = 1024
+"""Fewer, if their names would make the message longer than ``MAX_QUESTION_BYTES``."""
 
 MAX_BLOCKS_PER_MESSAGE = 1024
 """Of those that digests are wanted of, or that are looked for by name; a multiple of
 ``digesting.BLOCKS_PER_DIGEST``."""
+
+MAX_BLOCK_NAME_BYTES = 64
+"""vLLM's hashes have 32 bytes or fewer."""
 
 
 class ProtocolError(TwofoldError):
@@ -110,7 +116,8 @@ class Digested(msgspec.Struct, frozen=True, tag="digested"):
 
 
 class Look(msgspec.Struct, frozen=True, tag="look"):
-    """Say which blocks of the prefix cache have these names, at most ``MAX_BLOCKS_PER_MESSAGE``."""
+    """Say which blocks of the prefix cache have these names, at most ``MAX_BLOCKS_PER_MESSAGE``,
+    each of at most ``MAX_BLOCK_NAME_BYTES``."""
 
     number: int
     names: list[bytes]
@@ -179,7 +186,8 @@ _answers: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
 
 def frame(message: Question | Answer) -> bytes:
     payload = _encode(message)
-    assert len(payload) <= MAX_FRAME_BYTES, len(payload)
+    most = MAX_QUESTION_BYTES if isinstance(message, Question) else MAX_FRAME_BYTES
+    assert len(payload) <= most, len(payload)
     return len(payload).to_bytes(4, "big") + payload
 
 

@@ -8,6 +8,7 @@ from twofold_kvtransfer.blocks import InvalidBlocksError
 from twofold_kvtransfer.digesting import Digester
 from twofold_kvtransfer.leases import Reader
 from twofold_kvtransfer.side_channel.messages import (
+    MAX_BLOCK_NAME_BYTES,
     MAX_BLOCKS_PER_MESSAGE,
     Digest,
     Digested,
@@ -24,7 +25,7 @@ from twofold_kvtransfer.viewing import NoViewError, View
 
 MAX_SLOW_ANSWERS = 1024
 """Questions with a number of each kind that are answered at a time, of all readers. What they name
-is some 100 MB at most, of a kind; a prompt takes milliseconds."""
+is some 200 MB at most, of a kind; a prompt takes milliseconds."""
 
 MAX_UNLEASED_BLOCKS = 32 * MAX_BLOCKS_PER_MESSAGE
 """That nobody keeps, and whose digests are being made: of blocks of 1 MiB some seconds of work. Who
@@ -134,3 +135,6 @@ def _check(question: Numbered) -> None:
         raise ProtocolError("not as many blocks as names and versions")
     if max(counts) > MAX_BLOCKS_PER_MESSAGE:
         raise ProtocolError(f"{max(counts)} blocks in a message")
+    longest = max(map(len, getattr(question, "names", ())), default=0)
+    if longest > MAX_BLOCK_NAME_BYTES:
+        raise ProtocolError(f"a name of {longest} bytes")

@@ -5,6 +5,7 @@ import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 
+import msgspec
 import pytest
 from tests.integration.kvtransfer.holders import (
     LOCALHOST,
@@ -33,9 +34,11 @@ from twofold_kvtransfer.side_channel import (
 )
 from twofold_kvtransfer.side_channel.frames import read_frame
 from twofold_kvtransfer.side_channel.messages import (
+    MAX_BLOCK_NAME_BYTES,
     MAX_BLOCKS_PER_MESSAGE,
     MAX_HELLO_BYTES,
     MAX_LEASES_PER_MESSAGE,
+    MAX_QUESTION_BYTES,
     Claim,
     Claimed,
     Digest,
@@ -55,6 +58,9 @@ from twofold_kvtransfer.transports.testing import HostBlocks, MemoryNetwork, hos
 
 PATIENT = Patience(LONG, LONG)
 CUT = frame(hello())[:-1]
+_LONG_CLAIM = msgspec.msgpack.encode(Claim(["r" * (MAX_QUESTION_BYTES // 100)] * 100))
+TOO_LONG = len(_LONG_CLAIM).to_bytes(4, "big") + _LONG_CLAIM
+"""Good but for its length."""
 
 
 @asynccontextmanager
@@ -697,6 +703,11 @@ async def test_an_answer_that_nobody_asked_for_ends_the_channel() -> None:
             frame(hello()) + frame(Look(0, [b""] * (MAX_BLOCKS_PER_MESSAGE + 1))),
             id="too many names",
         ),
+        pytest.param(
+            frame(hello()) + frame(Look(0, [b"n" * (MAX_BLOCK_NAME_BYTES + 1)])),
+            id="a name too long",
+        ),
+        pytest.param(frame(hello()) + TOO_LONG, id="a question too long"),
         *(
             pytest.param(
                 frame(hello())

@@ -10,9 +10,9 @@ from twofold_kvtransfer.digesting import BLOCKS_PER_DIGEST
 from twofold_kvtransfer.leases import Reader
 from twofold_kvtransfer.side_channel.frames import read_frame
 from twofold_kvtransfer.side_channel.messages import (
+    MAX_BLOCK_NAME_BYTES,
     MAX_BLOCKS_PER_MESSAGE,
-    MAX_FRAME_BYTES,
-    MAX_LEASES_PER_MESSAGE,
+    MAX_QUESTION_BYTES,
     Answer,
     Claim,
     Claimed,
@@ -129,11 +129,17 @@ def test_a_welcome_with_an_impossible_map_is_refused() -> None:
         decode_answer(_packed(message))
 
 
-@pytest.mark.parametrize("character", ["r", "\U0001f600"])
-def test_as_many_leases_as_may_be_named_fit_into_a_frame(character: str) -> None:
-    name = character * MAX_NAME_LENGTH
+def test_the_longest_look_recheck_and_digest_fit_into_a_question() -> None:
+    count, number = MAX_BLOCKS_PER_MESSAGE, 2**64 - 1
+    block_names, numbers = [b"n" * MAX_BLOCK_NAME_BYTES] * count, [number] * count
+    name = "\U0001f600" * MAX_NAME_LENGTH
+    longest = [
+        Look(number, block_names),
+        Recheck(number, block_names, numbers, numbers, True),
+        Digest(number, name, numbers),
+    ]
 
-    assert len(frame(Claim([name] * MAX_LEASES_PER_MESSAGE))) < MAX_FRAME_BYTES
+    assert all(len(frame(question)) <= MAX_QUESTION_BYTES for question in longest)
 
 
 def test_blocks_in_several_messages_have_the_digests_that_they_have_in_one() -> None:
@@ -160,3 +166,21 @@ async def test_a_frame_too_long_is_refused_before_it_is_read() -> None:
 
     with pytest.raises(ProtocolError, match="101 bytes; at most 100"):
         await read_frame(reader, 100)
+
+
+async def test_a_frame_that_does_not_end_is_given_up() -> None:
+    reader = asyncio.StreamReader()
+    reader.feed_data(frame(Done())[:-1])
+
+    with pytest.raises(ProtocolError, match="does not end in 0 s"):
+        await read_frame(reader, within_seconds=0)
+
+
+async def test_a_frame_that_has_not_begun_is_waited_for() -> None:
+    reader = asyncio.StreamReader()
+    reading = asyncio.create_task(read_frame(reader, within_seconds=0))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    reader.feed_data(frame(Done()))
+
+    assert await reading == frame(Done())[4:]
