@@ -1,3 +1,5 @@
+"""Where the actor of a worker has it listen."""
+
 import socket
 from pathlib import Path
 
@@ -5,6 +7,7 @@ import pytest
 
 from twofold_cluster.identity import Role, WorkerId
 from twofold_engine.actor import PORT_ENV, EngineActor
+from twofold_engine.pools.wanting import EngineSpec, Pool
 from twofold_engine.settings import WorkerSettings
 
 
@@ -12,7 +15,8 @@ def port_of(tmp_path: Path) -> int:
     settings = WorkerSettings(
         service="s", worker_id=WorkerId("w"), role=Role.DECODE, model="m", served_name="m"
     )
-    actor = EngineActor(settings, str(tmp_path), "127.0.0.1", "vllm")
+    pool = Pool(Role.DECODE, "1", 1, EngineSpec(model="m", served_name="m"))
+    actor = EngineActor(settings, str(tmp_path), "127.0.0.1", "vllm", "manager", pool)
     return actor._process._settings.port
 
 

@@ -268,7 +268,7 @@ def test_a_request_that_ends_while_it_waits_drops_its_pull(pulling: SchedulerSid
 
 
 def test_of_several_ranks_what_all_have_pulled_is_cached_when_all_have_told() -> None:
-    side = SchedulerSide("decode-0:1", SETTINGS, tensor_parallel=2)
+    side = SchedulerSide("decode-0:1", SETTINGS, tensor_parallel=2, block_tokens=16)
     side.bind_pool(FakePool(10), may_pull=True)
     request = with_prefix(ASKED_FOR_BLOCKS)
     side.note_arrival(request)
@@ -291,7 +291,7 @@ def test_of_several_ranks_what_all_have_pulled_is_cached_when_all_have_told() ->
 
 
 def test_a_pull_that_failed_in_one_rank_is_dropped_in_the_others_which_may_still_write() -> None:
-    side = SchedulerSide("decode-0:1", SETTINGS, tensor_parallel=3)
+    side = SchedulerSide("decode-0:1", SETTINGS, tensor_parallel=3, block_tokens=16)
     pool = FakePool(10)
     side.bind_pool(pool, may_pull=True)
     request = with_prefix(ASKED_FOR_BLOCKS)
