@@ -7,7 +7,9 @@ from typing import Literal
 Kind = Literal["stat", "timeseries"]
 Colour = Literal["green", "yellow", "orange", "red", "blue"]
 
-Unit = Literal["s", "reqps", "ops", "percentunit", "short", "none", "tps", "dtdurations", "bool"]
+Unit = Literal[
+    "s", "reqps", "ops", "percentunit", "short", "none", "tps", "Bps", "dtdurations", "bool"
+]
 """Grafana's ids; ``tps`` is our own word for tokens per second."""
 
 

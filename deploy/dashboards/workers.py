@@ -169,6 +169,20 @@ _TRANSFERS = Row(
             *quantiles(chosen("twofold_kv_transfer_bytes_per_second"), 0.1, 0.5, 0.9),
         ),
         graph(
+            "Reads",
+            "Requests whose blocks are read, or wait for room for them, over all workers; with the "
+            "connector twofold.",
+            "short",
+            Query(f"sum by (state) ({chosen('twofold_kv_reads')})", "{{state}}"),
+        ),
+        graph(
+            "Leases",
+            "On blocks of leg 1 and of pins, over all workers: promised, held, and of these "
+            "claimed and pinned; with the connector twofold.",
+            "short",
+            Query(f"sum by (state) ({chosen('twofold_kv_leases')})", "{{state}}"),
+        ),
+        graph(
             "Tokens fetched",
             "Tokens of prompts whose blocks came from another worker, and of those that were "
             "looked for there.",

@@ -322,6 +322,12 @@ class LeaseTable:
     def _pinned_blocks(self, now: float) -> int:
         return sum(lease.block_count for lease in self._leases.values() if lease.is_pinned(now))
 
+    def claimed_count(self, now: float) -> int:
+        """Return how many leases, promised or held, a reader holds."""
+        return sum(
+            any(until > now for until in lease.held.values()) for lease in self._leases.values()
+        )
+
     def snapshot(self, now: float, limit: int) -> tuple[LeaseSnapshot, ...]:
         """Return the leases as they are at *now*, the oldest *limit*."""
         oldest = itertools.islice(self._leases.items(), limit)

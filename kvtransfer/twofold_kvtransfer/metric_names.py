@@ -9,7 +9,7 @@ class MetricName:
     """``label`` comes after those that vLLM gives all its metrics: ``engine``, ``model_name``."""
 
     name: str
-    kind: Literal["counter", "histogram"]
+    kind: Literal["counter", "gauge", "histogram"]
     meaning: str
     label: str | None = None
 
@@ -38,6 +38,20 @@ LEASES = MetricName(
     "counter",
     "Leases on blocks of this worker that have ended, by cause; once for all its ranks.",
     "cause",
+)
+LEASES_NOW = MetricName(
+    "twofold_kv_leases",
+    "gauge",
+    "Leases on blocks of this worker: promised or held, and how many of these are claimed by a"
+    " reader or pinned; of a rank, and all have the same.",
+    "state",
+)
+READS_NOW = MetricName(
+    "twofold_kv_reads",
+    "gauge",
+    "Requests whose blocks a rank reads (reading), or which wait for room for them (waiting); of"
+    " the rank with most.",
+    "state",
 )
 TRANSFERS_BY_CODEC = MetricName(
     "twofold_kv_transfers_by_codec_total",
@@ -69,6 +83,8 @@ ALL = (
     BANDWIDTH,
     FAILURES,
     LEASES,
+    LEASES_NOW,
+    READS_NOW,
     TRANSFERS_BY_CODEC,
     PAYLOAD_BYTES,
     PREFIX_PULLS,

@@ -20,6 +20,7 @@ from twofold_kvtransfer.inspecting import Identity, Inspection
 from twofold_kvtransfer.keeping import Keeper
 from twofold_kvtransfer.leases import MAX_PINNED_SHARE, Ended, LeaseTable, Reader
 from twofold_kvtransfer.links import Links
+from twofold_kvtransfer.loading import Load, load_of
 from twofold_kvtransfer.prefixes import Pull, Pulled
 from twofold_kvtransfer.pulling import Puller
 from twofold_kvtransfer.receiving import Receiver, Reception
@@ -89,6 +90,8 @@ class Node:
         self._received: deque[Reception] = deque()
         self._pulled: deque[Pulled] = deque()
         self._ended: deque[Ended] = deque()
+        self._load = Load()
+        self._receiver: Receiver | None = None
         self._news = threading.Event()
         self._leases = LeaseTable(
             settings.lease_seconds,
@@ -164,6 +167,11 @@ class Node:
     def take_ended(self) -> list[Ended]:
         """Return the leases that have ended since the last call; their blocks are free."""
         return _drain(self._ended)
+
+    @property
+    def load(self) -> Load:
+        """As it was a quarter of a second ago at most, and at least as new as what was taken."""
+        return self._load
 
     def close(self) -> None:
         """End the thread, and what moves with it."""
@@ -251,6 +259,7 @@ class Node:
             pulled=self._take_in,
             digester=verifying,
         )
+        self._receiver = receiver
         running = _Running(receiver, puller)
         async with AsyncExitStack() as inspected:
             if service is not None:
@@ -291,10 +300,12 @@ class Node:
         while True:
             await asyncio.sleep(EXPIRY_SECONDS)
             self._collect()
+            self._count()
             if (reason := self._transport.ended_for) is not None:
                 raise NodeError(f"the transport has ended: {reason}")
 
     def _receive(self, reception: Reception) -> None:
+        self._count()
         self._received.append(reception)
         self._news.set()
 
@@ -304,8 +315,13 @@ class Node:
 
     def _collect(self) -> None:
         if ended := self._leases.collect(time.monotonic()):
+            self._count()
             self._ended.extend(ended)
             self._news.set()
+
+    def _count(self) -> None:
+        if self._receiver is not None:
+            self._load = load_of(self._leases, self._receiver, time.monotonic())
 
     def _inspection(self, links: Links, keeper: Keeper, desk: Desk) -> Inspection:
         identity = Identity(*self._engine, self._rank.rank, self._transport.name)

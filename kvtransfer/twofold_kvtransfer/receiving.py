@@ -90,18 +90,34 @@ class Receiver:
         self._received = received
         self._digester = digester
         self._letting_go_seconds = letting_go_seconds
+        self._waiting: set[tuple[str, str]] = set()
+        """The sources that wait for local blocks, by engine and request."""
+        self._reading_count = 0
+
+    @property
+    def reading_count(self) -> int:
+        return self._reading_count
+
+    @property
+    def waiting_count(self) -> int:
+        """How many requests wait for blocks of their own to read into."""
+        return len(self._waiting)
 
     def await_turn(self, source: Source) -> None:
         """Keep the lease of a request that waits for blocks of its own."""
         self._keeper.want(source)
+        self._waiting.add((source.engine_id, source.request_id))
         self._tasks.create_task(self._claim(source))
 
     def fetch(self, request_id: str, source: Source, local: tuple[int, ...]) -> None:
         """Fetch the last blocks of *source* into *local*, then give the lease back."""
+        self._waiting.discard((source.engine_id, source.request_id))
+        self._reading_count += 1
         self._tasks.create_task(self._fetch(request_id, source, local))
 
     def abandon(self, source: Source) -> None:
         """Give back the lease of a request that needs no blocks."""
+        self._waiting.discard((source.engine_id, source.request_id))
         if self._keeper.leave(source):
             self._tasks.create_task(self._keeper.give_back(source))
 
@@ -129,6 +145,7 @@ class Receiver:
         else:
             reception = Reception(request_id, None, transfer.size_bytes, transfer.seconds)
             self.abandon(source)
+        self._reading_count -= 1
         self._received(reception)
 
     async def _await(self, transfer: Transfer, link: Link, source: Source, move: Move) -> None:

@@ -1,6 +1,7 @@
 """A real Prometheus runs every query of the dashboards and the alerts on a running Twofold."""
 
 import asyncio
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,11 @@ QUERIES = {
 RECORDINGS = {
     rule.name: rule.name for group in GROUPS for rule in group.rules if isinstance(rule, Recording)
 }
-SILENT = {name for name, query in QUERIES.items() if "twofold_kv_transfer_bytes_per" in query}
+SILENT = {
+    name
+    for name, query in QUERIES.items()
+    if re.search(r"twofold_kv_(reads|leases|transfer_bytes_per_second_bucket)\{", query)
+}
 """Of engines with our own connector only, which simulated ones do not have."""
 FIRING = ("TwofoldSilentFallback", "TwofoldTransfersFail")
 """What the trouble of the watched cluster is enough for, without the time that it has to hold."""

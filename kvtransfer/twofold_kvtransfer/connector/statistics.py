@@ -1,5 +1,6 @@
 """What our connector counts, in vLLM's own metrics."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from vllm.v1.metrics.utils import create_metric_per_engine
 from twofold_kvtransfer import metric_names
 from twofold_kvtransfer.codecs import QUALITY, CodecName
 from twofold_kvtransfer.leases import Cause, Ended
+from twofold_kvtransfer.loading import Load
 from twofold_kvtransfer.metric_names import MetricName
 from twofold_kvtransfer.prefixes import Outcome, Pulled
 from twofold_kvtransfer.receiving import Failure, Reception
@@ -27,6 +29,8 @@ _BYTES_PER_SECOND = tuple(
     for gigabytes in (0.01, 0.05, 0.125, 0.25, 0.5, 1.25, 2.5, 5.0, 12.5, 25.0, 50.0, 100.0, 400.0)
 )
 """Among them what links of 1, 10, 100, 200 and 400 Gbit/s carry, and NVLink."""
+_LEASES = ("promised", "held", "claimed", "pinned")
+_READS = ("reading", "waiting")
 _MAX_TOLD = 10_000
 """Requests whose other ranks may not have told yet: many more than end within a step or two."""
 
@@ -50,6 +54,10 @@ class TransferStats(KVConnectorStats):  # type: ignore[misc]  # vLLM is untyped 
 
     def record_lease(self, ended: Ended) -> None:
         self.data["leases"].append((ended.request_id, ended.cause.value))
+
+    def record_load(self, rank: int, load: Load) -> None:
+        """Record how much a rank has to do; only the latest is told."""
+        self.data["loads"] = [(rank, dataclasses.asdict(load))]
 
     def record_pull(self, pulled: Pulled) -> None:
         self.data["pulls"].append((pulled.outcome.value, pulled.block_count))
@@ -110,6 +118,10 @@ class TransferMetrics(KVConnectorPromMetrics):  # type: ignore[misc]  # vLLM is 
         self._failed, self._ended = _Told(), _Told()
         self._failures = self._counter(metric_names.FAILURES)
         self._leases = self._counter(metric_names.LEASES)
+        self._leases_now = self._gauge(metric_names.LEASES_NOW)
+        self._reads_now = self._gauge(metric_names.READS_NOW)
+        self._loads: dict[int, dict[int, dict[str, int]]] = {}
+        """Of each engine's ranks, the latest."""
         self._by_codec = self._counter(metric_names.TRANSFERS_BY_CODEC)
         self._payload_bytes = self._counter(metric_names.PAYLOAD_BYTES)
         self._pulls = self._counter(metric_names.PREFIX_PULLS)
@@ -141,6 +153,13 @@ class TransferMetrics(KVConnectorPromMetrics):  # type: ignore[misc]  # vLLM is 
         for request_id, cause in transfer_stats_data["leases"]:
             if self._ended.is_new(engine_idx, request_id):
                 self._leases.labels(*engine, cause).inc()
+        for rank, load in transfer_stats_data["loads"]:
+            self._loads.setdefault(engine_idx, {})[rank] = load
+        if loads := self._loads.get(engine_idx):
+            for gauge, states in ((self._leases_now, _LEASES), (self._reads_now, _READS)):
+                for state in states:
+                    most = max(load[state] for load in loads.values())
+                    gauge.labels(*engine, state).set(most)
         for outcome, block_count in transfer_stats_data["pulls"]:
             self._pulls.labels(*engine, outcome).inc()
             self._pulled_blocks[engine_idx].inc(block_count)
@@ -154,6 +173,14 @@ class TransferMetrics(KVConnectorPromMetrics):  # type: ignore[misc]  # vLLM is 
             documentation=metric.meaning,
             buckets=buckets,
             labelnames=self._labelnames,
+        )
+
+    def _gauge(self, metric: MetricName) -> Any:
+        return self._gauge_cls(
+            name=metric.name,
+            documentation=metric.meaning,
+            multiprocess_mode="mostrecent",
+            labelnames=[*self._labelnames, metric.label],
         )
 
     def _counter(self, metric: MetricName) -> Any:
@@ -180,4 +207,4 @@ class _Told:
 
 
 def _nothing() -> dict[str, list[Any]]:
-    return {"reads": [], "failures": [], "leases": [], "codecs": [], "pulls": []}
+    return {"loads": [], "reads": [], "failures": [], "leases": [], "codecs": [], "pulls": []}

@@ -21,6 +21,7 @@ from twofold_kvtransfer.connector.idling import IdleWaits
 from twofold_kvtransfer.connector.orders import Orders
 from twofold_kvtransfer.connector.statistics import TransferStats
 from twofold_kvtransfer.leases import LeaseTable
+from twofold_kvtransfer.loading import Load
 from twofold_kvtransfer.node import Node, Rank
 from twofold_kvtransfer.prefixes import Pulled
 from twofold_kvtransfer.receiving import Failure, Receiver, Reception
@@ -47,7 +48,8 @@ class WorkerSide:
         self._sourceless: list[Reception] = []
         self._failed_blocks: set[int] = set()
         self._stats = TransferStats()
-        self._is_first_rank = True
+        self._rank = 0
+        self._told_load = Load()
         self._tally: CodecTally | None = None
         self._idle_waits = IdleWaits()
         self._rank = get_tensor_model_parallel_rank()
@@ -68,7 +70,7 @@ class WorkerSide:
             tensor_parallel=parallel.tensor_parallel_size,
             rank=self._rank,
         )
-        self._is_first_rank = rank.rank == 0
+        self._rank = rank.rank
         self._node = Node(
             rank,
             blocks,
@@ -121,7 +123,7 @@ class WorkerSide:
         for lease in ended:
             self._stats.record_lease(lease)
         for reception in received:
-            self._stats.record(reception, is_first_rank=self._is_first_rank)
+            self._stats.record(reception, is_first_rank=self._rank == 0)
             local = self._fetching.pop(reception.request_id)
             if reception.failure is not None:
                 self._failed_blocks.update(local)
@@ -150,6 +152,9 @@ class WorkerSide:
     def take_stats(self) -> TransferStats | None:
         if self._tally is not None:
             self._stats.record_codecs(self._tally.take())
+        if self._node is not None and (load := self._node.load) != self._told_load:
+            self._stats.record_load(self._rank, load)
+            self._told_load = load
         return self._stats.take()
 
     def close(self) -> None:

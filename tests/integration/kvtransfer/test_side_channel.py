@@ -31,6 +31,7 @@ from twofold_kvtransfer.side_channel import (
     Hello,
     Patience,
     asking,
+    slow_answers,
 )
 from twofold_kvtransfer.side_channel.frames import read_frame
 from twofold_kvtransfer.side_channel.messages import (

@@ -135,6 +135,27 @@ def test_what_was_told_long_ago_is_forgotten(monkeypatch: pytest.MonkeyPatch) ->
     assert seen("twofold_kv_leases_ended_total", {"engine": "0", "cause": "read"}) == 4
 
 
+def test_of_what_there_is_now_the_latest_of_the_rank_with_most_is_shown() -> None:
+    from twofold_kvtransfer.connector.statistics import TransferStats
+    from twofold_kvtransfer.loading import Load
+
+    steps = []
+    for rank, load in ((0, Load(held=1)), (1, Load(held=9, reading=2)), (1, Load(held=1))):
+        stats = TransferStats()
+        stats.record_load(rank, Load(pinned=5))
+        stats.record_load(rank, load)
+        steps.append(stats)
+    seen = told_by_ranks(*steps[:2]).get_sample_value
+    later = told_by_ranks(*steps).get_sample_value
+
+    engine = {"engine": "0"}
+    assert seen("twofold_kv_leases", engine | {"state": "held"}) == 9
+    assert seen("twofold_kv_leases", engine | {"state": "pinned"}) == 0
+    assert seen("twofold_kv_reads", engine | {"state": "reading"}) == 2
+    assert later("twofold_kv_leases", engine | {"state": "held"}) == 1
+    assert later("twofold_kv_reads", engine | {"state": "reading"}) == 0
+
+
 def test_bandwidth_is_of_each_read_of_a_rank() -> None:
     from twofold_kvtransfer.connector.statistics import TransferStats
     from twofold_kvtransfer.receiving import Reception
