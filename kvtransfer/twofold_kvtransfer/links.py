@@ -2,13 +2,12 @@
 
 import asyncio
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from twofold_cluster.errors import TwofoldError
-from twofold_kvtransfer.blocks import BlockIds, BlockMap, InvalidBlocksError, Move
+from twofold_kvtransfer.blocks import BlockIds, InvalidBlocksError, Move
 from twofold_kvtransfer.side_channel import Channel, ChannelError, Hello, Patience
 from twofold_kvtransfer.sources import Peer, split_engine_id
 from twofold_kvtransfer.traffic import Traffic, TrafficSnapshot
@@ -167,7 +166,6 @@ class Links:
         self._clock = clock
         self._lines: dict[str, _Line] = {}
         self._closed = False
-        self._one_opens = threading.Lock()
 
     async def to(self, peer: Peer) -> Link:
         """Return the link to that rank of *peer* which holds this rank's heads.
@@ -245,6 +243,7 @@ class Links:
         self._fence(peer.engine_id)
         index, count = self._part(peer)
         remote = welcome.blocks.part(index, count)
+        # In a thread, beside others: a peer that is mute there keeps none waiting but who wants it.
         opening = asyncio.get_running_loop().run_in_executor(
             None, self._open, welcome.description, remote
         )
@@ -255,10 +254,9 @@ class Links:
             raise
 
     def _open(self, description: bytes, remote: BlockMap) -> Pair:
-        """Open a pair; runs in a thread, while this one goes on reading over others."""
+        """Open a pair; runs in a thread, while the loop's goes on reading over others."""
         try:
-            with self._one_opens:
-                return self._transport.open(description, remote)
+            return self._transport.open(description, remote)
         except (PeerError, InvalidBlocksError):
             raise
         except Exception as error:  # an edge: no description may end the links to all others

@@ -129,11 +129,12 @@ class Receiver:
 
     async def _fetch(self, request_id: str, source: Source, local: tuple[int, ...]) -> None:
         try:
-            link = await self._links.to(source)
+            began = asyncio.get_running_loop().time()
+            link = await self._link(source)
             move = _move(source, local)
             transfer = link.read(move)
             try:
-                await self._await(transfer, link, source, move)
+                await self._await(transfer, link, source, move, began)
             finally:
                 link.note(transfer)
         except FetchError as error:
@@ -148,7 +149,25 @@ class Receiver:
         self._reading_count -= 1
         self._received(reception)
 
-    async def _await(self, transfer: Transfer, link: Link, source: Source, move: Move) -> None:
+    async def _link(self, source: Source) -> Link:
+        """Return the link to *source*. If it is not open in time, it goes on being opened for who
+        asks next.
+
+        Raises:
+            FetchError: it takes too long.
+            LinkError: it cannot be opened.
+        """
+        limit_seconds = self._limit_seconds(0)
+        try:
+            async with asyncio.timeout(limit_seconds):
+                return await self._links.to(source)
+        except TimeoutError as error:
+            message = f"no link to {source.engine_id} within {limit_seconds:g} s"
+            raise FetchError(Failure.LINK, message) from error
+
+    async def _await(
+        self, transfer: Transfer, link: Link, source: Source, move: Move, began: float
+    ) -> None:
         """Wait for *transfer* to end, and for the proofs that its blocks were kept until then and
         are here as they are there.
 
@@ -163,7 +182,7 @@ class Receiver:
         proof = None if self._digester is None else Proof(link, source, move, self._tasks)
         limit_seconds = self._limit_seconds(transfer.size_bytes)
         try:
-            async with asyncio.timeout(limit_seconds) as limit:
+            async with asyncio.timeout_at(began + limit_seconds) as limit:
                 await ended(transfer)
             if transfer.poll() is TransferState.FAILED:
                 raise FetchError(failure_of(transfer), transfer.reason or "failed")

@@ -3,7 +3,8 @@
 A transport stands on the blocks of one engine process. Two processes exchange ``describe()`` over
 a channel of their own, each opens a :class:`Pair` with what the other said, and either may then
 read or write the other's blocks. Nothing here blocks but ``open`` and ``close``; a transfer is
-polled. One thread uses a transport, but for ``open``, which may run beside it in another.
+polled. One thread uses a transport, but for ``open``, which may run beside it in others, in several
+at once.
 """
 
 import enum

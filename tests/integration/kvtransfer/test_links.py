@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -336,29 +335,38 @@ class SlowTransport(MemoryTransport):
         return self.opened[-1]
 
 
-class CountingTransport(MemoryTransport):
-    """Knows how many pairs were being opened at once, at most."""
+class PartlyMuteTransport(MemoryTransport):
+    """Opens pairs with one peer only when it is let."""
 
-    opening = most = 0
+    mute: bytes
+    may_open: threading.Event
 
     def open(self, description: bytes, remote: BlockMap) -> MemoryPair:
-        self.opening += 1
-        self.most = max(self.most, self.opening)
-        time.sleep(0.01)
-        self.opening -= 1
+        if description == self.mute:
+            self.may_open.wait()
         return super().open(description, remote)
 
 
-async def test_pairs_are_opened_one_at_a_time(network: MemoryNetwork, local: HostBlocks) -> None:
-    transport = CountingTransport(network, local, checks_integrity=True)
-    async with AsyncExitStack() as stack:
-        names = [f"p{number}:1" for number in range(5)]
-        holders = [await stack.enter_async_context(holding(network, name)) for name in names]
-        links = await stack.enter_async_context(linking(transport))
-        found = await asyncio.gather(*(links.to(holder.source("r")) for holder in holders))
+async def test_a_peer_that_is_mute_keeps_only_those_waiting_who_want_it(
+    network: MemoryNetwork, local: HostBlocks
+) -> None:
+    transport = PartlyMuteTransport(network, local, checks_integrity=True)
+    transport.may_open = threading.Event()
+    async with holding(network, "p:1") as mute, holding(network, "q:1") as healthy:
+        transport.mute = mute.transport.describe()
+        async with linking(transport) as links:
+            waiting = asyncio.create_task(links.to(mute.source("r")))
+            await until(lambda: mute.desk.connection_count)
+            try:
+                async with asyncio.timeout(20.0):
+                    link = await links.to(healthy.source("r"))
+                is_waiting = not waiting.done()
+            finally:
+                transport.may_open.set()
 
-    assert len(set(found)) == 5
-    assert transport.most == 1
+            assert link.read(MOVE).poll() is TransferState.DONE
+            assert is_waiting
+            assert (await waiting).read(MOVE).poll() is TransferState.DONE
 
 
 async def test_a_pair_that_opens_after_its_link_was_closed_is_closed(

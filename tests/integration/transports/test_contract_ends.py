@@ -1,8 +1,11 @@
 """Every transport: how transfers end that do not arrive."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from tests.integration.transports.ends import (
+    END_SECONDS,
     finish,
     joined,
     joined_to_process,
@@ -105,6 +108,19 @@ def test_one_closed_pair_leaves_another_of_the_same_peer_alone(kind: Kind) -> No
 
         assert finish(other.write(Move((0,), (1,)))) is TransferState.DONE
         np.testing.assert_array_equal(local.memory[:, 1], remote.memory[:, 0])
+
+
+def test_pairs_that_are_opened_at_once_all_move_blocks(kind: Kind) -> None:
+    local, remote = host_blocks(1, 4, 64), host_blocks(1, 4, 64, seed=2)
+    with joined(kind.new_make(), local, remote) as ends, ThreadPoolExecutor(4) as threads:
+        opening = [
+            threads.submit(ends.there.open, ends.here.describe(), local.map) for _ in range(4)
+        ]
+        pairs = [each.result(END_SECONDS) for each in opening]
+        moves = [pair.write(Move((n,), (n,))) for n, pair in enumerate(pairs)]
+
+        assert [finish(each) for each in moves] == [TransferState.DONE] * 4
+        np.testing.assert_array_equal(local.memory, remote.memory)
 
 
 def test_a_closed_transport_fails_what_moves(kind_name: str, kind: Kind) -> None:

@@ -36,8 +36,11 @@ class FakePeer:
         self.may_digest = asyncio.Event()
         self.may_digest.set()
         self.refuses_digests = False
+        self.may_open = asyncio.Event()
+        self.may_open.set()
 
     async def to(self, source: Source) -> Link:
+        await self.may_open.wait()
         return cast("Link", self)
 
     def read(self, move: Move) -> FakeTransfer:
@@ -298,6 +301,15 @@ async def test_what_takes_too_long_is_cancelled() -> None:
     assert rig.peer.transfer.was_cancelled
     assert rig.peer.closed_for is None
     assert rig.receptions == [Reception("mine", Failure.LATE)]
+
+
+async def test_a_link_that_does_not_open_in_time_is_waited_for_no_more() -> None:
+    async with rigged(limit_seconds=0.0) as rig:
+        rig.peer.may_open.clear()
+        await rig.fetch()
+
+    assert rig.receptions == [Reception("mine", Failure.LINK)]
+    assert rig.peer.moves == []
 
 
 async def test_many_bytes_have_longer() -> None:

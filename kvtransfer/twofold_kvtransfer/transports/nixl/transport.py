@@ -1,6 +1,7 @@
 """The nixl transport: an agent on the local blocks, and pairs with peers."""
 
 import logging
+import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -56,6 +57,7 @@ class NixlTransport:
         self._mover = Mover(agent, errors, local, self._settings, clock)
         self._description = describe(name, self._mover.metadata, local)
         self._pairs: list[NixlPair] = []
+        self._adding = threading.Lock()
         self._ended_for: str | None = None
 
     @property
@@ -72,8 +74,9 @@ class NixlTransport:
         peer = read_description(description, mover.local, remote)
         blocks = mover.meet(peer.agent, peer.metadata, remote)
         pair = NixlPair(mover, blocks, remote, self._settings.letting_go_seconds, self._give_up)
-        self._pairs = [each for each in self._pairs if not each.is_closed or each.unended]
-        self._pairs.append(pair)
+        with self._adding:
+            kept = [each for each in self._pairs if not each.is_closed or each.unended]
+            self._pairs = [*kept, pair]
         return pair
 
     def close(self) -> None:
