@@ -163,18 +163,48 @@ class Mover:
     def _warm_up(self, name: str, remote: BlockMap) -> None:
         assert self._agent is not None
         with self._turns:
-            state, read, there = self._warmer.start(self._agent, name, remote)
+            self._look_at_given_up()
+            given_up = self._warmer.resume(name)
+            if given_up is None:
+                state, read, there = self._warmer.start(self._agent, name, remote)
+                self._peers[name] += 1  # as long as it goes on
+            else:
+                state, (read, there) = "PROC", given_up
         give_up_at = self.clock() + self._settings.open_seconds
-        while state == "PROC" and self.clock() < give_up_at:
-            time.sleep(LOOK_SECONDS)
+        try:
+            while state == "PROC" and self.clock() < give_up_at:
+                time.sleep(LOOK_SECONDS)
+                with self._turns:
+                    state = self._agent.check_xfer_state(read)
+        except self.errors:
             with self._turns:
-                state = self._agent.check_xfer_state(read)
-        if state != "DONE":
-            self._warmer.give_up(read, there)
-            raise PeerError(f"no pair with {name}: no answer in {self._settings.open_seconds} s")
+                self._end_warming(name, read, there)
+            raise
         with self._turns:
-            self._release(read)
-            self._release(there)
+            if state == "PROC":
+                self._warmer.give_up(name, read, there)
+            else:
+                self._end_warming(name, read, there)
+        if state != "DONE":
+            raise PeerError(f"no pair with {name}: no answer in {self._settings.open_seconds} s")
+
+    def _look_at_given_up(self) -> None:
+        """Let go of the warming reads that were given up and have ended."""
+        assert self._agent is not None
+        for name, read, there in self._warmer.take_given_up():
+            try:
+                state = self._agent.check_xfer_state(read)
+            except self.errors:
+                state = "ERR"
+            if state == "PROC":
+                self._warmer.give_up(name, read, there)
+            else:
+                self._end_warming(name, read, there)
+
+    def _end_warming(self, name: str, read: Handle, there: Handle) -> None:
+        self._release(read)
+        self._release(there)
+        self._leave(name)
 
     def _post_in_turn(self, transfer: NixlTransfer) -> None:
         with self._turns:
@@ -241,7 +271,10 @@ class Mover:
 
     def _leave(self, name: str) -> None:
         self._peers[name] -= 1
-        if not self._peers[name] and self._agent is not None:
+        if self._peers[name]:
+            return
+        del self._peers[name]
+        if self._agent is not None:
             with contextlib.suppress(*self.errors):  # NIXL has forgotten a peer that died
                 self._agent.remove_remote_agent(name)
 

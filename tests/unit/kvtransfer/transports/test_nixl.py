@@ -273,7 +273,61 @@ def test_a_peer_that_does_not_answer_has_no_pair() -> None:
 
     with pytest.raises(PeerError, match=r"no answer in 2\.0 s"):
         stand.open()
+    stand.close()
+    assert all(handle.released for handle in stand.agent.handles)
+
+
+def test_a_peer_that_does_not_answer_has_one_read_under_way_however_often_it_is_tried() -> None:
+    stand = Stand(open_seconds=2.0)
+    stand.agent.warming_state = "PROC"
+    stand.clock.step = 1.0
+    for _ in range(3):
+        with pytest.raises(PeerError, match="no answer"):
+            stand.open()
+
+    assert sum(not handle.released for handle in stand.agent.handles) == 2 + 2, "and what is here"
+    assert sum(handle.is_warming for handle in stand.agent.handles) == 1
+    assert stand.agent.peers == ["peer"]
+    stand.close()
+
+
+def test_a_peer_that_answers_late_is_met_by_the_next_opening() -> None:
+    stand = Stand(open_seconds=2.0)
+    stand.agent.warming_state = "PROC"
+    stand.clock.step = 1.0
+    with pytest.raises(PeerError, match="no answer"):
+        stand.open()
+    stand.agent.warming_state = "DONE"
+    stand.open().close("not wanted")
+
+    assert sum(not handle.released for handle in stand.agent.handles) == 2, "those of what is here"
     assert stand.agent.peers == []
+    assert not stand.transport._mover._peers
+    stand.close()
+
+
+def test_a_read_that_was_given_up_and_has_ended_is_let_go_with_the_next_opening() -> None:
+    stand = Stand(open_seconds=2.0)
+    stand.agent.warming_state = "PROC"
+    stand.clock.step = 1.0
+    with pytest.raises(PeerError, match="no answer"):
+        stand.open()
+    stand.agent.warming_state = "DONE"
+    other = msgspec.msgpack.decode(stand.description(), type=Description)
+    other = msgspec.structs.replace(other, agent="other", metadata=b"other")
+    stand.transport.open(msgspec.msgpack.encode(other), BLOCKS)
+
+    assert stand.agent.peers == ["other"]
+    stand.close()
+
+
+def test_a_peer_that_fails_when_it_is_met_leaves_nothing(stand: Stand) -> None:
+    stand.agent.warming_state = "ERR"
+
+    with pytest.raises(PeerError):
+        stand.open()
+    assert sum(not handle.released for handle in stand.agent.handles) == 2
+    assert not stand.transport._mover._peers
 
 
 @pytest.mark.parametrize(
