@@ -48,6 +48,23 @@ def test_a_stranger_is_cut_off_and_keeps_no_thread(said: bytes) -> None:
         wait_until(lambda: ends.there.snapshot().accepted_streams == 0)
 
 
+def test_a_greeting_that_comes_byte_by_byte_has_no_longer_than_another() -> None:
+    with two(there=TcpSettings(connect_seconds=0.3, idle_seconds=3600)) as ends:
+        greeting = Hello(decode_description(ends.there.describe()).key).encode()
+        sock, _ = dialled(ends.there)
+        answer = None
+        with sock, contextlib.suppress(ConnectionError):
+            sock.settimeout(0.1)
+            for byte in greeting:
+                sock.sendall(bytes([byte]))
+                with contextlib.suppress(TimeoutError):
+                    answer = sock.recv(1)
+                    break
+
+        assert not answer
+        wait_until(lambda: ends.there.snapshot().accepted_streams == 0)
+
+
 def test_a_stranger_does_not_stop_a_peer() -> None:
     with two() as ends:
         sock, _ = dialled(ends.there)

@@ -4,6 +4,8 @@ import contextlib
 import socket
 import struct
 import threading
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from twofold_kvtransfer.transports.port import PeerError
@@ -13,6 +15,9 @@ from twofold_kvtransfer.vanishing import notice_vanished_host
 Address = tuple[socket.AddressFamily, Any]
 """Of a peer, resolved: the family and what the socket calls take."""
 
+_SHORTEST_WAIT_SECONDS = 0.001
+"""The kernel takes a limit of no seconds for none."""
+
 
 class Connection:
     """One thread uses it and closes it; any may cut it.
@@ -21,8 +26,15 @@ class Connection:
     call, and the thread asks for the interpreter's lock once for it, not once for each wake-up.
     """
 
-    def __init__(self, sock: socket.socket, idle_seconds: float) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        idle_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._socket = sock
+        self._clock = clock
+        self._give_up_at: float | None = None
         self._cut = threading.Event()
         # Else a cut might reach the next file that has the number of the one just closed.
         self._closing = threading.Lock()
@@ -37,6 +49,18 @@ class Connection:
         timeval = struct.pack("@ll", int(whole), int(rest * 1_000_000))
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
+
+    @contextlib.contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """Fail what is not sent and received in here when *seconds* are over, also if its bytes
+        come one by one. What comes later may wait as long each time, until it is limited otherwise.
+        """
+        self._give_up_at = self._clock() + seconds
+        try:
+            yield
+        finally:
+            self._give_up_at = None
+        self.limit_waits(seconds)
 
     def connect(self, address: Any, seconds: float) -> None:
         """Raises:
@@ -58,6 +82,7 @@ class Connection:
         flags = socket.MSG_NOSIGNAL | (socket.MSG_MORE if more else 0)
         left = buffers
         while left:
+            self._limit_wait()
             try:
                 count = self._socket.sendmsg(left, [], flags)
             except OSError as error:
@@ -75,6 +100,7 @@ class Connection:
         """
         left = buffers
         while left:
+            self._limit_wait()
             try:
                 count = self._socket.recvmsg_into(left, 0, socket.MSG_WAITALL)[0]
             except OSError as error:
@@ -128,6 +154,14 @@ class Connection:
         self.cut()
         with self._closing:
             self._socket.close()
+
+    def _limit_wait(self) -> None:
+        if self._give_up_at is None:
+            return
+        left = self._give_up_at - self._clock()
+        if left <= 0:
+            raise TransferError(Failure.TIMEOUT, "not all came in time")
+        self.limit_waits(max(left, _SHORTEST_WAIT_SECONDS))
 
 
 def resolve(host: str, port: int) -> Address:

@@ -25,30 +25,30 @@ from twofold_kvtransfer.transports.sockets.wire import (
 
 
 def introduce(connection: Connection, address: Any, key: bytes, seconds: float) -> None:
-    """Connect to who listens at *address*, and be let in by *key*. No wait takes more than
-    *seconds*, nor does one later that is not limited otherwise.
+    """Connect to who listens at *address*, and be let in by *key*, all within *seconds*. No
+    wait later takes more than these, unless it is limited otherwise.
 
     Raises:
         TransferError: nobody is there, or it refuses.
     """
-    connection.connect(address, seconds)
-    connection.limit_waits(seconds)
-    connection.send_bytes(Hello(key).encode())
-    expect(connection, Verdict.OK)
+    with connection.within(seconds):
+        connection.connect(address, seconds)
+        connection.send_bytes(Hello(key).encode())
+        expect(connection, Verdict.OK)
 
 
 def let_in(connection: Connection, key: bytes, seconds: float) -> None:
-    """Answer who introduces itself: it has to know *key*. The waits are as in :func:`introduce`.
+    """Answer who introduces itself: it has to know *key*. The time is as in :func:`introduce`.
 
     Raises:
         TransferError: a stranger, or no greeting in time.
     """
-    connection.limit_waits(seconds)
-    hello = decode_hello(connection.receive_bytes(HELLO_BYTES))
-    if not hmac.compare_digest(hello.key, key):
-        answer(connection, Verdict.REFUSED, "this is another incarnation")
-        raise TransferError(Failure.REFUSED, "a key of another incarnation")
-    answer(connection, Verdict.OK)
+    with connection.within(seconds):
+        hello = decode_hello(connection.receive_bytes(HELLO_BYTES))
+        if not hmac.compare_digest(hello.key, key):
+            answer(connection, Verdict.REFUSED, "this is another incarnation")
+            raise TransferError(Failure.REFUSED, "a key of another incarnation")
+        answer(connection, Verdict.OK)
 
 
 def answer(connection: Connection, verdict: Verdict, text: str = "", *, more: bool = False) -> None:

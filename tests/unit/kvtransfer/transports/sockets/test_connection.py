@@ -1,4 +1,5 @@
 import socket
+import struct
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -16,14 +17,18 @@ class ShortSocket:
 
     def __init__(self, steps: Sequence[int], coming: bytes = b"") -> None:
         self.sent = b""
+        self.limits: list[float] = []
+        """Of a wait for bytes, in seconds."""
         self._steps = list(steps)
         self._coming = coming
 
     def setblocking(self, _: bool) -> None:
         pass
 
-    def setsockopt(self, *_: Any) -> None:
-        pass
+    def setsockopt(self, _: int, name: int, value: Any) -> None:
+        if name == socket.SO_RCVTIMEO:
+            seconds, microseconds = struct.unpack("@ll", value)
+            self.limits.append(seconds + microseconds / 1_000_000)
 
     def sendmsg(self, buffers: Sequence[memoryview], _: Any, __: int) -> int:
         taken = b"".join(buffers)[: self._step()]
@@ -94,6 +99,29 @@ def test_an_end_in_the_middle_is_a_lost_peer() -> None:
 def test_a_host_that_is_no_name_is_a_peer_that_is_not_there(host: str) -> None:
     with pytest.raises(PeerError, match="is not known"):
         address_of(host, 1)
+
+
+def test_all_that_is_within_a_time_has_it_together() -> None:
+    sock, now = ShortSocket([1] * 4, b"abcd"), iter([0.0, 1.0, 2.0, 2.9999, 3.0])
+    connection = Connection(cast("socket.socket", sock), 9.0, lambda: next(now))
+
+    with pytest.raises(TransferError) as raised, connection.within(3.0):
+        connection.receive_bytes(4)
+
+    assert raised.value.failure is Failure.TIMEOUT
+    assert sock.limits == [9.0, 2.0, 1.0, 0.001]
+    assert connection.receive_bytes(1) == b"d"
+
+
+def test_what_follows_may_wait_as_long_each_time() -> None:
+    sock = ShortSocket([1] * 3, b"ab")
+    connection = Connection(cast("socket.socket", sock), 9.0, lambda: 5.0)
+    with connection.within(3.0):
+        connection.receive_bytes(1)
+        connection.send_bytes(b"x")
+
+    assert connection.receive_bytes(1) == b"b"
+    assert sock.limits == [9.0, 3.0, 3.0, 3.0]
 
 
 def test_a_pause_ends_when_the_connection_is_cut() -> None:

@@ -1,5 +1,6 @@
 """A line to a peer that says nothing, as far as a pair's thread needs one."""
 
+import contextlib
 import socket
 import threading
 from collections.abc import Callable
@@ -29,6 +30,9 @@ class FakeLine:
     def connect(self, address: Any, seconds: float) -> None: ...
 
     def limit_waits(self, seconds: float) -> None: ...
+
+    def within(self, seconds: float) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
     def send_bytes(self, *buffers: bytes) -> None: ...
 
