@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from twofold_cluster.errors import TwofoldError
-from twofold_kvtransfer.blocks import BlockIds, InvalidBlocksError, Move
+from twofold_kvtransfer.blocks import BlockIds, BlockMap, InvalidBlocksError, Move
 from twofold_kvtransfer.side_channel import Channel, ChannelError, Hello, Patience
 from twofold_kvtransfer.sources import Peer, split_engine_id
 from twofold_kvtransfer.traffic import Traffic, TrafficSnapshot

@@ -24,7 +24,8 @@ class TcpSettings:
     max_transfers_per_pair: int = 256
     """Started and not ended; one more fails at once, as ``busy``."""
     max_accepted_streams: int = 512
-    """Of all peers together, a thread each; one more is turned away."""
+    """Of all peers together, a thread each (16 KiB, and one of a pod's few thousand);
+    one more is turned away. With two a pair, 256 ranks read from here."""
     serves_writes: bool = False
     """Let peers put blocks here. Nobody needs it who only reads, as all our workers do."""
     bytes_per_second: float | None = None
