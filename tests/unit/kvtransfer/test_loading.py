@@ -31,7 +31,9 @@ async def test_a_load_has_leases_by_state_and_reads_that_are_under_way_or_wait()
     async with asyncio.TaskGroup() as tasks:
         links = cast("Links", Unreachable())
         keeper = Keeper(links, tasks, interval=1.0)
-        receiver = Receiver(links, keeper, tasks, limit_seconds=1.0, received=lambda _: None)
+        receiver = Receiver(
+            links, keeper, tasks, limit_seconds=lambda _: 1.0, received=lambda _: None
+        )
         for name in ("a", "b", "c"):
             receiver.await_turn(source(name))
         receiver.fetch("local", source("a"), (1,))

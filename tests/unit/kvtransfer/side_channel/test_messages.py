@@ -133,7 +133,7 @@ def test_the_longest_look_recheck_and_digest_fit_into_a_question() -> None:
     count, number = MAX_BLOCKS_PER_MESSAGE, 2**64 - 1
     block_names, numbers = [b"n" * MAX_BLOCK_NAME_BYTES] * count, [number] * count
     name = "\U0001f600" * MAX_NAME_LENGTH
-    longest = [
+    longest: list[Look | Recheck | Digest] = [
         Look(number, block_names),
         Recheck(number, block_names, numbers, numbers, True),
         Digest(number, name, numbers),
