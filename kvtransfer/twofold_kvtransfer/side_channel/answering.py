@@ -9,6 +9,7 @@ from twofold_kvtransfer.side_channel.messages import (
     MAX_QUESTION_BYTES,
     Answer,
     Numbered,
+    ProtocolError,
     Question,
     Unanswered,
     Unnumbered,
@@ -16,6 +17,9 @@ from twofold_kvtransfer.side_channel.messages import (
     frame,
 )
 from twofold_kvtransfer.side_channel.slow_answers import SlowAnswers
+
+TAKE_SECONDS = 10.0
+"""A reader takes answers as they come. One that does not would keep places of others' questions."""
 
 
 async def read_question(reader: asyncio.StreamReader, max_bytes: int) -> Question | None:
@@ -28,10 +32,20 @@ async def read_question(reader: asyncio.StreamReader, max_bytes: int) -> Questio
     return None if payload is None else decode_question(payload)
 
 
-async def say(writer: asyncio.StreamWriter, answer: Answer) -> None:
-    """Send *answer*, not faster than it is read."""
+async def say(
+    writer: asyncio.StreamWriter, answer: Answer, within_seconds: float = TAKE_SECONDS
+) -> None:
+    """Send *answer*, not faster than it is read.
+
+    Raises:
+        ProtocolError: what was said before is not read *within_seconds*.
+    """
     writer.write(frame(answer))
-    await writer.drain()
+    try:
+        async with asyncio.timeout(within_seconds):
+            await writer.drain()
+    except TimeoutError as error:
+        raise ProtocolError(f"answers are not read in {within_seconds:g} s") from error
 
 
 async def answer_all(

@@ -30,7 +30,7 @@ from twofold_kvtransfer.side_channel import (
     ChannelError,
     Hello,
     Patience,
-    asking,
+    calling,
     slow_answers,
 )
 from twofold_kvtransfer.side_channel.frames import read_frame
@@ -457,7 +457,7 @@ async def test_a_peer_that_leaves_too_much_unanswered_is_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Also if nobody waits for it any more: what is asked is remembered until it is answered."""
-    monkeypatch.setattr(asking, "MAX_UNANSWERED", 3)
+    monkeypatch.setattr(calling, "MAX_UNANSWERED", 3)
     shown = Shown(computed=False)
     async with (
         holding(MemoryNetwork(), shelf=shown.shelf) as holder,
