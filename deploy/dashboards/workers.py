@@ -169,6 +169,17 @@ _TRANSFERS = Row(
             *quantiles(chosen("twofold_kv_transfer_bytes_per_second"), 0.1, 0.5, 0.9),
         ),
         graph(
+            "Compression",
+            "Bytes that the transport tcp moved over those of the blocks that came by them, by "
+            "codec; with the connector twofold.",
+            "percentunit",
+            Query(
+                f"{rate(chosen('twofold_kv_transfer_payload_bytes_total'), 'codec')} / "
+                f"{rate(chosen('twofold_kv_transfer_block_bytes_total'), 'codec')}",
+                "{{codec}}",
+            ),
+        ),
+        graph(
             "Reads",
             "Requests whose blocks are read, or wait for room for them, over all workers; with the "
             "connector twofold.",

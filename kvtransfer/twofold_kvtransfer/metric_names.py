@@ -60,6 +60,12 @@ TRANSFERS_BY_CODEC = MetricName(
     " with.",
     "codec",
 )
+BLOCK_BYTES = MetricName(
+    "twofold_kv_transfer_block_bytes_total",
+    "counter",
+    "Bytes of the blocks that came by them, as they lie, by codec.",
+    "codec",
+)
 PAYLOAD_BYTES = MetricName(
     "twofold_kv_transfer_payload_bytes_total",
     "counter",
@@ -86,6 +92,7 @@ ALL = (
     LEASES_NOW,
     READS_NOW,
     TRANSFERS_BY_CODEC,
+    BLOCK_BYTES,
     PAYLOAD_BYTES,
     PREFIX_PULLS,
     PREFIX_BLOCKS,

@@ -29,7 +29,9 @@ RECORDINGS = {
 SILENT = {
     name
     for name, query in QUERIES.items()
-    if re.search(r"twofold_kv_(reads|leases|transfer_bytes_per_second_bucket)\{", query)
+    if re.search(
+        r"twofold_kv_(reads|leases|transfer_(bytes_per_second_bucket|block_bytes_total))\{", query
+    )
 }
 """Of engines with our own connector only, which simulated ones do not have."""
 FIRING = ("TwofoldSilentFallback", "TwofoldTransfersFail")

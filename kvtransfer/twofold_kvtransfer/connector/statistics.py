@@ -14,7 +14,8 @@ from vllm.distributed.kv_transfer.kv_connector.v1.metrics import (
 from vllm.v1.metrics.utils import create_metric_per_engine
 
 from twofold_kvtransfer import metric_names
-from twofold_kvtransfer.codecs import QUALITY, CodecName
+from twofold_kvtransfer.codecs import QUALITY
+from twofold_kvtransfer.connector.codec_tally import CodecUse
 from twofold_kvtransfer.leases import Cause, Ended
 from twofold_kvtransfer.loading import Load
 from twofold_kvtransfer.metric_names import MetricName
@@ -62,8 +63,7 @@ class TransferStats(KVConnectorStats):  # type: ignore[misc]  # vLLM is untyped 
     def record_pull(self, pulled: Pulled) -> None:
         self.data["pulls"].append((pulled.outcome.value, pulled.block_count))
 
-    def record_codecs(self, used: Sequence[tuple[CodecName, int, int]]) -> None:
-        """Count transfers: of each codec its name, how many, and their bytes of payload."""
+    def record_codecs(self, used: Sequence[CodecUse]) -> None:
         self.data["codecs"] += used
 
     def take(self) -> "TransferStats | None":
@@ -123,6 +123,7 @@ class TransferMetrics(KVConnectorPromMetrics):  # type: ignore[misc]  # vLLM is 
         self._loads: dict[int, dict[int, dict[str, int]]] = {}
         """Of each engine's ranks, the latest."""
         self._by_codec = self._counter(metric_names.TRANSFERS_BY_CODEC)
+        self._block_bytes = self._counter(metric_names.BLOCK_BYTES)
         self._payload_bytes = self._counter(metric_names.PAYLOAD_BYTES)
         self._pulls = self._counter(metric_names.PREFIX_PULLS)
         self._pulled_blocks = create_metric_per_engine(
@@ -137,6 +138,7 @@ class TransferMetrics(KVConnectorPromMetrics):  # type: ignore[misc]  # vLLM is 
                 self._pulls.labels(*engine, outcome.value)
             for codec in QUALITY:
                 self._by_codec.labels(*engine, codec)
+                self._block_bytes.labels(*engine, codec)
                 self._payload_bytes.labels(*engine, codec)
 
     def observe(self, transfer_stats_data: dict[str, Any], engine_idx: int = 0) -> None:
@@ -163,9 +165,10 @@ class TransferMetrics(KVConnectorPromMetrics):  # type: ignore[misc]  # vLLM is 
         for outcome, block_count in transfer_stats_data["pulls"]:
             self._pulls.labels(*engine, outcome).inc()
             self._pulled_blocks[engine_idx].inc(block_count)
-        for codec, count, size_bytes in transfer_stats_data["codecs"]:
+        for codec, count, block_bytes, payload_bytes in transfer_stats_data["codecs"]:
             self._by_codec.labels(*engine, codec).inc(count)
-            self._payload_bytes.labels(*engine, codec).inc(size_bytes)
+            self._block_bytes.labels(*engine, codec).inc(block_bytes)
+            self._payload_bytes.labels(*engine, codec).inc(payload_bytes)
 
     def _histogram(self, metric: MetricName, buckets: Sequence[float]) -> Any:
         return self._histogram_cls(

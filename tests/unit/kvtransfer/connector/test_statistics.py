@@ -32,20 +32,39 @@ def pulls_in(registry: CollectorRegistry) -> dict[str, float]:
 
 
 def test_codecs_are_added_up_over_ranks_and_taken_once() -> None:
+    from twofold_kvtransfer.connector.codec_tally import CodecUse
     from twofold_kvtransfer.connector.statistics import TransferStats
 
     first, second = TransferStats(), TransferStats()
     first.record_codecs([])
     assert first.is_empty()
-    first.record_codecs([("none", 1, 10)])
-    second.record_codecs([("int8", 2, 30)])
+    first.record_codecs([CodecUse("none", 1, 10, 10)])
+    second.record_codecs([CodecUse("int8", 2, 60, 30)])
     first.aggregate(second)
 
     taken = first.take()
 
     assert taken is not None
-    assert taken.data["codecs"] == [("none", 1, 10), ("int8", 2, 30)]
+    assert taken.data["codecs"] == [("none", 1, 10, 10), ("int8", 2, 60, 30)]
     assert first.take() is None
+
+
+def test_what_a_codec_left_to_be_moved_is_shown_beside_what_it_coded() -> None:
+    from twofold_kvtransfer.connector.codec_tally import CodecUse
+    from twofold_kvtransfer.connector.statistics import TransferStats
+
+    stats, registry = TransferStats(), CollectorRegistry()
+    stats.record_codecs([CodecUse("int8", 2, 60, 30)])
+
+    metrics_in(registry).observe(msgspec.json.decode(msgspec.json.encode(stats.data)))
+
+    shown = {
+        name: registry.get_sample_value(
+            f"twofold_kv_transfer{name}_total", {"engine": "0", "codec": "int8"}
+        )
+        for name in ("s_by_codec", "_block_bytes", "_payload_bytes")
+    }
+    assert shown == {"s_by_codec": 2, "_block_bytes": 60, "_payload_bytes": 30}
 
 
 def test_pulls_are_added_up_and_taken_once() -> None:
