@@ -5,7 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from twofold_kvtransfer.keeping import Keeper
-from twofold_kvtransfer.leases import LeaseCounts, LeaseSnapshot, LeaseTable
+from twofold_kvtransfer.lease import LeaseSnapshot
+from twofold_kvtransfer.leases import LeaseCounts, LeaseTable
 from twofold_kvtransfer.links import Links, LinkSnapshot
 from twofold_kvtransfer.side_channel import Desk, ReaderSnapshot
 

@@ -18,7 +18,8 @@ from twofold_kvtransfer.blocks import BlockMap
 from twofold_kvtransfer.digesting import Digester
 from twofold_kvtransfer.inspecting import Identity, Inspection
 from twofold_kvtransfer.keeping import Keeper
-from twofold_kvtransfer.leases import MAX_PINNED_SHARE, Ended, LeaseTable, Reader
+from twofold_kvtransfer.lease import Reader
+from twofold_kvtransfer.leases import MAX_PINNED_SHARE, Ended, LeaseTable
 from twofold_kvtransfer.links import Links
 from twofold_kvtransfer.loading import Load, load_of
 from twofold_kvtransfer.prefixes import Pull, Pulled

@@ -10,13 +10,8 @@ from twofold_cluster.errors import TwofoldError
 from twofold_cluster.rpc import kvtransfer_pb2 as pb
 from twofold_cluster.rpc import kvtransfer_pb2_grpc as rpc
 from twofold_kvtransfer.inspecting import Inspection
-from twofold_kvtransfer.leases import (
-    InvalidPinError,
-    LeaseSnapshot,
-    LeaseState,
-    TooMuchPinnedError,
-    UnknownLeaseError,
-)
+from twofold_kvtransfer.lease import LeaseSnapshot, LeaseState
+from twofold_kvtransfer.leases import InvalidPinError, TooMuchPinnedError, UnknownLeaseError
 from twofold_kvtransfer.links import LinkSnapshot
 from twofold_kvtransfer.settings import host_and_port
 from twofold_kvtransfer.side_channel import ReaderSnapshot

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 
 from twofold_cluster.errors import TwofoldError
-from twofold_kvtransfer.leases import Reader
+from twofold_kvtransfer.lease import Reader
 from twofold_kvtransfer.shelf import Shelf
 from twofold_kvtransfer.side_channel import MAX_SLOW_ANSWERS, SlowAnswers, answer_all
 from twofold_kvtransfer.side_channel.messages import Answer, ProtocolError, Unnumbered

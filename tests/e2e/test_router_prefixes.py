@@ -35,6 +35,7 @@ FOLLOWED = 1300
 STORY = 900
 SHARED = 480
 """Tokens of the story that the next request begins with: three full blocks."""
+ATTEMPTS = 4
 BEGUN_AGAIN = 4
 """Requests that go on with the whole story meanwhile."""
 OWN = 600
@@ -154,7 +155,7 @@ def test_a_router_that_is_to_have_no_prefix_pulled_names_nobody(
 
 @dataclass(frozen=True)
 class Asked:
-    """A request, what came of it at its prefill worker, and what the router counts then."""
+    """A request, what came of it at its prefill worker, and what the router counts."""
 
     prompt: list[int]
     token_ids: list[int]
@@ -162,27 +163,45 @@ class Asked:
     """By outcome."""
     pulled_blocks: float
     router: dict[str, float]
+    """By how much its counts grew meanwhile."""
 
 
 def ask_while_the_holder_is_busy(workers: Workers, address: str, *, story: int) -> Asked:
     """Have a worker compute a story, give it more to do with it, and ask for the story's beginning
-    meanwhile: the other prefill worker is sent that, and has not a block of it."""
+    meanwhile: the other prefill worker is sent that, and has not a block of it.
+
+    On cores that others use too the holder may be done before, or the other one be taken for slow:
+    then it is tried with another story.
+    """
+    for attempt in range(ATTEMPTS):
+        asked = ask_beside_the_holder(workers, address, story + 10 * attempt)
+        if asked is not None:
+            return asked
+    raise AssertionError("the holder was never avoided")
+
+
+def ask_beside_the_holder(workers: Workers, address: str, story: int) -> Asked | None:
+    """Return what came of the request; None: it was sent to the holder all the same."""
     whole = tokens_of(story, STORY)
     holder = ask(address, whole).headers["x-twofold-prefill"]
     cold = workers.other(holder)
     prompt = [*whole[:SHARED], *tokens_of(story + 100, 40)]
-    before = samples_of(cold)
+    before, counted = samples_of(cold), samples_of(address)
     with ThreadPoolExecutor(BEGUN_AGAIN) as others:
         going_on = [
             others.submit(ask, address, [*whole, *tokens_of(1000 * (story + number), OWN)])
             for number in range(1, BEGUN_AGAIN + 1)
         ]
-        until(lambda: pending_tokens(address, holder) > (BEGUN_AGAIN - 1) * OWN)
-        answer = ask(address, prompt)
-        assert [each.result().headers["x-twofold-prefill"] for each in going_on] == (
-            [holder] * BEGUN_AGAIN
+        until(
+            lambda: (
+                pending_tokens(address, holder) > (BEGUN_AGAIN - 1) * OWN
+                or all(each.done() for each in going_on)
+            )
         )
-    assert workers.prefill[answer.headers["x-twofold-prefill"]] == cold
+        answer = ask(address, prompt)
+        places = {each.result().headers["x-twofold-prefill"] for each in going_on}
+    if places != {holder} or workers.prefill[answer.headers["x-twofold-prefill"]] != cold:
+        return None
     after = samples_of(cold)
     pulls = "twofold_kv_prefix_pulls_total{outcome="
     grown = {name: after[name] - before.get(name, 0.0) for name in after if name.startswith(pulls)}
@@ -191,7 +210,7 @@ def ask_while_the_holder_is_busy(workers: Workers, address: str, *, story: int) 
         token_ids=answer.json()["choices"][0]["token_ids"],
         pulls={name[len(pulls) + 1 : -2]: value for name, value in grown.items() if value},
         pulled_blocks=increase(after, before, "twofold_kv_prefix_blocks_total"),
-        router=samples_of(address),
+        router={name: value - counted.get(name, 0) for name, value in samples_of(address).items()},
     )
 
 

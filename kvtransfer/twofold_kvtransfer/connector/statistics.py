@@ -16,7 +16,8 @@ from vllm.v1.metrics.utils import create_metric_per_engine
 from twofold_kvtransfer import metric_names
 from twofold_kvtransfer.codecs import QUALITY
 from twofold_kvtransfer.connector.codec_tally import CodecUse
-from twofold_kvtransfer.leases import Cause, Ended
+from twofold_kvtransfer.lease import Cause
+from twofold_kvtransfer.leases import Ended
 from twofold_kvtransfer.loading import Load
 from twofold_kvtransfer.metric_names import MetricName
 from twofold_kvtransfer.prefixes import Outcome, Pulled

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from twofold_kvtransfer.leases import Reader
+from twofold_kvtransfer.lease import Reader
 from twofold_kvtransfer.side_channel.frames import read_frame
 from twofold_kvtransfer.side_channel.messages import (
     MAX_QUESTION_BYTES,

@@ -11,7 +11,7 @@ import msgspec
 
 from twofold_cluster.errors import TwofoldError
 from twofold_kvtransfer.blocks import BlockMap
-from twofold_kvtransfer.leases import Reader
+from twofold_kvtransfer.lease import Reader
 from twofold_kvtransfer.unreadable import UNREADABLE
 
 PROTOCOL_VERSION = 4

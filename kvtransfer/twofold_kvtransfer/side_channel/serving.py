@@ -11,7 +11,8 @@ from typing import Self
 import msgspec
 
 from twofold_kvtransfer.digesting import Digester
-from twofold_kvtransfer.leases import LeaseTable, Reader, UnknownLeaseError
+from twofold_kvtransfer.lease import Reader
+from twofold_kvtransfer.leases import LeaseTable, UnknownLeaseError
 from twofold_kvtransfer.side_channel.answering import answer_all, read_question, say
 from twofold_kvtransfer.side_channel.frames import notice_end
 from twofold_kvtransfer.side_channel.messages import (

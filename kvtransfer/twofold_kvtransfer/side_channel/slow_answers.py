@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from twofold_kvtransfer.blocks import InvalidBlocksError
 from twofold_kvtransfer.digesting import Digester
-from twofold_kvtransfer.leases import Reader
+from twofold_kvtransfer.lease import Reader
 from twofold_kvtransfer.side_channel.messages import (
     MAX_BLOCK_NAME_BYTES,
     MAX_BLOCKS_PER_MESSAGE,

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from twofold_kvtransfer.blocks import BlockIds
 from twofold_kvtransfer.digesting import Digester
-from twofold_kvtransfer.leases import Ended, LeaseTable, Reader
+from twofold_kvtransfer.lease import Reader
+from twofold_kvtransfer.leases import Ended, LeaseTable
 from twofold_kvtransfer.shelf import Shelf
 from twofold_kvtransfer.side_channel import Desk, Hello, Host, Welcome
 from twofold_kvtransfer.side_channel.messages import Answer, Question, decode_answer, frame

@@ -13,7 +13,8 @@ from tests.integration.kvtransfer.holders import LOCALHOST, LONG, WAIT_SECONDS, 
 from twofold_cluster.rpc import kvtransfer_pb2 as pb
 from twofold_cluster.rpc.kvtransfer_pb2_grpc import KvTransferStub
 from twofold_kvtransfer.inspecting import MAX_LEASES_TOLD
-from twofold_kvtransfer.leases import Cause, Ended, LeaseTable
+from twofold_kvtransfer.lease import Cause
+from twofold_kvtransfer.leases import Ended, LeaseTable
 from twofold_kvtransfer.node import Node, NodeError, Rank
 from twofold_kvtransfer.receiving import Receiver
 from twofold_kvtransfer.settings import ConnectorSettings

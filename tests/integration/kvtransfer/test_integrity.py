@@ -14,7 +14,8 @@ from tests.integration.kvtransfer.holders import LOCALHOST, LONG, WAIT_SECONDS, 
 
 from twofold_kvtransfer.blocks import BlockIds, BlockMap
 from twofold_kvtransfer.digesting import BLOCKS_PER_DIGEST, Digester
-from twofold_kvtransfer.leases import Cause, Ended, LeaseTable
+from twofold_kvtransfer.lease import Cause
+from twofold_kvtransfer.leases import Ended, LeaseTable
 from twofold_kvtransfer.node import Node, Rank
 from twofold_kvtransfer.receiving import Failure, Receiver
 from twofold_kvtransfer.settings import ConnectorSettings

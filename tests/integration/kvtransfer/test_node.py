@@ -16,7 +16,8 @@ from tests.integration.kvtransfer.holder_process import BLOCK_BYTES, holder_proc
 from tests.integration.kvtransfer.holders import LOCALHOST, LONG, WAIT_SECONDS, free_ports
 
 from twofold_kvtransfer.blocks import BlockMap, Move
-from twofold_kvtransfer.leases import Cause, Ended, LeaseTable
+from twofold_kvtransfer.lease import Cause
+from twofold_kvtransfer.leases import Ended, LeaseTable
 from twofold_kvtransfer.node import Node, NodeError, Rank
 from twofold_kvtransfer.receiving import Failure, Receiver, Reception
 from twofold_kvtransfer.settings import ConnectorSettings

@@ -20,7 +20,8 @@ from tests.integration.kvtransfer.holders import (
 
 from twofold_kvtransfer.digesting import Digester
 from twofold_kvtransfer.keeping import Keeper
-from twofold_kvtransfer.leases import Cause, Ended
+from twofold_kvtransfer.lease import Cause
+from twofold_kvtransfer.leases import Ended
 from twofold_kvtransfer.links import Links
 from twofold_kvtransfer.receiving import Failure, Receiver, Reception
 from twofold_kvtransfer.side_channel import Hello, Patience

@@ -23,7 +23,8 @@ from tests.unit.kvtransfer.pools import FakePool
 
 from twofold_kvtransfer import viewing
 from twofold_kvtransfer.digesting import BLOCKS_PER_DIGEST, Digester
-from twofold_kvtransfer.leases import Cause, Ended
+from twofold_kvtransfer.lease import Cause
+from twofold_kvtransfer.leases import Ended
 from twofold_kvtransfer.shelf import Shelf
 from twofold_kvtransfer.side_channel import (
     Channel,

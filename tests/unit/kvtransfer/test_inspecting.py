@@ -2,7 +2,8 @@ from typing import cast
 
 from twofold_kvtransfer.inspecting import Identity, Inspection
 from twofold_kvtransfer.keeping import Keeper
-from twofold_kvtransfer.leases import Cause, Ended, LeaseTable, Reader
+from twofold_kvtransfer.lease import Cause, Reader
+from twofold_kvtransfer.leases import Ended, LeaseTable
 from twofold_kvtransfer.links import Links
 from twofold_kvtransfer.side_channel import Desk
 

@@ -9,15 +9,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from twofold_kvtransfer.lease import Cause, LeaseSnapshot, LeaseState, Reader
 from twofold_kvtransfer.leases import (
     MAX_PIN_SECONDS,
-    Cause,
     Ended,
     InvalidPinError,
-    LeaseSnapshot,
-    LeaseState,
     LeaseTable,
-    Reader,
     TooMuchPinnedError,
     UnknownLeaseError,
 )

@@ -2,7 +2,8 @@ import asyncio
 from typing import cast
 
 from twofold_kvtransfer.keeping import Keeper
-from twofold_kvtransfer.leases import LeaseTable, Reader
+from twofold_kvtransfer.lease import Reader
+from twofold_kvtransfer.leases import LeaseTable
 from twofold_kvtransfer.links import LinkError, Links
 from twofold_kvtransfer.loading import Load, load_of
 from twofold_kvtransfer.receiving import Receiver

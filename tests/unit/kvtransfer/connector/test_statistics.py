@@ -114,7 +114,8 @@ def told_by_ranks(*ranks: Any) -> CollectorRegistry:
 
 def test_a_request_and_a_lease_of_several_ranks_count_once() -> None:
     from twofold_kvtransfer.connector.statistics import TransferStats
-    from twofold_kvtransfer.leases import Cause, Ended
+    from twofold_kvtransfer.lease import Cause
+    from twofold_kvtransfer.leases import Ended
     from twofold_kvtransfer.receiving import Failure, Reception
 
     ranks = [TransferStats() for _ in range(4)]
@@ -142,7 +143,8 @@ def test_a_request_and_a_lease_of_several_ranks_count_once() -> None:
 def test_what_was_told_long_ago_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     from twofold_kvtransfer.connector import statistics
     from twofold_kvtransfer.connector.statistics import TransferStats
-    from twofold_kvtransfer.leases import Cause, Ended
+    from twofold_kvtransfer.lease import Cause
+    from twofold_kvtransfer.leases import Ended
 
     monkeypatch.setattr(statistics, "_MAX_TOLD", 2)
     stats = TransferStats()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from twofold_kvtransfer.blocks import BlockMap
 from twofold_kvtransfer.digesting import BLOCKS_PER_DIGEST
-from twofold_kvtransfer.leases import Reader
+from twofold_kvtransfer.lease import Reader
 from twofold_kvtransfer.side_channel.frames import read_frame
 from twofold_kvtransfer.side_channel.messages import (
     MAX_BLOCK_NAME_BYTES,

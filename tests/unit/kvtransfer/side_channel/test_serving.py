@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from twofold_kvtransfer.blocks import BlockMap
-from twofold_kvtransfer.leases import Reader
+from twofold_kvtransfer.lease import Reader
 from twofold_kvtransfer.side_channel import Hello, Host, Welcome
 
 BLOCKS = BlockMap(addresses=(4096,), block_count=4, block_bytes=64, stride_bytes=64)
