@@ -2,8 +2,8 @@
 
 A lease belongs to one request whose blocks are held. It is *promised* as soon as the request is
 computed, because its reader may ask before this process knows that the request has finished, and
-*granted* for a time when it has. A reader renews it by claiming it, and it ends once, for one of
-the causes below. Several engines may read under one lease, since a request whose decode worker
+*granted* for a time when it has. A reader renews it by claiming it, and it ends once, for one
+:class:`Cause`. Several engines may read under one lease, since a request whose decode worker
 fails is sent to another: what one of them gives back, another may still hold.
 
 A lease may be *pinned*, readers or none: then it does not end before its time, but by release.
