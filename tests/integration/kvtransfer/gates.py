@@ -19,6 +19,8 @@ class Gate:
     def __init__(self) -> None:
         self.may_begin = threading.Event()
         self.may_begin.set()
+        self.was_shut = threading.Event()
+        """Before a transfer that was to begin."""
         self.when_done: Callable[[], None] = lambda: None
 
 
@@ -33,6 +35,7 @@ class GatedTransfer:
     def poll(self) -> TransferState:
         if self._inner is None:
             if not self._gate.may_begin.is_set():
+                self._gate.was_shut.set()
                 return TransferState.MOVING
             self._inner = self._begin()
         state = self._inner.poll()

@@ -173,7 +173,7 @@ def test_a_block_that_changes_before_one_rank_has_read_it_is_there_in_none(
         read = []
         here.gates[0].when_done = lambda: read.append(True)
         here.order(there.source())
-        wait_until(lambda: read)
+        wait_until(lambda: read and here.gates[1].was_shut.is_set())
         there.pool.give_away(there.held[1])
         here.gates[1].may_begin.set()
 
