@@ -6,8 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -22,6 +21,7 @@ from twofold_kvtransfer.lease import Reader
 from twofold_kvtransfer.leases import MAX_PINNED_SHARE, Ended, LeaseTable
 from twofold_kvtransfer.links import Links
 from twofold_kvtransfer.loading import Load, load_of
+from twofold_kvtransfer.loop_thread import LoopThread
 from twofold_kvtransfer.prefixes import Pull, Pulled
 from twofold_kvtransfer.pulling import Puller
 from twofold_kvtransfer.receiving import Receiver, Reception
@@ -29,12 +29,8 @@ from twofold_kvtransfer.service import bind, serving
 from twofold_kvtransfer.settings import ConnectorSettings
 from twofold_kvtransfer.side_channel import Desk, Hello, Host, Welcome
 from twofold_kvtransfer.sources import split_engine_id
-from twofold_kvtransfer.switching import switch_sooner
 from twofold_kvtransfer.transports import Transport
 from twofold_kvtransfer.viewing import NO_CACHE, View
-
-START_TIMEOUT_SECONDS = 30.0
-STOP_TIMEOUT_SECONDS = 10.0
 
 RENEWALS_PER_LEASE = 6
 """As many claims may be lost, but one, before a lease ends."""
@@ -100,8 +96,7 @@ class Node:
             max_pinned_blocks=int(MAX_PINNED_SHARE * blocks.block_count),
         )
         self._digester = Digester(blocks) if blocks.memory == "dram" else None
-        self._thread = threading.Thread(target=self._run, name="kv-transfer", daemon=True)
-        self._started: Future[_Running] = Future()
+        self._thread: LoopThread[_Running] = LoopThread("kv-transfer", self._serve)
         self._serving = False
 
     def start(self) -> None:
@@ -110,10 +105,8 @@ class Node:
         Raises:
             NodeError: the side channel's port is taken.
         """
-        switch_sooner()
-        self._thread.start()
         try:
-            self._started.result(timeout=START_TIMEOUT_SECONDS)
+            self._thread.start()
         except Exception as error:
             self.close()
             address = f"{self._settings.host}:{self._port}"
@@ -126,7 +119,7 @@ class Node:
             NodeError: the thread has ended.
         """
         self._check()
-        self._call(lambda running: self._do(work, running))
+        self._thread.call(lambda running: self._do(work, running))
 
     def pull(self, pull: Pull) -> None:
         """Have a prefix pulled.
@@ -135,7 +128,7 @@ class Node:
             NodeError: the thread has ended.
         """
         self._check()
-        self._call(lambda running: self._pull(pull, running))
+        self._thread.call(lambda running: self._pull(pull, running))
 
     def drop_pull(self, request_id: str) -> None:
         """Have the pull of a request end that is over.
@@ -144,7 +137,7 @@ class Node:
             NodeError: the thread has ended.
         """
         self._check()
-        self._call(lambda running: running.puller.drop(request_id))
+        self._thread.call(lambda running: running.puller.drop(request_id))
 
     def wait_for_news(self, seconds: float) -> bool:
         """Return when there is something new to take, and whether there is after *seconds*."""
@@ -176,11 +169,8 @@ class Node:
 
     def close(self) -> None:
         """End the thread, and what moves with it."""
-        self._call(lambda running: running.stop(None))
-        if self._thread.ident is not None:
-            self._thread.join(STOP_TIMEOUT_SECONDS)
-        if self._thread.is_alive():
-            _log.error("the KV transfer thread does not end")
+        self._thread.call(lambda running: running.stop(None))
+        if not self._thread.join():
             return
         if self._digester is not None:
             self._digester.close()
@@ -190,26 +180,9 @@ class Node:
         if not self._serving:
             raise NodeError("the KV transfer thread has ended")
 
-    def _call(self, action: "Callable[[_Running], None]") -> None:
-        """Do *action* in the thread, if that is still there."""
-        if not self._started.done() or self._started.exception() is not None:
-            return
-        running = self._started.result()
-        with suppress(RuntimeError):  # the loop has just been closed
-            running.loop.call_soon_threadsafe(action, running)
-
     @property
     def _port(self) -> int:
         return self._settings.port + self._rank.rank
-
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._serve())
-        except Exception as error:  # noqa: BLE001  the edge of the thread
-            if not self._started.done():
-                self._started.set_exception(error)
-            else:
-                _log.exception("the KV transfer thread ended")
 
     async def _serve(self) -> None:
         try:
@@ -268,7 +241,7 @@ class Node:
                 await inspected.enter_async_context(serving(service, inspection))
             endless = [tasks.create_task(keeper.run()), tasks.create_task(self._expire())]
             self._serving = True
-            self._started.set_result(running)
+            self._thread.note_serving(running)
             await running.until_stopped
             self._serving = False
         for task in endless:
@@ -360,8 +333,8 @@ class _Running:
     def __init__(self, receiver: Receiver, puller: Puller) -> None:
         self.receiver = receiver
         self.puller = puller
-        self.loop = asyncio.get_running_loop()
-        self.until_stopped: asyncio.Future[None] = self.loop.create_future()
+        loop = asyncio.get_running_loop()
+        self.until_stopped: asyncio.Future[None] = loop.create_future()
 
     def stop(self, error: Exception | None) -> None:
         """End it, for *error* or because it was asked for."""

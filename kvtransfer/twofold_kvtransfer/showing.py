@@ -3,23 +3,17 @@
 import asyncio
 import logging
 import socket
-import threading
-from concurrent.futures import Future
-from contextlib import suppress
 
 from twofold_cluster.errors import TwofoldError
 from twofold_kvtransfer.lease import Reader
+from twofold_kvtransfer.loop_thread import LoopThread
 from twofold_kvtransfer.shelf import Shelf
 from twofold_kvtransfer.side_channel import MAX_SLOW_ANSWERS, SlowAnswers, answer_all
 from twofold_kvtransfer.side_channel.messages import Answer, ProtocolError, Unnumbered
-from twofold_kvtransfer.switching import switch_sooner
 from twofold_kvtransfer.viewing import LocalView
 
 MAX_CONNECTIONS = 128
 """A rank has one; no engine has as many ranks on a machine."""
-
-START_TIMEOUT_SECONDS = 30.0
-STOP_TIMEOUT_SECONDS = 10.0
 
 _RANK = Reader("", "")
 """Who asks does not matter: nothing is leased here, and no block is."""
@@ -42,8 +36,7 @@ class ShelfServer:
     def __init__(self, shelf: Shelf) -> None:
         self._view = LocalView(lambda: shelf)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._thread = threading.Thread(target=self._run, name="kv-shelf", daemon=True)
-        self._started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+        self._thread: LoopThread[asyncio.Event] = LoopThread("kv-shelf", self._serve)
         self._talks: set[asyncio.Task[None]] = set()
 
     @property
@@ -56,36 +49,18 @@ class ShelfServer:
         """Raises:
         ShelfServerError: the socket or the thread cannot be had.
         """
-        switch_sooner()
         try:
             self._socket.bind("")
             self._thread.start()
-            self._started.result(START_TIMEOUT_SECONDS)
         except Exception as error:
             self.close()
             raise ShelfServerError(f"the prefix cache cannot be shown: {error}") from error
 
     def close(self) -> None:
         """End the thread; ranks that look then see nothing."""
-        if self._thread.ident is not None:
-            if self._started.done() and self._started.exception() is None:
-                loop, stopped = self._started.result()
-                with suppress(RuntimeError):  # the loop has been closed
-                    loop.call_soon_threadsafe(stopped.set)
-            self._thread.join(STOP_TIMEOUT_SECONDS)
-        if self._thread.is_alive():
-            _log.error("the thread that shows the prefix cache does not end")
-            return
-        self._socket.close()
-
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._serve())
-        except Exception as error:  # noqa: BLE001  the edge of the thread
-            if not self._started.done():
-                self._started.set_exception(error)
-            else:
-                _log.exception("the prefix cache is shown no more")
+        self._thread.call(asyncio.Event.set)
+        if self._thread.join():
+            self._socket.close()
 
     async def _serve(self) -> None:
         stopped = asyncio.Event()
@@ -97,7 +72,7 @@ class ShelfServer:
                 talk.add_done_callback(self._talks.discard)
 
             server = await asyncio.start_unix_server(accept, sock=self._socket)
-            self._started.set_result((asyncio.get_running_loop(), stopped))
+            self._thread.note_serving(stopped)
             try:
                 await stopped.wait()
             finally:

@@ -90,6 +90,13 @@ class Managers:
         self.lives.append(life)
         return life
 
+    async def begin_second(self) -> Life:
+        """Begin one that takes over a ready worker of each role."""
+        first = await self.begin()
+        handles = await first.serve()
+        await first.end()
+        return await self.begin(*handles)
+
 
 @pytest.fixture
 async def managers(valkey: Any) -> AsyncIterator[Managers]:
@@ -148,10 +155,7 @@ async def test_a_manager_that_was_told_nothing_changes_nothing(managers: Manager
 async def test_a_manager_that_is_told_to_want_nothing_ends_what_it_took_over(
     managers: Managers,
 ) -> None:
-    first = await managers.begin()
-    handles = await first.serve()
-    await first.end()
-    second = await managers.begin(*handles)
+    second = await managers.begin_second()
     wanted_none_untold = second.manager.wants_none
 
     second.manager.apply(1, [])
@@ -231,10 +235,7 @@ async def test_a_worker_that_died_while_nobody_managed_is_replaced_once_it_is_kn
 async def test_another_engine_for_the_revision_of_a_worker_that_is_there_is_refused(
     managers: Managers,
 ) -> None:
-    first = await managers.begin()
-    handles = await first.serve()
-    await first.end()
-    second = await managers.begin(*handles)
+    second = await managers.begin_second()
     other = EngineSpec(model="m", served_name="m", kv_cache_gib=2.0)
 
     with pytest.raises(InvalidPoolError, match="use a new one"):
@@ -318,10 +319,7 @@ async def test_managers_of_other_prefixes_leave_a_claim_alone(valkey: Any) -> No
 
 
 async def test_told_to_end_all_a_manager_ends_what_it_took_over(managers: Managers) -> None:
-    first = await managers.begin()
-    handles = await first.serve()
-    await first.end()
-    second = await managers.begin(*handles)
+    second = await managers.begin_second()
     await second.end()
 
     await second.manager.end_all()

@@ -48,11 +48,10 @@ class WorkerSide:
         self._sourceless: list[Reception] = []
         self._failed_blocks: set[int] = set()
         self._stats = TransferStats()
-        self._rank = 0
+        self._rank = get_tensor_model_parallel_rank()
         self._told_load = Load()
         self._tally: CodecTally | None = None
         self._idle_waits = IdleWaits()
-        self._rank = get_tensor_model_parallel_rank()
         self._shelf_address: str | None = None
 
     def register(self, caches: Mapping[str, torch.Tensor]) -> None:
@@ -70,7 +69,6 @@ class WorkerSide:
             tensor_parallel=parallel.tensor_parallel_size,
             rank=self._rank,
         )
-        self._rank = rank.rank
         self._node = Node(
             rank,
             blocks,

@@ -133,6 +133,17 @@ class Stand:
         return self.transport.open(self.description(), BLOCKS)
 
 
+def given_up() -> Stand:
+    """Return one that gave up a peer which would answer by now."""
+    stand = Stand(open_seconds=2.0)
+    stand.agent.warming_state = "PROC"
+    stand.clock.step = 1.0
+    with pytest.raises(PeerError, match="no answer"):
+        stand.open()
+    stand.agent.warming_state = "DONE"
+    return stand
+
+
 @pytest.fixture
 def stand() -> Any:
     made = Stand()
@@ -292,12 +303,7 @@ def test_a_peer_that_does_not_answer_has_one_read_under_way_however_often_it_is_
 
 
 def test_a_peer_that_answers_late_is_met_by_the_next_opening() -> None:
-    stand = Stand(open_seconds=2.0)
-    stand.agent.warming_state = "PROC"
-    stand.clock.step = 1.0
-    with pytest.raises(PeerError, match="no answer"):
-        stand.open()
-    stand.agent.warming_state = "DONE"
+    stand = given_up()
     stand.open().close("not wanted")
 
     assert sum(not handle.released for handle in stand.agent.handles) == 2, "those of what is here"
@@ -307,12 +313,7 @@ def test_a_peer_that_answers_late_is_met_by_the_next_opening() -> None:
 
 
 def test_a_read_that_was_given_up_and_has_ended_is_let_go_with_the_next_opening() -> None:
-    stand = Stand(open_seconds=2.0)
-    stand.agent.warming_state = "PROC"
-    stand.clock.step = 1.0
-    with pytest.raises(PeerError, match="no answer"):
-        stand.open()
-    stand.agent.warming_state = "DONE"
+    stand = given_up()
     other = msgspec.msgpack.decode(stand.description(), type=Description)
     other = msgspec.structs.replace(other, agent="other", metadata=b"other")
     stand.transport.open(msgspec.msgpack.encode(other), BLOCKS)
