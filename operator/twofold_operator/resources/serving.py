@@ -17,27 +17,8 @@ from twofold_operator.resources.wire import (
 )
 
 
-class PromisedClass(Part, frozen=True, kw_only=True):
-    """What requests of one class are promised. A key or a request names its class."""
-
-    name: Annotated[
-        str, Meta(min_length=1, max_length=63, pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
-    ]
-    """Not `default`, which is the service's own."""
-    priority: Annotated[int, Meta(ge=-1_000_000, le=1_000_000)] = 0
-    """Larger goes first and is refused last."""
-    ttft_ms: Milliseconds = 5000
-    """From arrival to the first token."""
-    ttft_per_token_ms: Annotated[float, Meta(ge=0, le=1000)] = 0.0
-    """On top for each token of the prompt."""
-    tpot_ms: Milliseconds | None = None
-    """Between two tokens of an answer. Default: no promise."""
-    on_late: Literal["serve", "refuse"] = "serve"
-    """What becomes of a request that cannot be on time."""
-
-
-class Slo(Part, frozen=True, kw_only=True):
-    """What a request is promised unless its class or headers say otherwise."""
+class Promise(Part, frozen=True, kw_only=True):
+    """What requests are promised."""
 
     ttft_ms: Milliseconds = 5000
     """From arrival to the first token."""
@@ -48,6 +29,22 @@ class Slo(Part, frozen=True, kw_only=True):
     no promise."""
     on_late: Literal["serve", "refuse"] = "serve"
     """What becomes of a request that cannot be on time."""
+
+
+class PromisedClass(Promise, frozen=True, kw_only=True):
+    """What requests of one class are promised. A key or a request names its class."""
+
+    name: Annotated[
+        str, Meta(min_length=1, max_length=63, pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
+    ]
+    """Not `default`, which is the service's own."""
+    priority: Annotated[int, Meta(ge=-1_000_000, le=1_000_000)] = 0
+    """Larger goes first and is refused last."""
+
+
+class Slo(Promise, frozen=True, kw_only=True):
+    """What a request is promised unless its class or headers say otherwise."""
+
     classes: Annotated[
         tuple[PromisedClass, ...],
         Meta(

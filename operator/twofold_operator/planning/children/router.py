@@ -6,7 +6,7 @@ from twofold_operator.planning import names
 from twofold_operator.planning.children import pods
 from twofold_operator.planning.children.ownership import child, selector
 from twofold_operator.planning.settings import PlanSettings
-from twofold_operator.resources import LLMService, PromisedClass, ResourceRequirements, Slo
+from twofold_operator.resources import LLMService, Promise, ResourceRequirements, Slo
 
 COMPONENT = "router"
 
@@ -179,7 +179,7 @@ def _classes(slo: Slo) -> list[str]:
     ]
 
 
-def _class(name: str, promise: Slo | PromisedClass) -> str:
+def _class(name: str, promise: Promise) -> str:
     seconds = {
         "ttft": promise.ttft_ms / 1000,
         "ttft-per-token": promise.ttft_per_token_ms / 1000,

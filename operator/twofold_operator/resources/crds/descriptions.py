@@ -12,7 +12,15 @@ def type_description(part: type[msgspec.Struct]) -> str:
 
 
 def field_descriptions(part: type[msgspec.Struct]) -> dict[str, str]:
-    """Return by field the string that stands below it; Python itself keeps none of these."""
+    """Return by field the string that stands below it, also in a base; Python itself keeps none of
+    these."""
+    described: dict[str, str] = {}
+    for one in reversed(part.__mro__[: part.__mro__.index(msgspec.Struct)]):
+        described |= _own_descriptions(one)
+    return described
+
+
+def _own_descriptions(part: type) -> dict[str, str]:
     tree = ast.parse(textwrap.dedent(inspect.getsource(part)))
     definition = tree.body[0]
     assert isinstance(definition, ast.ClassDef)
