@@ -151,11 +151,13 @@ def settings_of(parsed: argparse.Namespace, environment: Mapping[str, str]) -> R
     """Return what the flags say, and for the rest the *environment*.
 
     Raises:
-        InvalidSettingError: a value is out of its range.
+        InvalidSettingError: a value is out of its range, or flags contradict each other.
         InvalidAccessError: a class cannot be read.
         InvalidWorkerFlagError: a worker cannot be read.
         InvalidEngineKeyError: the engines' key cannot be read.
     """
+    if parsed.worker and parsed.redis is not None:
+        raise InvalidSettingError("--redis goes with --service: with --worker nothing is in Redis")
     redis_url = parsed.redis or environment.get(REDIS_VARIABLE) or str(_DEFAULT["redis_url"])
     return RouterSettings(
         service=parsed.service,

@@ -10,7 +10,7 @@ from twofold_operator.planning.children.router import router_deployment
 from twofold_operator.planning.settings import PlanSettings
 from twofold_operator.resources import parse_service
 from twofold_router.__main__ import make_parser, settings_of
-from twofold_router.settings import RouterSettings
+from twofold_router.settings import InvalidSettingError, RouterSettings
 from twofold_router.static_workers import InvalidEngineKeyError
 
 EXAMPLES = Path(__file__).parents[3] / "deploy" / "examples"
@@ -28,6 +28,12 @@ def test_without_flags_the_settings_are_the_defaults() -> None:
 def test_the_flag_for_redis_goes_before_the_environment() -> None:
     assert settings("--service", "s", **ELSEWHERE).redis_url == "redis://:secret@b"
     assert settings("--service", "s", "--redis", "redis://a", **ELSEWHERE).redis_url == "redis://a"
+
+
+def test_redis_for_workers_that_are_given_is_refused() -> None:
+    with pytest.raises(InvalidSettingError, match="--redis goes with --service"):
+        settings("--worker", "both=http://a", "--redis", "redis://a")
+    assert settings("--worker", "both=http://a", **ELSEWHERE).workers
 
 
 def test_the_engines_key_comes_from_a_file_or_else_from_the_environment(tmp_path: Path) -> None:
