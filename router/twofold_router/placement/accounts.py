@@ -225,7 +225,10 @@ class Account:
         """Return how many tokens of *waiting* are neither cached here nor computed *before*."""
         key = waiting.request.key
         cached = self.mirror.cached_tokens(key)
-        block_count = max(coming.prefix_of(key.blocks) for coming in before)
+        block_count = 0
+        for coming in before:
+            if coming:
+                block_count = max(block_count, coming.prefix_of(key.blocks))
         if block_count:
             share = block_count * key.block_bytes / key.size_bytes
             tokens = int(share * waiting.prompt_tokens)

@@ -80,17 +80,18 @@ class CostChoice:
     ) -> tuple[Sequence[Account], Account]:
         self.homes.find_key(waiting, pool)
         last = self.homes.last(waiting, pool)
+        ranks: dict[Account, tuple[bool, float]] = {}
         for count in self.hash_counts:
             homes = self.homes.of(waiting, pool, count)
             if last is not None and last not in homes:
                 homes = [*homes, last]
             if homes[0].statistics.pull_speed.seconds_per_token is not None:
                 waiting.held_tokens = longest_held(homes, waiting.request.key)
-            best, best_rank = homes[0], self._rank(homes[0], waiting, now)
-            for home in homes[1:]:
-                rank = self._rank(home, waiting, now)
-                if rank < best_rank:
-                    best, best_rank = home, rank
+                ranks.clear()  # what can be fetched is part of them
+            for home in homes:
+                if home not in ranks:
+                    ranks[home] = self._rank(home, waiting, now)
+            best = min(homes, key=ranks.__getitem__)
             if count >= len(pool) or not best.wait_seconds(now):
                 break
         self.homes.take(waiting, best, pool)
