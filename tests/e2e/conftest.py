@@ -1,5 +1,6 @@
 """One real cluster for all tests of this folder: real engines, real transfers, one real model."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -19,6 +20,7 @@ import pytest
 
 START_LIMIT_SECONDS = 240
 LEASE_SECONDS = 30
+TITLE_LIMIT_SECONDS = 30
 
 CONNECTORS = ("nixl", "twofold")
 """What moves blocks: vLLM's NixlConnector, and ours."""
@@ -185,10 +187,14 @@ def kill(pid: int) -> None:
 
 
 def child_named(pid: int, name: str) -> int:
-    """Return the descendant of *pid* whose title holds *name*."""
-    for process in psutil.Process(pid).children(recursive=True):
-        if name in " ".join(process.cmdline()):
-            return process.pid
+    """Return the descendant of *pid* whose title holds *name*; a process may be yet to take one."""
+    deadline = time.monotonic() + TITLE_LIMIT_SECONDS
+    while time.monotonic() < deadline:
+        for process in psutil.Process(pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if name in " ".join(process.cmdline()):
+                    return process.pid
+        time.sleep(0.25)
     raise AssertionError(f"no {name} below {pid}")
 
 
