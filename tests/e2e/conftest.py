@@ -18,7 +18,7 @@ import httpx
 import psutil
 import pytest
 
-START_LIMIT_SECONDS = 240
+START_LIMIT_SECONDS = 480
 LEASE_SECONDS = 30
 TITLE_LIMIT_SECONDS = 30
 
@@ -116,7 +116,7 @@ class Cluster:
             )
         self.until(
             lambda: self.metrics()["twofold_router_in_flight"] == 0,
-            seconds=10,
+            seconds=60,
             what="the router's counts are zero",
         )
 

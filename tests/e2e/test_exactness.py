@@ -181,5 +181,5 @@ def reception_since(cluster: Cluster, before: Reception, length: int) -> Recepti
             since.transferred_bytes > 0 or since.transferred_tokens == 0
         )
 
-    cluster.until(counted, seconds=15, what="the decode worker has counted the prompt")
+    cluster.until(counted, seconds=60, what="the decode worker has counted the prompt")
     return since

@@ -30,7 +30,7 @@ def held_by_prefill(found: dict[str, Any]) -> int:
 def test_the_prefill_worker_is_found_with_the_full_blocks_of_a_prompt(cluster: Cluster) -> None:
     cluster.until(
         lambda: found(cluster, PROMPT)["silent"] == [],
-        seconds=20,
+        seconds=60,
         what="it is known of each worker what it holds",
     )
     before = found(cluster, PROMPT)
@@ -43,7 +43,7 @@ def test_the_prefill_worker_is_found_with_the_full_blocks_of_a_prompt(cluster: C
     assert full > before["block_tokens"]
     cluster.until(
         lambda: held_by_prefill(found(cluster, PROMPT)) == full,
-        seconds=20,
+        seconds=60,
         what="the prefill worker is known to hold all full blocks",
     )
 
@@ -59,6 +59,6 @@ def test_a_conversation_is_found_under_the_names_that_its_template_gives(
     assert asked["token_count"] == answer["usage"]["prompt_tokens"]
     cluster.until(
         lambda: held_by_prefill(found(cluster, PROMPT, "--chat")) == full,
-        seconds=20,
+        seconds=60,
         what="the prefill worker is known to hold all full blocks",
     )

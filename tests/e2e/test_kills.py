@@ -15,7 +15,7 @@ from .conftest import Cluster, child_named, kill
 
 TRICKLE_INTERVAL_SECONDS = 0.3
 REQUEST_DEADLINE_SECONDS = 60.0
-RECOVERY_LIMIT_SECONDS = 150.0
+RECOVERY_LIMIT_SECONDS = 300.0
 
 pytestmark = pytest.mark.engine
 
@@ -136,7 +136,7 @@ def test_after_a_kill_every_request_ends_and_the_cluster_is_whole_again(
         what="the cluster is ready, with a new process in the place of the killed one",
     )
     cluster.forget_addresses()
-    cluster.until_disaggregated(seconds=30)
+    cluster.until_disaggregated(seconds=60)
 
 
 def test_after_all_kills_no_block_is_held_and_no_count_is_left(cluster: Cluster) -> None:

@@ -48,7 +48,7 @@ def test_a_worker_pulls_what_another_holds_and_then_has_it(cluster: Cluster) -> 
     tokens = compute(cluster.address("prefill"))
     cluster.until(
         lambda: held_tokens(cluster, "prefill") > 0,
-        seconds=20,
+        seconds=60,
         what="the prefill worker is known to hold the prompt",
     )
 
