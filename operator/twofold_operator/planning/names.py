@@ -13,7 +13,7 @@ REVISION_LABEL = "serving.twofold.dev/revision"
 APPLIED_ANNOTATION = "serving.twofold.dev/applied"
 """A hash of what was applied last, so that a field that is not wanted any more is seen."""
 REPLICAS_ANNOTATION = "serving.twofold.dev/replicas-from"
-"""On a WorkerPool: the replicas of the service's spec that were applied last."""
+"""On a WorkerPool: the replicas of the service's spec that were applied last, if it had any."""
 
 RECORD_ANNOTATION = "serving.twofold.dev/record"
 """On what a revision runs on: what is remembered of it, should the ConfigMap be lost."""

@@ -24,8 +24,9 @@ class Pool(Part, frozen=True, kw_only=True):
     """The workers of one role."""
 
     replicas: Replicas | None = None
-    """Workers to start with. A change of it here scales; in between the WorkerPool's own value
-    holds, which people and autoscalers set. Default: minReplicas, or else 1."""
+    """Workers to start with. A change of it here scales; in between, and without it, the
+    WorkerPool's own value holds, which people and autoscalers set. Without it a new WorkerPool has
+    minReplicas, or else 1."""
     min_replicas: Replicas | None = None
     """The WorkerPool is not scaled below this."""
     max_replicas: Replicas | None = None

@@ -16,14 +16,14 @@ def worker_pool(service: LLMService, role: Role, observed: Manifest | None) -> d
     Its replicas are whatever somebody scaled it to, until the service's own spec says another
     number than it said last.
     """
-    start = pool_of(service.spec, role).start_replicas
+    told = pool_of(service.spec, role).replicas
     manifest = child(
         service,
         API_VERSION,
         WORKER_POOL.kind,
         names.pool_name(service.metadata.name, role),
         str(role),
-        annotations={names.REPLICAS_ANNOTATION: str(start)},
+        annotations={} if told is None else {names.REPLICAS_ANNOTATION: str(told)},
         spec={
             "serviceName": service.metadata.name,
             "role": str(role),
@@ -37,14 +37,16 @@ def worker_pool(service: LLMService, role: Role, observed: Manifest | None) -> d
 
 
 def replicas_of(service: LLMService, role: Role, observed: Manifest | None) -> int:
-    """Return the replicas that the WorkerPool shall have."""
-    start = pool_of(service.spec, role).start_replicas
+    """Return the replicas that the WorkerPool shall have, which may be beyond the bounds: whoever
+    scales it so is not answered by scaling it back."""
+    pool = pool_of(service.spec, role)
+    told = pool.replicas
     if observed is None:
-        return start
+        return _last(service, role) if told is None else told
     annotations = observed["metadata"].get("annotations") or {}
-    if annotations.get(names.REPLICAS_ANNOTATION) != str(start):
-        return start
-    return int(observed["spec"].get("replicas", start))
+    if told is not None and annotations.get(names.REPLICAS_ANNOTATION) != str(told):
+        return told
+    return int(observed["spec"].get("replicas", pool.start_replicas))
 
 
 def desired_of(service: LLMService, role: Role, observed: Manifest | None) -> int:
@@ -52,3 +54,10 @@ def desired_of(service: LLMService, role: Role, observed: Manifest | None) -> in
     if role is Role.PREFILL and not service.spec.disaggregation.enabled:
         return 0
     return pool_of(service.spec, role).clamp(replicas_of(service, role, observed))
+
+
+def _last(service: LLMService, role: Role) -> int:
+    """Return what a pool that was deleted by hand is made again with: what was wanted last."""
+    status = service.status.prefill if role is Role.PREFILL else service.status.decode
+    desired = 0 if status is None else status.desired
+    return desired or pool_of(service.spec, role).start_replicas

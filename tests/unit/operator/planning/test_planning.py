@@ -203,6 +203,57 @@ def test_the_replicas_of_the_spec_hold_only_when_they_change(world: World) -> No
     assert len([w for w in world.workers if w.role is Role.PREFILL]) == 1
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "replicas"),
+    [
+        ({"minReplicas": 2, "maxReplicas": 8}, {"minReplicas": 3, "maxReplicas": 8}, 7),
+        ({"minReplicas": 2, "maxReplicas": 8}, {"maxReplicas": 8}, 7),
+        ({"minReplicas": 2, "maxReplicas": 8}, {}, 7),
+        ({"replicas": 6}, {"minReplicas": 1, "maxReplicas": 8}, 7),
+        ({"minReplicas": 2, "maxReplicas": 8}, {"minReplicas": 2, "maxReplicas": 5}, 5),
+        ({"minReplicas": 2, "maxReplicas": 8}, {"minReplicas": 8, "maxReplicas": 9}, 8),
+        ({"minReplicas": 2, "maxReplicas": 8}, {"replicas": 4}, 4),
+    ],
+)
+def test_a_pool_keeps_what_it_was_scaled_to_until_the_spec_has_a_number(
+    before: dict[str, int], after: dict[str, int], replicas: int
+) -> None:
+    world = World(other(prefill=before))
+    world.settle()
+    world.scale("prefill", 7)
+    world.settle()
+
+    world.change(other(prefill=after))
+    world.settle()
+
+    assert world.service["status"]["prefill"]["summary"] == f"{replicas}/{replicas}"
+
+
+def test_a_pool_that_was_deleted_by_hand_is_made_again_as_it_was_scaled() -> None:
+    world = World(other(prefill={"minReplicas": 2, "maxReplicas": 8}))
+    world.settle()
+    world.scale("prefill", 7)
+    world.settle()
+
+    world.remove("WorkerPool", "chat-prefill")
+    world.settle()
+
+    assert world.objects["WorkerPool", "chat-prefill"]["spec"]["replicas"] == 7
+
+
+def test_a_number_that_comes_back_to_the_spec_holds_again() -> None:
+    world = World(other(prefill={"replicas": 2}))
+    world.settle()
+    world.change(other(prefill={"maxReplicas": 8}))
+    world.settle()
+    world.scale("prefill", 3)
+
+    world.change(other(prefill={"replicas": 2}))
+    world.settle()
+
+    assert world.objects["WorkerPool", "chat-prefill"]["spec"]["replicas"] == 2
+
+
 def test_a_pool_is_not_scaled_beyond_its_bounds(world: World) -> None:
     world.change(other(prefill={"replicas": 2, "maxReplicas": 3}))
     world.scale("prefill", 9)
