@@ -92,8 +92,9 @@ def _ready_verdict(
         if role is Role.DECODE or not _does_without_prefill(course):
             part = next(p for p in parts if p.type == f"{str(role).capitalize()}Ready")
             return Verdict("Ready", False, part.type.replace("Ready", "NotReady"), part.message)
-    if not any(course.desired.values()):
-        message = "no worker is wanted; scale a WorkerPool to serve"
+    if not course.desired[Role.DECODE]:
+        pool = names.pool_name(course.service.metadata.name, Role.DECODE)
+        message = f"no decode worker is wanted, and nobody else answers; scale WorkerPool {pool}"
         return Verdict("Ready", False, "ScaledToZero", message)
     router = parts[-1]
     if not router.holds:

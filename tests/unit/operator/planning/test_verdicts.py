@@ -132,6 +132,16 @@ def test_a_service_scaled_to_zero_says_so() -> None:
     assert reasons(world)["DecodeReady"] == ("True", "ScaledToZero")
 
 
+def test_prefill_workers_alone_serve_nobody() -> None:
+    world = serving()
+    world.scale("decode", 0)
+    world.settle()
+
+    assert reasons(world)["Ready"] == ("False", "ScaledToZero")
+    assert "scale WorkerPool chat-decode" in world.condition("Ready")["message"]
+    assert reasons(world)["PrefillReady"] == ("True", "WorkersReady")
+
+
 def test_a_scale_up_without_places_is_overdue_after_the_deadline_only() -> None:
     world = serving()
     world.broken = {worker.revision for worker in world.workers}
