@@ -2,7 +2,12 @@
 
 from twofold_operator.planning.observed import Manifest
 
-_BAD = {"ReplicaFailure": "True", "HeadPodReady": "False", "RayClusterProvisioned": "False"}
+_BAD = {
+    "ReplicaFailure": "True",
+    "Progressing": "False",
+    "HeadPodReady": "False",
+    "RayClusterProvisioned": "False",
+}
 """Conditions of both kinds with the status that is worth telling, the most telling first."""
 
 

@@ -1,13 +1,13 @@
 """What is to be said of a service: its conditions, for people and for programs."""
 
 from twofold_cluster.identity import Role
-from twofold_operator.planning import names
-from twofold_operator.planning.children import ray_cluster
+from twofold_operator.planning import names, routers
+from twofold_operator.planning.children import ray_cluster, router
 from twofold_operator.planning.conditions import Verdict
 from twofold_operator.planning.course import Course, Leg
-from twofold_operator.planning.observed import Observed, Phase
+from twofold_operator.planning.observed import Manifest, Observed, Phase
 from twofold_operator.planning.reported import reported
-from twofold_operator.planning.rollout import ROLES
+from twofold_operator.planning.rollout import ROLES, needed
 
 RAY_MISSING = (
     "the cluster has no RayCluster API; install KubeRay's operator, or set spec.ray.address"
@@ -22,7 +22,7 @@ def verdicts(course: Course, observed: Observed, problem: str | None, now: float
     ready = _ready_verdict(course, observed, [*pools.values(), router], problem)
     return [
         ready,
-        _progressing_verdict(course, problem, now),
+        _progressing_verdict(course, observed, problem, now),
         _degraded_verdict(course, observed, problem, now),
         *pools.values(),
         router,
@@ -66,16 +66,43 @@ def _troubles(leg: Leg, role: Role | None = None) -> list[str]:
 
 
 def _router_verdict(course: Course, observed: Observed) -> Verdict:
-    name = names.router_name(course.service.metadata.name)
-    deployment = observed.children.get(("Deployment", name)) or {}
-    if (deployment.get("status") or {}).get("availableReplicas"):
+    deployment = _router_deployment(course, observed)
+    if routers.are_available(deployment):
         return Verdict("RouterReady", True, "RoutersAvailable", "a router takes requests")
+    name = names.router_name(course.service.metadata.name)
     message = (
         "no router is ready; routers wait for the first workers. "
         f"If workers are ready, see kubectl describe deployment {name}"
     )
     message = "; ".join([message, *reported(deployment)])
     return Verdict("RouterReady", False, "RoutersUnavailable", message)
+
+
+def _router_deployment(course: Course, observed: Observed) -> Manifest | None:
+    name = names.router_name(course.service.metadata.name)
+    return observed.children.get(("Deployment", name))
+
+
+def _stuck_routers(course: Course, observed: Observed) -> str | None:
+    """Return why routers stay as they were before a change; None: they do not.
+
+    While there is none at all, :func:`_router_verdict` says why.
+    """
+    deployment = _router_deployment(course, observed)
+    if not routers.are_available(deployment) or not routers.are_stuck(deployment):
+        return None
+    if not _has_whom_to_route_to(course):
+        return None
+    selected = names.labels(course.service.metadata.name, router.COMPONENT)
+    labels = ",".join(f"{k}={selected[k]}" for k in (names.INSTANCE_LABEL, names.COMPONENT_LABEL))
+    what = "routers do not get ready with what was changed, and those before serve"
+    return "; ".join([what, *reported(deployment), f"see kubectl describe pods -l {labels}"])
+
+
+def _has_whom_to_route_to(course: Course) -> bool:
+    """Tell whether new routers can get ready: they wait for workers, which may take long."""
+    roles = needed(course.desired)
+    return Role.DECODE in roles and all(course.target.stand.active(role) for role in roles)
 
 
 def _ready_verdict(
@@ -119,13 +146,20 @@ def _does_without_prefill(course: Course) -> bool:
     return has_served and ready_count(course, Role.DECODE) > 0
 
 
-def _progressing_verdict(course: Course, problem: str | None, now: float) -> Verdict:
+def _progressing_verdict(
+    course: Course, observed: Observed, problem: str | None, now: float
+) -> Verdict:
     kind, revision = "Progressing", course.target.revision
     if problem is not None:
         return Verdict(kind, False, "InvalidSpec", problem)
     if _is_overdue(course, now):
         return Verdict(kind, False, "DeadlineExceeded", _overdue_message(course))
+    if stuck := _stuck_routers(course, observed):
+        return Verdict(kind, False, "RoutersStuck", stuck)
     if course.is_complete and not course.olds:
+        left = routers.what_is_left(_router_deployment(course, observed))
+        if left is not None and _has_whom_to_route_to(course):
+            return Verdict(kind, True, "RouterRollingOut", left)
         return Verdict(kind, False, "Complete", f"revision {revision} has all workers")
     if course.olds:
         others = ", ".join(leg.revision for leg in course.olds)
@@ -149,6 +183,8 @@ def _degraded_verdict(
         return Verdict("Degraded", True, "RayMissing", RAY_MISSING)
     if _is_overdue(course, now):
         return Verdict("Degraded", True, "DeadlineExceeded", _overdue_message(course))
+    if stuck := _stuck_routers(course, observed):
+        return Verdict("Degraded", True, "RoutersStuck", stuck)
     for leg in course.legs:
         if leg.manager is not None and leg.manager.refusal:
             message = f"the pool manager of revision {leg.revision} says: {leg.manager.refusal}"

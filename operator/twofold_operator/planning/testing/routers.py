@@ -39,7 +39,8 @@ def live_routers(
     template = deployment["spec"]["template"]["spec"]
     wanted = deployment["spec"].get("replicas", 1)
     current = [pod for pod in living.values() if pod["spec"] == template]
-    for _ in range(wanted - len(current)):
+    made = wanted - len(current)
+    for _ in range(made):
         pod = _pod(deployment, _unused(objects, deployment["metadata"]["name"]))
         objects["Pod", pod["metadata"]["name"]] = pod
     is_done = sum(pod["is_ready"] for pod in current) >= wanted
@@ -47,8 +48,13 @@ def live_routers(
         if is_done and pod not in current:
             pod["metadata"]["ends_at"] = now + END_SECONDS
             pod["metadata"]["deletionTimestamp"] = timestamp(now + END_SECONDS)
-    available = sum(pod["is_ready"] for pod in living.values())
-    deployment["status"] = {"availableReplicas": available}
+    staying = [pod for pod in living.values() if "ends_at" not in pod["metadata"]]
+    deployment["status"] = {
+        "observedGeneration": deployment["metadata"]["generation"],
+        "replicas": len(staying) + max(0, made),
+        "updatedReplicas": len(current) + max(0, made),
+        "availableReplicas": sum(pod["is_ready"] for pod in staying),
+    }
 
 
 def _unused(objects: Objects, prefix: str) -> str:

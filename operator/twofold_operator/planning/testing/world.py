@@ -237,12 +237,14 @@ class World:
         metadata = manifest["metadata"]
         key = manifest["kind"], metadata["name"]
         before = self.objects.get(key)
-        kept = {"uid": f"uid-{self._version}", "creationTimestamp": timestamp(self.now)}
+        made = {"uid": f"uid-{self._version}", "creationTimestamp": timestamp(self.now)}
+        kept: dict[str, Any] = {**made, "generation": 1}
         if before is not None:
             told = metadata.get("resourceVersion")
             if told not in (None, before["metadata"]["resourceVersion"]):
                 return  # a conflict
             kept = {name: before["metadata"][name] for name in kept}
+            kept["generation"] += manifest.get("spec") != before.get("spec")
             if "deletionTimestamp" in before["metadata"]:
                 kept["deletionTimestamp"] = before["metadata"]["deletionTimestamp"]
             manifest = {**manifest, **({"status": before["status"]} if "status" in before else {})}

@@ -122,6 +122,81 @@ def test_a_service_without_routers_is_not_ready() -> None:
     assert "kubectl describe deployment chat-router" in world.condition("Ready")["message"]
 
 
+KEYS = {**SPEC, "gateway": {"keysSecret": {"name": "keys", "key": "keys.toml"}}}
+
+
+def roll_routers_out(world: World, reason: str = "ReplicaSetUpdated") -> None:
+    """Have Kubernetes make a router of the newest making that does not get ready."""
+    deployment = world.objects["Deployment", "chat-router"]
+    overdue = reason == "ProgressDeadlineExceeded"
+    condition = {
+        "type": "Progressing",
+        "status": "False" if overdue else "True",
+        "reason": reason,
+        "message": "ReplicaSet chat-router-2 has timed out progressing." if overdue else "",
+    }
+    deployment["status"] = {
+        "observedGeneration": deployment["metadata"]["generation"],
+        "replicas": 2,
+        "updatedReplicas": 1,
+        "availableReplicas": 1,
+        "conditions": [condition],
+    }
+    world.follow(world.plan())
+
+
+def test_a_change_of_routers_is_progress_until_all_are_new() -> None:
+    world = serving()
+    world.change(KEYS)
+    world.follow(world.plan())
+    world.follow(world.plan())
+    assert reasons(world)["Progressing"] == ("True", "RouterRollingOut")
+
+    roll_routers_out(world)
+    assert reasons(world)["Progressing"] == ("True", "RouterRollingOut")
+    assert reasons(world)["Degraded"] == ("False", "AsExpected")
+    world.settle()
+
+    assert reasons(world)["Progressing"] == ("False", "Complete")
+
+
+def test_routers_that_do_not_get_ready_are_a_degradation_and_those_before_serve() -> None:
+    world = serving()
+    world.change(KEYS)
+    world.follow(world.plan())
+
+    roll_routers_out(world, "ProgressDeadlineExceeded")
+
+    assert reasons(world)["Ready"] == ("True", "Serving")
+    assert reasons(world)["Progressing"] == ("False", "RoutersStuck")
+    assert reasons(world)["Degraded"] == ("True", "RoutersStuck")
+    message = world.condition("Degraded")["message"]
+    assert "ReplicaSet chat-router-2 has timed out progressing" in message
+    assert "kubectl describe pods -l app.kubernetes.io/instance=chat" in message
+    assert "RoutersStuck" in [event.reason for event in world.events]
+
+
+def test_routers_that_wait_for_workers_are_not_stuck() -> None:
+    world = serving()
+    world.change({**KEYS, "model": {"source": "hf://acme/slow"}})
+    world.follow(world.plan())
+
+    roll_routers_out(world, "ProgressDeadlineExceeded")
+
+    assert reasons(world)["Progressing"] == ("True", "RollingOut")
+    assert reasons(world)["Degraded"] == ("False", "AsExpected")
+
+
+def test_a_service_without_routers_says_that_their_time_is_over() -> None:
+    world = serving()
+    roll_routers_out(world, "ProgressDeadlineExceeded")
+    world.objects["Deployment", "chat-router"]["status"]["availableReplicas"] = 0
+    world.follow(world.plan())
+
+    assert reasons(world)["Ready"] == ("False", "RouterNotReady")
+    assert "ProgressDeadlineExceeded" in world.condition("Ready")["message"]
+
+
 def test_a_service_scaled_to_zero_says_so() -> None:
     world = serving()
     world.scale("prefill", 0)
