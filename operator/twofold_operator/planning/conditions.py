@@ -1,13 +1,15 @@
 """Conditions: what is true of a resource now, and since when."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from twofold_operator.planning.observed import Manifest
-from twofold_operator.resources import Condition
+from twofold_operator.resources import Condition, ConditionStatus
 
 MAX_MESSAGE = 1024
+
+_STATUSES: Mapping[bool | None, ConditionStatus] = {True: "True", False: "False", None: "Unknown"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +17,8 @@ class Verdict:
     """One condition without its times."""
 
     type: str
-    holds: bool
+    holds: bool | None
+    """None: it is not known."""
     reason: str
     message: str
 
@@ -26,13 +29,13 @@ def updated(manifest: Manifest, verdicts: Iterable[Verdict], now: float) -> tupl
     generation = manifest["metadata"].get("generation", 0)
     found = []
     for verdict in verdicts:
-        status = "True" if verdict.holds else "False"
+        status = _STATUSES[verdict.holds]
         last = before.get(verdict.type, {})
         since = last.get("lastTransitionTime") if last.get("status") == status else None
         found.append(
             Condition(
                 type=verdict.type,
-                status="True" if verdict.holds else "False",
+                status=status,
                 reason=verdict.reason,
                 message=verdict.message[:MAX_MESSAGE],
                 last_transition_time=since or timestamp(now),

@@ -26,6 +26,7 @@ from twofold_operator.planning.rollout import (
     needed,
 )
 from twofold_operator.planning.settings import PlanSettings
+from twofold_operator.planning.silence import given_up_at
 from twofold_operator.resources import (
     WORKER_POOL,
     InvalidSpecError,
@@ -50,6 +51,9 @@ class Leg:
     """Its RayCluster, or the Deployment of its manager on an existing Ray."""
     redis: Redis | None
     """That its workers know; None: its Secret has been deleted, and there is another one by now."""
+    unseen_until: float | None
+    """How long its workers may serve though its manager is silent, in seconds since 1970; None: it
+    is not silent, or they do not."""
 
     @property
     def revision(self) -> str:
@@ -129,7 +133,9 @@ def course_of(
     held = _held(service, observed, before, settings, now)
     found = aims(stands[target], olds, desired, surge, held)
     legs = {
-        revision: _leg(service, observed, remembered, stands[revision], found[revision], settings)
+        revision: _leg(
+            service, observed, remembered, stands[revision], found[revision], settings, now
+        )
         for revision, remembered in before.items()
     }
     complete = is_complete(stands[target], desired)
@@ -234,18 +240,25 @@ def _leg(
     stand: Stand,
     aim: Aim,
     settings: PlanSettings,
+    now: float,
 ) -> Leg:
     address = address_of(
         service.metadata.namespace, names.pools_name(service.metadata.name, stand.revision)
     )
+    specified = remembered.service(service)
+    home = home_of(observed, service, stand.revision)
+    unseen_until = None
+    if not stand.is_known and stand.has_served and not (aim.standby or aim.is_leaving):
+        unseen_until = given_up_at(specified, home)
     return Leg(
-        service=remembered.service(service),
+        service=specified,
         remembered=remembered,
         stand=stand,
         aim=aim,
         manager=observed.managers.get(address),
-        home=home_of(observed, service, stand.revision),
+        home=home,
         redis=_redis(service, observed, remembered.redis, settings),
+        unseen_until=unseen_until if unseen_until is not None and now < unseen_until else None,
     )
 
 

@@ -1,5 +1,7 @@
 """The plan of one service, from all that was seen of it."""
 
+import math
+
 from twofold_operator.planning import names
 from twofold_operator.planning.actions import Action, AddFinalizer, LookAgain, TellPools
 from twofold_operator.planning.adapters import Adapters, sorted_out
@@ -119,12 +121,13 @@ def _may_go(leg: Leg) -> bool:
 
 def _limits(course: Course, settings: PlanSettings, now: float) -> list[Action]:
     """Return when to look again although nothing may have changed until then."""
-    ends = [
+    ends: list[float] = [
         leg.remembered.leaves_since + settings.ending_limit_seconds
         for leg in course.olds
         if leg.remembered.leaves_since is not None
     ]
     if course.overdue_at is not None:
         ends.append(course.overdue_at)
-    left = [end - now for end in ends if end > now]
+    ends += [leg.unseen_until for leg in course.legs if leg.unseen_until is not None]
+    left = [end - now for end in ends if now < end < math.inf]
     return [LookAgain(min(left))] if left else []

@@ -42,8 +42,19 @@ def pool_verdict(course: Course, role: Role) -> Verdict:
     message = f"{ready} of {desired} {role} workers are ready"
     if ready >= desired:
         return Verdict(kind, True, "WorkersReady", message)
+    if silence := _silence(course):
+        message = f"{ready} of {desired} {role} workers are known to be ready; {silence}"
+        return Verdict(kind, None, "ManagerUnreachable", message)
     troubles = _troubles(course.target, role)
     return Verdict(kind, False, "WorkersMissing", "; ".join([message, *troubles]))
+
+
+def _silence(course: Course) -> str | None:
+    """Return whose workers may serve though nobody sees them; None: nobody's."""
+    unseen = [leg.revision for leg in course.legs if leg.unseen_until is not None]
+    if not unseen:
+        return None
+    return f"the pool manager of revision {unseen[0]} does not answer, and workers outlive it"
 
 
 def _troubles(leg: Leg, role: Role | None = None) -> list[str]:
@@ -127,11 +138,16 @@ def _ready_verdict(
     if not router.holds:
         return Verdict("Ready", False, "RouterNotReady", router.message)
     alone = " by decode workers alone" if _missing(course) else ""
-    return Verdict("Ready", True, "Serving", f"requests are served{alone}")
+    message = f"requests are served{alone}"
+    if silence := _silence(course):
+        message = f"routers take requests; {silence}"
+    return Verdict("Ready", True, "Serving", message)
 
 
 def _missing(course: Course) -> list[Role]:
-    """Return the roles that are wanted and that nobody has."""
+    """Return the roles that are wanted and that nobody has, as far as is known."""
+    if _silence(course):
+        return []
     return [role for role in ROLES if course.desired[role] and not ready_count(course, role)]
 
 
@@ -167,6 +183,9 @@ def _progressing_verdict(
         if course.is_complete and course.held:
             message += "; routers that know the Redis before are being replaced"
         return Verdict(kind, True, "RollingOut", message)
+    if course.target.unseen_until is not None:
+        message = f"it is not known which workers revision {revision} has; {_silence(course)}"
+        return Verdict(kind, None, "ManagerUnreachable", message)
     if not course.target.remembered.has_served:
         return Verdict(kind, True, "Starting", f"revision {revision} starts")
     return Verdict(kind, True, "Scaling", f"revision {revision} lacks workers")

@@ -3,7 +3,11 @@
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from twofold_operator.planning import plan
+from twofold_operator.planning.actions import LookAgain
+from twofold_operator.planning.conditions import timestamp
 from twofold_operator.planning.observed import Phase
 from twofold_operator.planning.testing import World
 
@@ -111,6 +115,87 @@ def test_a_silent_manager_is_a_degradation() -> None:
     world.follow(world.plan())
 
     assert reasons(world)["Degraded"] == ("True", "ManagerUnreachable")
+
+
+EXISTING = {**SPEC, "ray": {"address": "ray.example:6379"}}
+
+
+def fall_silent(world: World, condition: str | None = None) -> None:
+    """Have the manager answer no more; what it runs on says *condition* of its pod, since now."""
+    world.unreachable = set(world.managers)
+    for key, child in world.objects.items():
+        if condition and (key[0] == "RayCluster" or key[1].endswith("-pools")):
+            lost = {"type": condition, "status": "False", "reason": "Lost", "message": ""}
+            since = {"lastTransitionTime": timestamp(world.now)}
+            child["status"] = {"conditions": [{**lost, **since}]}
+    world.follow(world.plan())
+
+
+@pytest.mark.parametrize(
+    ("spec", "condition"), [(SPEC, None), (EXISTING, None), (EXISTING, "Available")]
+)
+def test_workers_that_outlive_their_manager_serve(
+    spec: dict[str, Any], condition: str | None
+) -> None:
+    world = World(spec)
+    world.settle()
+
+    fall_silent(world, condition)
+
+    assert reasons(world) == {
+        "Ready": ("True", "Serving"),
+        "Progressing": ("Unknown", "ManagerUnreachable"),
+        "Degraded": ("True", "ManagerUnreachable"),
+        "PrefillReady": ("Unknown", "ManagerUnreachable"),
+        "DecodeReady": ("Unknown", "ManagerUnreachable"),
+        "RouterReady": ("True", "RoutersAvailable"),
+    }
+    assert "does not answer" in world.condition("Ready")["message"]
+    world.unreachable = set()
+    world.settle()
+    assert reasons(world)["PrefillReady"] == ("True", "WorkersReady")
+
+
+def test_workers_outlive_their_manager_for_ten_minutes() -> None:
+    world = World(EXISTING)
+    world.settle()
+    fall_silent(world, "Available")
+
+    (look,) = [action for action in world.plan() if isinstance(action, LookAgain)]
+    world.now += look.after_seconds
+    world.follow(world.plan())
+
+    assert look.after_seconds == 600
+    assert reasons(world)["Ready"] == ("False", "PrefillNotReady")
+    assert reasons(world)["Degraded"] == ("True", "ManagerUnreachable")
+
+
+def test_workers_end_with_the_head_of_their_ray() -> None:
+    world = serving()
+
+    fall_silent(world, "HeadPodReady")
+
+    assert reasons(world)["Ready"] == ("False", "PrefillNotReady")
+
+
+def test_a_silent_manager_that_never_had_workers_is_not_trusted() -> None:
+    world = World(SPEC)
+    world.follow(world.plan())
+    world.live()
+
+    fall_silent(world)
+
+    assert reasons(world)["Ready"] == ("False", "PrefillNotReady")
+    assert reasons(world)["PrefillReady"] == ("False", "WorkersMissing")
+
+
+def test_a_silent_manager_does_not_make_routers_ready() -> None:
+    world = serving()
+    world.objects["Deployment", "chat-router"]["status"] = {}
+
+    fall_silent(world)
+
+    assert reasons(world)["Ready"] == ("False", "RouterNotReady")
 
 
 def test_a_service_without_routers_is_not_ready() -> None:
