@@ -121,15 +121,26 @@ def test_a_bad_spec_is_named_and_the_last_good_one_served(disturbed: House) -> N
     house.wait_for_condition("Ready", "True")
 
 
-def test_what_the_server_refuses_is_said_and_holds_up_nothing_else(house: House) -> None:
+@pytest.mark.parametrize(
+    ("pod", "field"),
+    [
+        (
+            {"containers": [{"name": "router", "livenessProbe": {"periodSeconds": -1}}]},
+            "periodSeconds",
+        ),
+        ({"nodeSelektor": {"disk": "ssd"}}, "nodeSelektor"),
+    ],
+)
+def test_what_the_server_refuses_is_said_and_holds_up_nothing_else(
+    house: House, pod: dict[str, Any], field: str
+) -> None:
     house.make_ready(sim())
-    never = {"name": "router", "livenessProbe": {"periodSeconds": -1}}
-    house.apply(sim(gateway={"podTemplate": {"spec": {"containers": [never]}}}))
+    house.apply(sim(gateway={"podTemplate": {"spec": pod}}))
     told = house.wait_for_condition("Ready", "False", "ApplyRefused")
     house.kubectl.run("scale", "workerpool/sim-prefill", "--replicas=2")
     house.wait_for_role("prefill", desired=2, ready=2)
 
-    assert "periodSeconds" in house.condition(told, "Ready")["message"]
+    assert field in house.condition(told, "Ready")["message"]
     house.apply(sim())
     house.wait_for_condition("Ready", "True")
 

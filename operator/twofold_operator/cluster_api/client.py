@@ -31,6 +31,8 @@ _MERGE = "application/merge-patch+json"
 _PAGE_SIZE = 500
 _UNAUTHORIZED = 401
 _TRY_LATER = (429, 500, 502, 503, 504)
+_UNTYPED = "failed to create typed patch object"
+"""What is said with 500 of an apply with an unknown field, or a value of another type."""
 _ERRORS: Mapping[int, type[ClusterApiError]] = {
     400: InvalidObjectError,
     403: ForbiddenError,
@@ -226,8 +228,9 @@ class ClusterApi:
                 if status < 300:
                     return _object(content)
                 fresh = status == _UNAUTHORIZED
-                if last_try or not (fresh or status in _TRY_LATER):
-                    raise _error(status, f"{method} {path}", content)
+                failure = _error(status, f"{method} {path}", content)
+                if last_try or not (fresh or isinstance(failure, UnavailableError)):
+                    raise failure
             asked_seconds = float(retry_after) if retry_after.isdigit() else 0.0
             wait_seconds = max(asked_seconds, backoff_seconds * random.uniform(0.5, 1.0))  # noqa: S311
             await self._sleep(min(wait_seconds, limits.max_backoff_seconds))
@@ -249,9 +252,13 @@ def _error(status: int, request: str, content: bytes) -> ClusterApiError:
         said = str(_object(content).get("message", ""))
     except (msgspec.DecodeError, AttributeError):
         said = content[:200].decode(errors="replace")
-    if status in _TRY_LATER:
-        return UnavailableError(f"{request}: {status} {said}", status)
-    return _ERRORS.get(status, ClusterApiError)(f"{request}: {status} {said}", status)
+    if _UNTYPED in said:
+        kind: type[ClusterApiError] = InvalidObjectError
+    elif status in _TRY_LATER:
+        kind = UnavailableError
+    else:
+        kind = _ERRORS.get(status, ClusterApiError)
+    return kind(f"{request}: {status} {said}", status)
 
 
 def _json(value: Any) -> str:

@@ -8,11 +8,14 @@ from twofold_operator.cluster_api import (
     ConflictError,
     ForbiddenError,
     InvalidObjectError,
+    UnavailableError,
 )
 from twofold_operator.planning.actions import Action, AddFinalizer, ApplyObject
 
 _NEEDED_BY_ALL = ("ConfigMap", "Secret")
 """Kinds of children that whatever is made after them needs."""
+_FAILED = 500
+"""The server was there, and failed at this one thing: at a webhook that does not answer, say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,7 @@ class Done:
     is_changing: bool
     """Something was written."""
     refused: tuple[ClusterApiError, ...]
-    """What the API server answered to the others."""
+    """What the API server answered to the others, or that it did not."""
 
     @classmethod
     def of(cls, *parts: "Done") -> "Done":
@@ -33,6 +36,8 @@ class Done:
 
 async def do_all(actions: Iterable[Action], act: Callable[[Action], Awaitable[None]]) -> Done:
     """Do *actions* in their order, without what is refused and what needs that.
+
+    It ends, with what was done so far, at the first that the server had no time for.
 
     Raises:
         ConflictError, NotFoundError: the plan was made of an old view.
@@ -45,6 +50,10 @@ async def do_all(actions: Iterable[Action], act: Callable[[Action], Awaitable[No
             await act(action)
         except (InvalidObjectError, ForbiddenError) as error:
             refused.append(error)
+        except UnavailableError as error:
+            refused.append(error)
+            if error.status != _FAILED:
+                break
         except ConflictError as error:
             if _has_version(action):
                 raise

@@ -131,4 +131,4 @@ class Observed:
     """Optional kinds that the API server knows: RayCluster, ServiceMonitor, PodMonitor,
     ScrapeConfig."""
     refused: tuple[str, ...] = ()
-    """What the API server answered to what it did not take of the plan just now."""
+    """Why some of the plan was not carried out just now: what the API server answered to it."""

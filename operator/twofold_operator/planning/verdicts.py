@@ -247,8 +247,8 @@ def _is_overdue(course: Course, now: float) -> bool:
 
 
 def refusal(observed: Observed) -> str:
-    """Say what the API server does not take."""
-    return f"the API server refuses: {'; '.join(observed.refused[:MAX_TROUBLES])}"
+    """Say what the API server does not take, or has no time for."""
+    return f"not carried out: {'; '.join(observed.refused[:MAX_TROUBLES])}"
 
 
 def _lacks_ray(course: Course, observed: Observed) -> bool:

@@ -42,8 +42,9 @@ class Day:
     tokens: list[str] = field(default_factory=list)
 
 
-def refuse(status: int, **headers: str) -> Answer:
-    body = msgspec.json.encode({"kind": "Status", "message": f"said {status}"}).decode()
+def refuse(status: int, said: str = "", **headers: str) -> Answer:
+    message = said or f"said {status}"
+    body = msgspec.json.encode({"kind": "Status", "message": message}).decode()
     headers = {name.replace("_", "-"): value for name, value in headers.items()}
     return lambda _: web.Response(status=status, text=body, headers=headers)
 
@@ -129,6 +130,16 @@ async def test_what_trying_again_does_not_help_is_told_at_once(
 ) -> None:
     async with day(refuse(status)) as it:
         with pytest.raises(error, match=f"said {status}"):
+            await it.api.apply(SERVICE)
+
+    assert len(it.requests) == 1
+
+
+@pytest.mark.parametrize("of", ["", " (models/chat; serving.twofold.dev/v1alpha1)"])
+async def test_an_apply_that_cannot_be_typed_is_a_fault_of_what_was_sent(of: str) -> None:
+    said = f"failed to create typed patch object{of}: .spec.nodeSelektor: field not declared"
+    async with day(refuse(500, said)) as it:
+        with pytest.raises(InvalidObjectError, match="nodeSelektor: field not declared"):
             await it.api.apply(SERVICE)
 
     assert len(it.requests) == 1

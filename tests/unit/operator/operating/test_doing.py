@@ -20,6 +20,7 @@ from twofold_operator.planning.actions import (
     TellPools,
 )
 from twofold_operator.planning.observed import Reference, Told
+from twofold_operator.pool_managers import ManagerUnreachableError
 
 TELL = TellPools("chat-pools.models:50051", Told())
 DELETE = DeleteObject(Reference("v1", "Service", "old"), "uid")
@@ -43,7 +44,9 @@ class Doer:
         self.done.append(action)
 
 
-@pytest.mark.parametrize("error", [InvalidObjectError("422"), ForbiddenError("403")])
+@pytest.mark.parametrize(
+    "error", [InvalidObjectError("422"), ForbiddenError("403"), UnavailableError("webhook", 500)]
+)
 @pytest.mark.parametrize("refused", [apply("Deployment"), DELETE])
 async def test_scaling_goes_on_when_an_object_is_refused(refused: Action, error: Any) -> None:
     doer = Doer(refused, error)
@@ -64,6 +67,17 @@ async def test_nothing_is_done_after_what_everything_needs(refused: Action) -> N
     assert not done.is_changing
 
 
+@pytest.mark.parametrize("status", [None, 429, 503])
+async def test_a_server_that_has_no_time_is_asked_no_more(status: int | None) -> None:
+    error = UnavailableError("later", status)
+    doer = Doer(apply("Deployment"), error)
+
+    done = await do_all([DELETE, apply("Deployment"), apply("Service")], doer.act)
+
+    assert doer.done == [DELETE]
+    assert (done.is_changing, done.refused) == (True, (error,))
+
+
 async def test_a_conflict_without_a_version_does_not_hold_up_the_others() -> None:
     doer = Doer(apply("Service"), ConflictError("409"))
 
@@ -79,7 +93,7 @@ async def test_a_conflict_without_a_version_does_not_hold_up_the_others() -> Non
         (DELETE, ConflictError("409")),
         (AddFinalizer(), ConflictError("409")),
         (apply("Service"), NotFoundError("404")),
-        (apply("Service"), UnavailableError("503")),
+        (TELL, ManagerUnreachableError("no answer")),
     ],
 )
 async def test_what_says_that_the_view_is_old_or_nobody_there_ends_it(
@@ -88,6 +102,6 @@ async def test_what_says_that_the_view_is_old_or_nobody_there_ends_it(
     doer = Doer(failing, error)
 
     with pytest.raises(type(error)):
-        await do_all([failing, TELL], doer.act)
+        await do_all([failing, apply("ConfigMap")], doer.act)
 
     assert not doer.done

@@ -223,6 +223,20 @@ async def test_one_refused_child_does_not_hold_up_the_others(
 
 
 @pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("status", [500, 503])
+async def test_what_the_server_has_no_time_for_is_told(bench: Bench, status: int) -> None:
+    bench.actor.refuse("Deployment", UnavailableError("calling webhook: no answer", status))
+
+    assert await bench.reconciler.reconcile(KEY) == "failed"
+
+    (told,) = bench.actor.statuses("LLMService")
+    ready = next(each for each in told["conditions"] if each["type"] == "Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "ApplyRefused")
+    assert "calling webhook: no answer" in ready["message"]
+    assert ("PodDisruptionBudget" in bench.actor.applied) is (status == 500)
+
+
+@pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize("kind", ["ConfigMap", "Secret"])
 async def test_nothing_is_made_without_what_it_needs(bench: Bench, kind: str) -> None:
     bench.actor.refuse(kind, ForbiddenError("exceeded quota"))
