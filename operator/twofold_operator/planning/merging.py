@@ -3,22 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_MERGE_KEYS = {
-    "containers": "name",
-    "initContainers": "name",
-    "volumes": "name",
-    "env": "name",
-    "imagePullSecrets": "name",
-    "volumeMounts": "mountPath",
-    "ports": "containerPort",
-    "hostAliases": "ip",
-    "topologySpreadConstraints": "topologyKey",
-}
-"""Lists whose items are known by a key (strategic merge patch, core/v1). Others are replaced."""
+from twofold_operator.resources import MERGE_KEYS
 
 
 def merged(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return *theirs* over *ours*; what is null there goes."""
+    """Return *theirs* over *ours*. What is null there goes; a list without keys is replaced."""
     result = dict(ours)
     for name, value in theirs.items():
         if value is None:
@@ -31,7 +20,7 @@ def merged(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]
 def _merged_value(name: str, ours: Any, theirs: Any) -> Any:
     if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
         return merged(ours, theirs)
-    key = _MERGE_KEYS.get(name)
+    key = MERGE_KEYS.get(name)
     if key is not None and isinstance(ours, Sequence) and isinstance(theirs, Sequence):
         return _merged_items(key, ours, theirs)
     return theirs

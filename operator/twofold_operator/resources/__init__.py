@@ -47,6 +47,7 @@ from twofold_operator.resources.serving import (
     Transfer,
 )
 from twofold_operator.resources.sources import Source, parse_source
+from twofold_operator.resources.templates import MERGE_KEYS
 from twofold_operator.resources.wire import (
     ResourceRequirements,
     SecretKeyReference,
@@ -61,6 +62,7 @@ __all__ = [
     "KINDS",
     "LLM_SERVICE",
     "LORA_ADAPTER",
+    "MERGE_KEYS",
     "VERSION",
     "WORKER_POOL",
     "AdapterOnWorker",

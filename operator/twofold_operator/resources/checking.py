@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any
 
 from twofold_operator.resources.errors import InvalidSpecError
 from twofold_operator.resources.lora_adapter import LoRAAdapter
@@ -19,6 +18,7 @@ from twofold_operator.resources.ray import Ray
 from twofold_operator.resources.service import LLMService, LLMServiceSpec
 from twofold_operator.resources.serving import Gateway, Slo, Transfer
 from twofold_operator.resources.sources import parse_source
+from twofold_operator.resources.templates import check_template
 from twofold_operator.resources.wire import ResourceRequirements
 
 MAX_NAME_LENGTH = 40
@@ -137,7 +137,7 @@ def _check_pool(pool: Pool, engine: EngineKind, field: str) -> None:
         )
     _check_resources(pool.resources, f"{field}.resources")
     _check_gpus(pool, engine, field)
-    _check_template(pool.pod_template, f"{field}.podTemplate")
+    check_template(pool.pod_template, f"{field}.podTemplate")
 
 
 def _check_gpus(pool: Pool, engine: EngineKind, field: str) -> None:
@@ -175,22 +175,6 @@ def _amounts(quantities: Mapping[str, int | str], field: str) -> dict[str, Decim
     return amounts
 
 
-def _check_template(template: Mapping[str, Any], field: str) -> None:
-    for part, value in template.items():
-        if part not in ("metadata", "spec"):
-            raise InvalidSpecError(f"{field}.{part}", "a pod template has metadata and spec")
-        if not isinstance(value, dict):
-            raise InvalidSpecError(f"{field}.{part}", "must be an object")
-    spec = template.get("spec", {})
-    for group in ("containers", "initContainers", "volumes"):
-        items = spec.get(group, [])
-        if not isinstance(items, list):
-            raise InvalidSpecError(f"{field}.spec.{group}", "must be a list")
-        for index, item in enumerate(items):
-            if not isinstance(item, dict) or not isinstance(item.get("name"), str):
-                raise InvalidSpecError(f"{field}.spec.{group}[{index}].name", "is required")
-
-
 def _check_classes(slo: Slo) -> None:
     names = [told.name for told in slo.classes]
     for index, name in enumerate(names):
@@ -210,7 +194,7 @@ def _check_ray(ray: Ray) -> None:
             "is for a cluster that KubeRay makes: it goes without ray.address",
         )
     _check_resources(ray.head_resources, "spec.ray.headResources")
-    _check_template(ray.head_pod_template, "spec.ray.headPodTemplate")
+    check_template(ray.head_pod_template, "spec.ray.headPodTemplate")
 
 
 def _check_gateway(gateway: Gateway) -> None:
@@ -222,4 +206,4 @@ def _check_gateway(gateway: Gateway) -> None:
     if low is not None and high is not None and low > high:
         raise InvalidSpecError("spec.gateway.minReplicas", f"{low} is above maxReplicas, {high}")
     _check_resources(gateway.resources, "spec.gateway.resources")
-    _check_template(gateway.pod_template, "spec.gateway.podTemplate")
+    check_template(gateway.pod_template, "spec.gateway.podTemplate")

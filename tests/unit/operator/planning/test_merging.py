@@ -2,7 +2,12 @@
 
 from typing import Any
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from twofold_operator.planning.merging import merged
+from twofold_operator.planning.testing import World
+from twofold_operator.resources import MERGE_KEYS, InvalidSpecError, parse_service
 
 OURS: dict[str, Any] = {
     "nodeSelector": {"a": "1"},
@@ -47,3 +52,59 @@ def test_ours_is_not_changed() -> None:
 
     assert OURS["nodeSelector"] == {"a": "1"}
     assert "tty" not in OURS["containers"][0]
+
+
+_SCALARS = st.none() | st.booleans() | st.integers(0, 2) | st.sampled_from(["", "worker", "tmp"])
+_ANYTHING = st.recursive(
+    _SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(
+            st.sampled_from([*MERGE_KEYS, *MERGE_KEYS.values(), "value", "securityContext"]),
+            inner,
+            max_size=3,
+        )
+    ),
+    max_leaves=6,
+)
+
+
+def _parts(*told: str) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({}, optional=dict.fromkeys(told, _ANYTHING))
+
+
+_CONTAINERS = st.lists(
+    st.builds(
+        lambda name, told: {"name": name, **told},
+        st.sampled_from(["worker", "router", "beside"]),
+        _parts("env", "ports", "volumeMounts", "securityContext", "resources"),
+    ),
+    max_size=2,
+)
+_TEMPLATES = st.fixed_dictionaries(
+    {},
+    optional={
+        "metadata": _parts("labels", "annotations", "name"),
+        "spec": st.builds(
+            lambda told, containers: {**told, "containers": containers},
+            _parts(*MERGE_KEYS, "securityContext", "nodeSelector", "tolerations"),
+            _CONTAINERS,
+        ),
+    },
+)
+
+
+@settings(deadline=None)
+@given(_TEMPLATES)
+def test_whatever_a_template_holds_is_merged_or_refused(template: dict[str, Any]) -> None:
+    spec: dict[str, Any] = {"model": {"source": "hf://acme/small"}, "transfer": {"rdma": True}}
+    for part in ("prefill", "decode", "gateway"):
+        spec[part] = {"podTemplate": template}
+    world = World(spec | {"ray": {"headPodTemplate": template}})
+    try:
+        parse_service(world.service)
+    except InvalidSpecError:
+        return
+
+    world.settle()
+    assert world.plan() == []
