@@ -21,7 +21,7 @@ from twofold_operator.operating.waiting import WaitingKeys
 from twofold_operator.planning import PlanSettings, manager_addresses, plan
 from twofold_operator.planning.actions import Action, LookAgain, RecordEvent, SetStatus
 from twofold_operator.planning.observed import Manifest, Observed
-from twofold_operator.planning.reporting import lost_reports
+from twofold_operator.planning.reporting import failure_report, lost_reports
 from twofold_operator.pool_managers import ManagerUnreachableError, PoolManagers
 
 _log = logging.getLogger(__name__)
@@ -138,15 +138,27 @@ class Reconciler:
     async def _carry_out(self, key: ServiceKey, observed: Observed) -> Result:
         """Do what is to be done, and then say how that went."""
         now = self._wall_clock()
-        actions = plan(observed, self._settings, now)
+        actions = await self._plan(key, observed, now)
         done = await self._do(key, observed.service, filter(_is_deed, actions))
         if told := self._worth_telling(key, done.refused):
-            actions = plan(replace(observed, refused=told), self._settings, now)
+            actions = await self._plan(key, replace(observed, refused=told), now)
         said = await self._do(key, observed.service, filter(_is_report, actions))
         for action in actions:
             if isinstance(action, LookAgain):
                 self._waiting.add_later(key, action.after_seconds)
         return self._finish(key, Done.of(done, said))
+
+    async def _plan(self, key: ServiceKey, observed: Observed, now: float) -> list[Action]:
+        """Return the plan; a service that cannot be planned says so, also when nobody reads logs.
+
+        Raises:
+            Exception: whatever the plan ended with.
+        """
+        try:
+            return plan(observed, self._settings, now)
+        except Exception as error:
+            await self._do(key, observed.service, failure_report(observed, error, now))
+            raise
 
     def _finish(self, key: ServiceKey, done: Done) -> Result:
         self._pace(key, done.is_changing)

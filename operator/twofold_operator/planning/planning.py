@@ -5,7 +5,6 @@ import math
 from twofold_operator.planning import names
 from twofold_operator.planning.actions import Action, AddFinalizer, LookAgain, TellPools
 from twofold_operator.planning.adapters import Adapters, sorted_out
-from twofold_operator.planning.conditions import Verdict
 from twofold_operator.planning.course import Course, Leg, course_of
 from twofold_operator.planning.ending import ending
 from twofold_operator.planning.engines import adapters_of, pools_of
@@ -20,6 +19,7 @@ from twofold_operator.planning.reporting import (
     service_report,
 )
 from twofold_operator.planning.settings import PlanSettings
+from twofold_operator.planning.verdicts import stopped
 from twofold_operator.resources import (
     InvalidSpecError,
     LLMService,
@@ -41,7 +41,7 @@ def plan(observed: Observed, settings: PlanSettings, now: float) -> list[Action]
         return ending(observed, metadata, memory, settings, now)
     service, problem = _service(observed, metadata, memory)
     if service is None:
-        return bare_report(observed, _invalid(problem or ""), now)
+        return bare_report(observed, stopped("InvalidSpec", problem or ""), now)
     adapters = sorted_out(service, observed.adapters)
     course = course_of(service, observed, adapters.names, memory, settings, now)
     wanted = wanted_objects(course, observed, settings)
@@ -78,14 +78,6 @@ def _service(
         return LLMService(metadata=metadata, spec=spec_of(memory.good_spec)), problem
     except InvalidSpecError:
         return None, problem
-
-
-def _invalid(problem: str) -> list[Verdict]:
-    return [
-        Verdict("Ready", False, "InvalidSpec", problem),
-        Verdict("Progressing", False, "InvalidSpec", problem),
-        Verdict("Degraded", True, "InvalidSpec", problem),
-    ]
 
 
 def _tell(leg: Leg, adapters: Adapters) -> list[Action]:

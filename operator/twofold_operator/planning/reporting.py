@@ -15,7 +15,7 @@ from twofold_operator.planning.conditions import Verdict, updated
 from twofold_operator.planning.course import Course
 from twofold_operator.planning.observed import Manifest, Observed, Reference
 from twofold_operator.planning.rollout import ROLES
-from twofold_operator.planning.verdicts import pool_verdict, ready_count, verdicts
+from twofold_operator.planning.verdicts import pool_verdict, ready_count, stopped, verdicts
 from twofold_operator.resources import (
     API_VERSION,
     LLM_SERVICE,
@@ -57,6 +57,19 @@ def bare_report(observed: Observed, found: list[Verdict], now: float) -> list[Ac
     )
     actions = status_change(observed.service, LLM_SERVICE.kind, status)
     return [*actions, *events(observed.service, found)]
+
+
+def failure_report(observed: Observed, error: Exception, now: float) -> list[Action]:
+    """Return the status of a service whose plan ended with *error*, which is a fault of ours.
+
+    The error's words stay in the log: they may hold what is secret.
+    """
+    message = (
+        f"the operator fails at this service ({type(error).__name__}) and leaves it as it is. Take "
+        "back the last change of it, and report the traceback in the operator's log as a fault of "
+        "Twofold"
+    )
+    return bare_report(observed, stopped("PlanFailed", message), now)
 
 
 def pool_reports(course: Course, observed: Observed, now: float) -> list[Action]:

@@ -29,6 +29,15 @@ def verdicts(course: Course, observed: Observed, problem: str | None, now: float
     ]
 
 
+def stopped(reason: str, message: str) -> list[Verdict]:
+    """Return the conditions of a service of which nothing can be planned."""
+    return [
+        Verdict("Ready", False, reason, message),
+        Verdict("Progressing", False, reason, message),
+        Verdict("Degraded", True, reason, message),
+    ]
+
+
 def ready_count(course: Course, role: Role) -> int:
     return sum(leg.stand.active(role) for leg in course.legs)
 

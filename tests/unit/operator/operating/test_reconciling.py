@@ -55,6 +55,13 @@ def service(name: str = "chat") -> Manifest:
     }
 
 
+def unreadable_memory() -> Manifest:
+    """Return what no API server takes, and no plan expects."""
+    labels = {"app.kubernetes.io/instance": "chat"}
+    metadata = {"name": "chat-revisions", "namespace": "models", "uid": "m", "labels": labels}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": ["no map"]}
+
+
 class Managers:
     """No pool manager anywhere."""
 
@@ -294,6 +301,29 @@ async def test_a_failure_of_one_service_is_counted_and_does_not_end_the_others(
         while not bench.results("changed"):
             await asyncio.sleep(0.01)
     working.cancel()
+
+
+async def test_a_service_that_cannot_be_planned_says_so(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.store.put(unreadable_memory())
+    working = asyncio.create_task(run_workers(bench.reconciler, 1))
+    bench.waiting.add(KEY)
+
+    async with asyncio.timeout(LIMIT_SECONDS):
+        while not bench.results("failed"):
+            await asyncio.sleep(0.01)
+    working.cancel()
+
+    status = bench.actor.statuses("LLMService")[0]
+    found = {each["type"]: (each["status"], each["reason"]) for each in status["conditions"]}
+    assert found["Ready"] == ("False", "PlanFailed")
+    assert found["Degraded"] == ("True", "PlanFailed")
+    assert "AttributeError" in status["conditions"][0]["message"]
+    assert not bench.actor.applied
+    (logged,) = (each for each in caplog.records if each.levelno == logging.ERROR)
+    assert logged.exc_info is not None
+    assert isinstance(logged.exc_info[1], AttributeError)
 
 
 @pytest.mark.usefixtures("quiet")
