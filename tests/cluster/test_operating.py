@@ -145,6 +145,20 @@ def test_what_the_server_refuses_is_said_and_holds_up_nothing_else(
     house.wait_for_condition("Ready", "True")
 
 
+def test_what_is_another_s_is_left_and_said(house: House) -> None:
+    kubectl = house.kubectl
+    kubectl.run("create", "service", "clusterip", "sim", "--tcp=80:8000")
+    before = kubectl.get("service", "sim")
+    house.apply(sim())
+    told = house.wait_for_condition("Ready", "False", "ApplyRefused")
+
+    assert "Service sim exists and is not ours" in house.condition(told, "Ready")["message"]
+    kubectl.wait_for("all else is made", lambda: kubectl.get("deployment", "sim-router"))
+    assert kubectl.get("service", "sim") == before
+    kubectl.run("delete", "service", "sim")
+    house.wait_for_condition("Ready", "True")
+
+
 def test_what_others_change_or_delete_is_mended(house: House) -> None:
     house.make_ready(sim())
     kubectl = house.kubectl

@@ -25,7 +25,10 @@ SELDOM_USED: set[Right] = {
     ("", "configmaps", "delete"),
     ("policy", "poddisruptionbudgets", "delete"),
     # Where there is no ServiceMonitor.
-    *(("monitoring.coreos.com", "podmonitors", verb) for verb in ("create", "patch", "delete")),
+    *(
+        ("monitoring.coreos.com", "podmonitors", verb)
+        for verb in ("create", "get", "patch", "delete")
+    ),
 }
 
 

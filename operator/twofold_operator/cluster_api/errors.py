@@ -27,5 +27,9 @@ class InvalidObjectError(ClusterApiError):
     """The server refuses what was sent; sending it again will not help."""
 
 
+class ForeignObjectError(ClusterApiError):
+    """Something of that name is there, and is not ours to change; nothing was sent."""
+
+
 class UnavailableError(ClusterApiError):
     """The server could not be reached, or asked to come again later, until the retries ended."""

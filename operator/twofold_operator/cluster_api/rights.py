@@ -23,8 +23,8 @@ class Right(NamedTuple):
 
 
 _FOLLOW = ("list", "watch")
-# The server asks for both of who applies what is not there yet.
-_APPLY = ("create", "patch")
+# The server asks for create and patch of who applies what is not there yet. Get: whether it is.
+_APPLY = ("create", "get", "patch")
 
 
 def service_rights() -> frozenset[Right]:

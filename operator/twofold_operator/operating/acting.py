@@ -5,10 +5,12 @@ from typing import Protocol
 from twofold_operator.cluster_api import (
     LLM_SERVICES,
     ClusterApi,
+    ForeignObjectError,
     NotFoundError,
     ServiceKey,
     Store,
     kind_named,
+    kind_of,
 )
 from twofold_operator.planning.actions import (
     Action,
@@ -21,7 +23,7 @@ from twofold_operator.planning.actions import (
     SetStatus,
     TellPools,
 )
-from twofold_operator.planning.names import FINALIZER
+from twofold_operator.planning.names import FIELD_MANAGER, FINALIZER, MANAGED_BY_LABEL
 from twofold_operator.planning.observed import Manifest, Told
 
 
@@ -62,7 +64,7 @@ class Actor:
                 others = [name for name in _finalizers(service) if name != FINALIZER]
                 await self._set_finalizers(service, others)
             case ApplyObject(manifest):
-                self._store.put(await self._api.apply(manifest))
+                await self._apply(service, manifest)
             case DeleteObject(reference, uid):
                 kind = kind_named(reference.api_version, reference.kind)
                 try:
@@ -95,6 +97,30 @@ class Actor:
             if (held := self._store.service(key)) is not None:
                 self._store.remove(held)
 
+    async def _apply(self, service: Manifest, manifest: Manifest) -> None:
+        """Apply *manifest*, unless somebody else's object has its name.
+
+        The store holds only what has our label, so for what it lacks the server is asked.
+
+        Raises:
+            ForeignObjectError: a forced apply would take the object over, and the garbage
+                collector would take it away with *service*.
+        """
+        kind, metadata = kind_of(manifest), manifest["metadata"]
+        namespace, name = metadata["namespace"], metadata["name"]
+        if self._store.find(kind, namespace, name) is None:
+            try:
+                there = await self._api.get(kind, namespace, name)
+            except NotFoundError:
+                pass
+            else:
+                if not _is_ours(there, service):
+                    raise ForeignObjectError(
+                        f"{kind.kind} {name} exists and is not ours, so it is left alone; make the "
+                        f"service anew with another name, or delete {kind.kind} {name}"
+                    )
+        self._store.put(await self._api.apply(manifest))
+
     async def _set_finalizers(self, service: Manifest, finalizers: list[str]) -> None:
         metadata = service["metadata"]
         change = {
@@ -114,6 +140,14 @@ class Actor:
             self._store.remove(answer)
         else:
             self._store.put(answer)
+
+
+def _is_ours(there: Manifest, service: Manifest) -> bool:
+    """Tell whether the operator made what is *there*, in this life of *service* or one before."""
+    metadata = there["metadata"]
+    owners = metadata.get("ownerReferences") or ()
+    is_owned = any(owner["uid"] == service["metadata"]["uid"] for owner in owners)
+    return is_owned or (metadata.get("labels") or {}).get(MANAGED_BY_LABEL) == FIELD_MANAGER
 
 
 def _finalizers(service: Manifest) -> list[str]:

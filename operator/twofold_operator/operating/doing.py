@@ -7,6 +7,7 @@ from twofold_operator.cluster_api import (
     ClusterApiError,
     ConflictError,
     ForbiddenError,
+    ForeignObjectError,
     InvalidObjectError,
     UnavailableError,
 )
@@ -48,7 +49,7 @@ async def do_all(actions: Iterable[Action], act: Callable[[Action], Awaitable[No
     for action in actions:
         try:
             await act(action)
-        except (InvalidObjectError, ForbiddenError) as error:
+        except (InvalidObjectError, ForbiddenError, ForeignObjectError) as error:
             refused.append(error)
         except UnavailableError as error:
             refused.append(error)

@@ -26,6 +26,7 @@ WAIT_SECONDS = 120.0
 NAMESPACE = "models"
 SERVICES = f"/apis/serving.twofold.dev/v1alpha1/namespaces/{NAMESPACE}/llmservices"
 POOLS = f"/apis/serving.twofold.dev/v1alpha1/namespaces/{NAMESPACE}/workerpools"
+ENDPOINTS = f"/api/v1/namespaces/{NAMESPACE}/services"
 CLUSTERS = f"/apis/ray.io/v1/namespaces/{NAMESPACE}/rayclusters"
 DEPLOYMENTS = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
 ANYBODY = {"Authorization": "Bearer anybody"}
@@ -81,8 +82,8 @@ class Town:
             self.end(signal.SIGKILL)
             self.start()
 
-    def create(self, manifest: Manifest) -> None:
-        self._client.post(SERVICES, json=manifest).raise_for_status()
+    def create(self, manifest: Manifest, path: str = SERVICES) -> None:
+        self._client.post(path, json=manifest).raise_for_status()
 
     def patch(self, path: str, change: Manifest) -> None:
         self._client.patch(path, json=change, headers=MERGE).raise_for_status()
@@ -191,6 +192,24 @@ def test_what_is_deleted_or_changed_by_others_is_mended(town: Town) -> None:
     town.delete(path)
 
     town.wait("the router is back", lambda: town.get(path))
+
+
+def test_what_is_another_s_is_left_and_said(town: Town) -> None:
+    path = f"{ENDPOINTS}/chat"
+    named = {"name": "chat", "namespace": NAMESPACE, "labels": {"team": "search"}}
+    foreign = {"apiVersion": "v1", "kind": "Service", "metadata": named, "spec": {"selector": {}}}
+    town.create(foreign, ENDPOINTS)
+    before = town.get(path)
+    town.create(_service())
+    told = town.wait_for("Ready", "False", "ApplyRefused")
+
+    ready = next(one for one in told["status"]["conditions"] if one["type"] == "Ready")
+    assert "Service chat exists and is not ours" in ready["message"]
+    town.wait("all else is made", lambda: town.get(f"{DEPLOYMENTS}/chat-router"))
+    assert town.get(path) == before
+    town.delete(path)
+    town.wait_for("Ready", "True")
+    assert (town.get(path) or {})["metadata"]["labels"] != named["labels"]
 
 
 def test_it_asks_for_its_rights_and_no_others(town: Town) -> None:

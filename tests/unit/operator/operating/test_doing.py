@@ -7,6 +7,7 @@ import pytest
 from twofold_operator.cluster_api import (
     ConflictError,
     ForbiddenError,
+    ForeignObjectError,
     InvalidObjectError,
     NotFoundError,
     UnavailableError,
@@ -45,7 +46,13 @@ class Doer:
 
 
 @pytest.mark.parametrize(
-    "error", [InvalidObjectError("422"), ForbiddenError("403"), UnavailableError("webhook", 500)]
+    "error",
+    [
+        InvalidObjectError("422"),
+        ForbiddenError("403"),
+        ForeignObjectError("another's"),
+        UnavailableError("webhook", 500),
+    ],
 )
 @pytest.mark.parametrize("refused", [apply("Deployment"), DELETE])
 async def test_scaling_goes_on_when_an_object_is_refused(refused: Action, error: Any) -> None:
