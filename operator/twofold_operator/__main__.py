@@ -12,7 +12,7 @@ from typing import Any
 
 from twofold_cluster.logs import log_json
 from twofold_operator.cluster_api import ClusterApiError, find_access, own_namespace
-from twofold_operator.planning import PlanSettings
+from twofold_operator.planning import PlanSettings, with_password
 from twofold_operator.settings import InvalidSettingError, OperatorSettings
 
 USAGE_ERROR = 2
@@ -43,7 +43,8 @@ def parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="python -m twofold_operator",
         description="Turn LLMServices into pools of workers on Ray, routers and Services. "
-        "The membership's Redis is named by TWOFOLD_REDIS_URL, password included.",
+        "The membership's Redis is named by TWOFOLD_REDIS_URL. Its password is in there, percent-"
+        "encoded, or in TWOFOLD_REDIS_PASSWORD as it is.",
     )
     add = made.add_argument
 
@@ -122,9 +123,6 @@ def settings_of(parsed: argparse.Namespace, environment: Mapping[str, str]) -> O
     Raises:
         InvalidSettingError: one is missing or out of its range.
     """
-    redis_url = environment.get("TWOFOLD_REDIS_URL", "")
-    if not redis_url:
-        raise InvalidSettingError("TWOFOLD_REDIS_URL is not set")
 
     def listed(given: list[str] | None, variable: str) -> tuple[str, ...]:
         names = given if given is not None else environment.get(variable, "").split(",")
@@ -132,7 +130,7 @@ def settings_of(parsed: argparse.Namespace, environment: Mapping[str, str]) -> O
 
     return OperatorSettings(
         plan=PlanSettings(
-            redis_url=redis_url,
+            redis_url=_redis_url(environment),
             router_image=parsed.router_image,
             worker_image=parsed.worker_image,
             sim_image=parsed.sim_image,
@@ -155,6 +153,21 @@ def settings_of(parsed: argparse.Namespace, environment: Mapping[str, str]) -> O
         max_backoff_seconds=parsed.max_backoff_seconds,
         unreachable_seconds=parsed.unreachable_seconds,
     )
+
+
+def _redis_url(environment: Mapping[str, str]) -> str:
+    url = environment.get("TWOFOLD_REDIS_URL", "")
+    password = environment.get("TWOFOLD_REDIS_PASSWORD", "")
+    if not url:
+        raise InvalidSettingError("TWOFOLD_REDIS_URL is not set")
+    try:
+        return with_password(url, password) if password else url
+    except UnicodeEncodeError as error:
+        raise InvalidSettingError("TWOFOLD_REDIS_PASSWORD is not UTF-8") from error
+    except ValueError as error:
+        raise InvalidSettingError(
+            f"TWOFOLD_REDIS_PASSWORD has no place in TWOFOLD_REDIS_URL: {error}"
+        ) from error
 
 
 if __name__ == "__main__":

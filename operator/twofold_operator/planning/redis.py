@@ -7,6 +7,7 @@ content: another URL is another Secret, and whoever names it is made anew.
 import functools
 import hashlib
 from dataclasses import dataclass
+from urllib.parse import quote, urlsplit, urlunsplit
 
 _ROUNDS = 100_000
 """So many that nobody tries passwords until one gives the same name: names are no secret."""
@@ -24,3 +25,16 @@ class Redis:
 def redis_at(url: str) -> Redis:
     digest = hashlib.pbkdf2_hmac("sha256", url.encode(), b"twofold", _ROUNDS)
     return Redis(digest.hex()[:8], url)
+
+
+def with_password(url: str, password: str) -> str:
+    """Return *url* with *password*, which is not encoded yet, between its user and its host.
+
+    Raises:
+        ValueError: *url* is none or has a password, or *password* is not UTF-8.
+    """
+    parts = urlsplit(url)
+    if parts.password is not None:
+        raise ValueError("the URL has a password already")
+    user, _, place = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{user}:{quote(password, safe='')}@{place}"))

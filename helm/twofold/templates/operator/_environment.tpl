@@ -23,7 +23,10 @@
 {{- end }}
 {{- end }}
 
-{{/* The membership's URL; a password never stands in an argument. */}}
+{{/*
+The membership's URL; a password never stands in an argument. Valkey's is given to the operator as
+it is, which encodes it for the URL: a template cannot, of a Secret that it does not read.
+*/}}
 {{- define "twofold.redisEnvironment" -}}
 {{- if .Values.redis.existingSecret.name -}}
 - name: TWOFOLD_REDIS_URL
@@ -37,7 +40,7 @@
   valueFrom:
     secretKeyRef: {name: {{ include "twofold.valkeySecret" . }}, key: {{ include "twofold.valkeySecretKey" . }}}
 - name: TWOFOLD_REDIS_URL
-  value: redis://:$(TWOFOLD_REDIS_PASSWORD)@{{ include "twofold.valkey" . }}.{{ .Release.Namespace }}.svc:{{ .Values.valkey.port }}/0
+  value: redis://{{ include "twofold.valkey" . }}.{{ .Release.Namespace }}.svc:{{ .Values.valkey.port }}/0
 {{- else -}}
 {{- fail "no Redis: set redis.url or redis.existingSecret.name, or leave valkey.enabled" }}
 {{- end }}

@@ -16,6 +16,8 @@ start.sh: |
   set -eu
   umask 077
   cp "${VALKEY_CONFIG:-/etc/valkey}/valkey.conf" "$VALKEY_RUN/valkey.conf"
-  printf 'requirepass "%s"\n' "$REDISCLI_AUTH" >> "$VALKEY_RUN/valkey.conf"
+  # By its bytes, since a quotation mark, a backslash or the end of a line would end the text.
+  password="$(printf %s "$REDISCLI_AUTH" | od -An -v -tx1 | tr -d ' \n' | sed 's/../\\x&/g')"
+  printf 'requirepass "%s"\n' "$password" >> "$VALKEY_RUN/valkey.conf"
   exec valkey-server "$VALKEY_RUN/valkey.conf"
 {{- end }}
