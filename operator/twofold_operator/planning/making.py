@@ -8,7 +8,7 @@ from twofold_operator.planning import names
 from twofold_operator.planning.actions import Action, ApplyObject, DeleteObject
 from twofold_operator.planning.children import pool_manager, ray_cluster, router
 from twofold_operator.planning.children.monitors import monitors
-from twofold_operator.planning.children.network_policies import workers_policy
+from twofold_operator.planning.children.network_policies import managers_policy, workers_policy
 from twofold_operator.planning.children.redis_secret import redis_secret
 from twofold_operator.planning.children.remembering import memory_map
 from twofold_operator.planning.children.worker_pools import worker_pool
@@ -58,6 +58,8 @@ def wanted_objects(
         wanted.append(router.autoscaler(service))
     if settings.network_policies:
         wanted.append(workers_policy(service, settings))
+        if any(leg.service.spec.ray.address is not None for leg in course.legs):
+            wanted.append(managers_policy(service, settings))
     return [*wanted, *monitors(service, observed.apis)]
 
 

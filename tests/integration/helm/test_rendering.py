@@ -10,6 +10,9 @@ import pytest
 import yaml
 from kubernetes_validate import validate  # type: ignore[import-untyped]
 
+from twofold_operator.planning.names import POOLS_PORT
+from twofold_operator.planning.testing import World
+
 ROOT = Path(__file__).parents[3]
 CHART = ROOT / "helm" / "twofold"
 HELM = ROOT / ".venv" / "bin" / "helm"
@@ -106,6 +109,25 @@ def test_another_version_of_the_chart_does_not_restart_valkey(next_version: Path
 
     assert later["metadata"]["labels"] != now["metadata"]["labels"]
     assert later["spec"] == now["spec"]
+
+
+@pytest.mark.parametrize("ray", [{}, {"ray": {"address": "ray:6379"}}], ids=["own", "existing"])
+def test_pool_managers_let_the_operator_in_by_the_labels_that_it_has(ray: dict[str, Any]) -> None:
+    operator = _shown("operator/deployment.yaml", "--set=nameOverride=x,fullnameOverride=y")
+    labels = operator["spec"]["template"]["metadata"]["labels"]
+    world = World({"model": {"source": "hf://a/b"}, "prefill": {}, "decode": {}, **ray})
+    world.settle()
+    policies = [one["spec"] for (kind, _), one in world.objects.items() if kind == "NetworkPolicy"]
+
+    peers = [
+        peer["podSelector"]["matchLabels"]
+        for policy in policies
+        for rule in policy["ingress"]
+        if rule.get("ports") == [{"port": POOLS_PORT, "protocol": "TCP"}]
+        for peer in rule["from"]
+    ]
+    assert len(peers) == len(policies)
+    assert all(selected.items() <= labels.items() for selected in peers)
 
 
 def test_another_configuration_restarts_valkey() -> None:

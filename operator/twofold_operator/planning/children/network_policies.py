@@ -1,9 +1,13 @@
-"""Who may talk to the workers: their routers, each other, the operator, and who scrapes them."""
+"""Who may talk to the workers: their routers, each other, and who scrapes them.
+
+Pool managers are told what to want by whoever reaches their port, so that is the operator's alone.
+"""
 
 from typing import Any
 
 from twofold_operator.planning import names
-from twofold_operator.planning.children.ownership import child
+from twofold_operator.planning.addresses import POOLS_COMPONENT
+from twofold_operator.planning.children.ownership import child, selector
 from twofold_operator.planning.children.pool_manager import HEAD_COMPONENT
 from twofold_operator.planning.rollout import ROLES
 from twofold_operator.planning.settings import PlanSettings
@@ -18,13 +22,7 @@ def workers_policy(service: LLMService, settings: PlanSettings) -> dict[str, Any
     """
     name = service.metadata.name
     ours = {"podSelector": {"matchLabels": {names.INSTANCE_LABEL: names.cut(name)}}}
-    ingress: list[dict[str, Any]] = [
-        {"from": [ours]},
-        {
-            "from": [_namespace(settings.operator_namespace)],
-            "ports": [{"port": names.POOLS_PORT, "protocol": "TCP"}],
-        },
-    ]
+    ingress: list[dict[str, Any]] = [{"from": [ours]}, _operator(settings)]
     metrics = [{"port": names.WORKER_PORT, "protocol": "TCP"}]
     ingress += [
         {"from": [_namespace(scraper)], "ports": metrics}
@@ -48,6 +46,42 @@ def workers_policy(service: LLMService, settings: PlanSettings) -> dict[str, Any
             "ingress": ingress,
         },
     )
+
+
+def managers_policy(service: LLMService, settings: PlanSettings) -> dict[str, Any]:
+    """Return the policy of a service's pool managers on an existing Ray.
+
+    Such a pod is a node of that Ray, whose nodes may be anywhere and reach it at ports of Ray's
+    choice: only the manager's own port is closed to them.
+    """
+    name = service.metadata.name
+    of_ray = [
+        {"port": 1, "endPort": names.POOLS_PORT - 1, "protocol": "TCP"},
+        {"port": names.POOLS_PORT + 1, "endPort": 65_535, "protocol": "TCP"},
+    ]
+    return child(
+        service,
+        "networking.k8s.io/v1",
+        "NetworkPolicy",
+        names.cut(f"{name}-pools"),
+        POOLS_COMPONENT,
+        spec={
+            "podSelector": {"matchLabels": selector(service, POOLS_COMPONENT)},
+            "policyTypes": ["Ingress"],
+            "ingress": [_operator(settings), {"ports": of_ray}],
+        },
+    )
+
+
+def _operator(settings: PlanSettings) -> dict[str, Any]:
+    """Return the rule that lets the operator, by the labels that the chart gives its pods, reach a
+    pool manager."""
+    pods = {"app.kubernetes.io/part-of": "twofold", names.COMPONENT_LABEL: "operator"}
+    peer = {**_namespace(settings.operator_namespace), "podSelector": {"matchLabels": pods}}
+    return {
+        "from": [peer],
+        "ports": [{"port": names.POOLS_PORT, "protocol": "TCP"}],
+    }
 
 
 def _namespace(name: str) -> dict[str, Any]:

@@ -478,6 +478,35 @@ def test_who_scrapes_reaches_one_port_of_a_worker_which_is_told_to_listen_there(
     assert [str(port["port"]) for port in prometheus["ports"]] == [env[PORT_ENV]]
 
 
+def test_only_the_operator_reaches_the_manager_on_an_existing_ray_which_its_nodes_reach() -> None:
+    world = made(ray={"address": "head:6379"})
+    policy = only(world, "NetworkPolicy", "pools")["spec"]
+    labels = only(world, "Deployment", "pools")["spec"]["template"]["metadata"]["labels"]
+    operator, ray = policy["ingress"]
+
+    assert policy["podSelector"]["matchLabels"].items() <= labels.items()
+    namespace = operator["from"][0]["namespaceSelector"]["matchLabels"]
+    assert namespace == {"kubernetes.io/metadata.name": "twofold"}
+    assert [port["port"] for port in operator["ports"]] == [50051]
+    assert "from" not in ray
+    open_to_all = [n for each in ray["ports"] for n in range(each["port"], each["endPort"] + 1)]
+    assert set(range(1, 65_536)) - set(open_to_all) == {50051}
+
+
+def test_a_service_that_leaves_an_existing_ray_keeps_its_managers_policy_until_then() -> None:
+    world = made(ray={"address": "head:6379"})
+    world.change(SPEC)
+    world.follow(world.plan())
+    world.live()
+    world.follow(world.plan())
+    assert only(world, "Deployment", "pools")
+    assert only(world, "NetworkPolicy", "pools")
+
+    world.settle()
+
+    assert ("NetworkPolicy", "chat-pools") not in world.objects
+
+
 def test_names_of_children_fit() -> None:
     world = World(SPEC, name="a" * 40)
 
