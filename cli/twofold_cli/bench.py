@@ -342,6 +342,8 @@ class _Outputs:
 
         command = shlex.join(["twofold", *sys.argv[1:]])
         print(table(records))
+        for long_prompts in dict.fromkeys(filter(None, (each.long_prompts for each in records))):
+            print(f"\n{long_prompts}.")
         if len({record.qps for record in records}) > 1:
             print(f"\n{goodput_table(records)}")
         if self.json is not None:

@@ -21,7 +21,10 @@ from twofold_cli.errors import BadArgumentError, CliError
 if TYPE_CHECKING:
     from twofold_sim.planning import Plan
     from twofold_sim.profiles import Profile
-    from twofold_sim.workloads import OnLong, Prompt
+    from twofold_sim.workloads import LongPrompts, OnLong, Prompt
+
+MOST_LONG_SHARE = 0.5
+"""Of the prompts, those that may be cut or left out unless it is asked for."""
 
 _FOR_WHAT = "What is planned for"
 _SEARCH = "The search"
@@ -77,7 +80,8 @@ def plan(
         int | None,
         typer.Option(
             min=1,
-            help="Prompts are not longer; without it three quarters of the context.",
+            help="Prompts are not longer; without it three quarters of the context, which most "
+            "prompts must fit.",
             rich_help_panel=_FOR_WHAT,
         ),
     ] = None,
@@ -146,9 +150,10 @@ def plan(
     _check_file("--output", None if to_stdout else output)
     with _told_plainly():
         profiles = chosen_profiles(profile, tp)
+        prompts, long_prompts = _prompts(trace, profiles, max_prompt_tokens, on_long)
         question = Question(
             workload=name_of(trace),
-            prompts=_prompts(trace, profiles, max_prompt_tokens, on_long),
+            prompts=prompts,
             profiles=profiles,
             gpu_count=gpus,
             objective=Objective(
@@ -159,6 +164,7 @@ def plan(
             spacing=arrivals,
             measured_count=requests,
             seeds=tuple(numbers("--seeds", seeds, int)),
+            long_prompts=long_prompts,
         )
         found = search(question, _progress())
         _show(
@@ -209,15 +215,31 @@ def _named(name: str) -> "list[Profile]":
 
 def _prompts(
     trace: str, profiles: "Sequence[Profile]", max_prompt_tokens: int | None, on_long: "OnLong"
-) -> "list[Prompt]":
-    from twofold_sim.workloads import WorkloadError, no_longer_than, open_workload
+) -> "tuple[list[Prompt], LongPrompts | None]":
+    """Return the prompts as they are planned for, and how many of the workload's are too long.
+
+    Raises:
+        BadArgumentError: most are too long for the profiles, and nobody said that they are to be
+            cut to this: it would be a plan for other requests, which the service does not get.
+        WorkloadError: the trace cannot be read, or nothing is left of it.
+    """
+    from twofold_sim.workloads import WorkloadError, count_long, no_longer_than, open_workload
 
     context = min(profile.max_model_tokens for profile in profiles)
     longest = max_prompt_tokens or int(context * PROFILE_CONTEXT_SHARE)
-    prompts = no_longer_than(open_workload(trace), longest, on_long)
+    opened = open_workload(trace)
+    long_prompts = count_long(opened, longest, on_long)
+    prompts = no_longer_than(opened, longest, on_long)
     if not prompts:
         raise WorkloadError(f"{trace}: no prompt of it has {longest} tokens or fewer")
-    return prompts
+    is_other = long_prompts is not None and long_prompts.share > MOST_LONG_SHARE
+    if is_other and max_prompt_tokens is None:
+        raise BadArgumentError(
+            f"{trace}: {long_prompts}, three quarters of the context of {context:,}: a plan would "
+            "be for other requests than these; take a --profile with a longer context, or say "
+            f"--max-prompt-tokens {longest} to plan for what is left of them"
+        )
+    return prompts, long_prompts
 
 
 def _show(found: "Plan", *, name: str, model: str | None, output: Path | None) -> None:

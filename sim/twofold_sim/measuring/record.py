@@ -7,6 +7,7 @@ import msgspec
 
 from twofold_sim.measuring.measures import Measures, Slo
 from twofold_sim.measuring.samples import Samples
+from twofold_sim.workloads import LongPrompts
 
 Setting = str | int | float | bool | None
 
@@ -26,6 +27,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     slo: Slo
     setup: dict[str, Setting] = {}
     """What else the run was told, by name; with the unit at the end of the name."""
+    long_prompts: LongPrompts | None = None
+    """Those of the workload that were cut or left out."""
     measures: Measures
     virtual_seconds: float | None = None
     """From the first arrival to the end of the run."""

@@ -8,6 +8,7 @@ from twofold_sim.measuring.measures import Figures
 from twofold_sim.planning.layout import Layout
 from twofold_sim.planning.load import Spacing
 from twofold_sim.planning.trial import Objective
+from twofold_sim.workloads import LongPrompts
 
 SHORT_TTFT_SLOS = 10.0
 
@@ -55,6 +56,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     run_count: int
     seconds: float
     """That the search took."""
+    long_prompts: LongPrompts | None = None
+    """Those of the workload that were cut or left out: the plan is not for them as they are."""
 
     @property
     def best(self) -> Candidate:

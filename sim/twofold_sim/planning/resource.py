@@ -46,6 +46,8 @@ def _comments(plan: Plan, command: str) -> Iterator[str]:
         f"serves {best.goodput_qps:.3g} requests a second like those of {plan.workload}, "
         f"{objective.good_share:.0%} of them within both SLOs, in simulated runs"
     )
+    if plan.long_prompts is not None:
+        yield f"{plan.long_prompts}: it is not planned for these as they are"
     runner_up = plan.runner_up
     if runner_up is not None:
         yield f"runner-up: {runner_up.layout}, {plan.behind(runner_up):.1%} behind"

@@ -21,7 +21,7 @@ from twofold_sim.planning.trial import Objective
 from twofold_sim.planning.trials import Trials
 from twofold_sim.planning.unloaded import Unloaded, check_meetable, measure_unloaded
 from twofold_sim.profiles import Profile
-from twofold_sim.workloads import Prompt
+from twofold_sim.workloads import LongPrompts, Prompt
 
 ALONE_COUNT = 300
 """Requests that single workers are measured on."""
@@ -62,6 +62,8 @@ class Question:
     measured_count: int | None = None
     """Requests that each run is measured on; None: as many as it takes."""
     seeds: tuple[int, ...] = (0, 1)
+    long_prompts: LongPrompts | None = None
+    """Those that were cut or left out of *prompts*."""
 
     def load(self, measured_count: int, seed: int) -> Load:
         count = self.measured_count or measured_count
@@ -106,6 +108,7 @@ def search(question: Question, tell: Tell = lambda line: None) -> Plan:
         measured_count=trials.load.measured_count,
         run_count=len(unloaded) + alone.run_count + trials.run_count + other_runs,
         seconds=time.perf_counter() - began_at,
+        long_prompts=question.long_prompts,
     )
 
 

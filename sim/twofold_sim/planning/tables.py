@@ -72,6 +72,8 @@ def _sentences(plan: Plan) -> Iterator[str]:
     for qps in sorted(set(plan.hopeless.values()), reverse=True):
         given_up = "; ".join(pairing for pairing, most in plan.hopeless.items() if most == qps)
         yield f"Given up early, with less than {qps:.3g} a second: {given_up}."
+    if plan.long_prompts is not None:
+        yield f"{plan.long_prompts}: the rates are not for these as they are in {plan.workload}."
     if plan.unmeetable:
         yield f"Too slow even with one request at a time: {'; '.join(plan.unmeetable)}."
     if plan.is_short:

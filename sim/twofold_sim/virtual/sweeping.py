@@ -15,10 +15,12 @@ from twofold_sim.virtual.replaying import Replay
 from twofold_sim.virtual.setup import PrefillPool, Setup
 from twofold_sim.workloads import (
     SYNTHETIC,
+    LongPrompts,
     OnLong,
     Prompt,
     WorkloadError,
     at_qps,
+    count_long,
     hit_rate_ceiling,
     name_of,
     no_longer_than,
@@ -57,14 +59,24 @@ class Requests(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             WorkloadError: the trace cannot be read.
         """
+        return self.take_counted(seed)[0]
+
+    def take_counted(self, seed: int) -> tuple[list[Prompt], LongPrompts | None]:
+        """Return what ``take`` does, and how many prompts of the workload are too long.
+
+        Raises:
+            WorkloadError: the trace cannot be read.
+        """
         total = None if self.count is None else self.count + self.warm_up_count
         is_synthetic = self.workload in SYNTHETIC
         # Some more, since some may be dropped.
         made = 2 * total if is_synthetic and total is not None and self.on_long == "drop" else total
         prompts = open_workload(self.workload, count=made if is_synthetic else None, seed=seed)
+        long_prompts = None
         if self.max_prompt_tokens is not None:
+            long_prompts = count_long(prompts, self.max_prompt_tokens, self.on_long)
             prompts = no_longer_than(prompts, self.max_prompt_tokens, self.on_long)
-        return window(prompts, total, 0 if is_synthetic else seed)
+        return window(prompts, total, 0 if is_synthetic else seed), long_prompts
 
 
 def window(prompts: Sequence[Prompt], count: int | None, seed: int) -> list[Prompt]:
@@ -101,7 +113,7 @@ def sweep(
         WorkloadError: the trace cannot be read, or nothing is left of it to be measured.
     """
     for seed in seeds:
-        prompts = requests.take(seed)
+        prompts, long_prompts = requests.take_counted(seed)
         if len(prompts) <= requests.warm_up_count:
             raise WorkloadError(
                 f"{requests.workload}: {len(prompts)} requests are left of it, of which "
@@ -112,7 +124,8 @@ def sweep(
             for rate in qps:
                 arriving = at_qps(prompts, rate)
                 for name, make_policy in policies.items():
-                    yield run(requests, arriving, name, make_policy, seeded, rate)
+                    record = run(requests, arriving, name, make_policy, seeded, rate)
+                    yield msgspec.structs.replace(record, long_prompts=long_prompts)
 
 
 def run(

@@ -7,18 +7,28 @@ from twofold_sim.workloads.keys import BYTES_PER_TOKEN, key_of
 from twofold_sim.workloads.opening import SYNTHETIC, name_of, open_workload
 from twofold_sim.workloads.prompt import BLOCK_TOKENS, Prompt
 from twofold_sim.workloads.reading import read_trace
-from twofold_sim.workloads.shaping import OnLong, at_qps, first, no_longer_than, qps_of
+from twofold_sim.workloads.shaping import (
+    LongPrompts,
+    OnLong,
+    at_qps,
+    count_long,
+    first,
+    no_longer_than,
+    qps_of,
+)
 from twofold_sim.workloads.synthetic_agent import synthetic_agent
 
 __all__ = [
     "BLOCK_TOKENS",
     "BYTES_PER_TOKEN",
     "SYNTHETIC",
+    "LongPrompts",
     "OnLong",
     "Prompt",
     "Shape",
     "WorkloadError",
     "at_qps",
+    "count_long",
     "first",
     "generate",
     "hit_rate_ceiling",

@@ -4,12 +4,35 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Literal
 
+import msgspec
 from msgspec.structs import replace
 
 from twofold_sim.workloads.prompt import BLOCK_TOKENS, Prompt
 
 OnLong = Literal["truncate", "drop"]
 """What becomes of a prompt that is too long: DualMap's paper truncates, its artifact drops."""
+
+
+class LongPrompts(msgspec.Struct, frozen=True, kw_only=True):
+    """How many prompts of a workload are longer than they may be: it is not run as it is."""
+
+    count: int
+    total: int
+    """Prompts of the workload."""
+    most_tokens: int
+    """That a prompt may have."""
+    on_long: OnLong
+
+    @property
+    def share(self) -> float:
+        return self.count / self.total
+
+    def __str__(self) -> str:
+        fate = "left out" if self.on_long == "drop" else "cut to that"
+        return (
+            f"{self.count:,} of {self.total:,} prompts ({self.share:.1%}) have more than "
+            f"{self.most_tokens:,} tokens and are {fate}"
+        )
 
 
 def from_zero(prompts: Sequence[Prompt]) -> list[Prompt]:
@@ -39,6 +62,14 @@ def no_longer_than(prompts: Sequence[Prompt], tokens: int, on_long: OnLong) -> l
     if on_long == "drop":
         return [prompt for prompt in prompts if prompt.prompt_tokens <= tokens]
     return [_truncated(prompt, tokens) for prompt in prompts]
+
+
+def count_long(prompts: Sequence[Prompt], tokens: int, on_long: OnLong) -> LongPrompts | None:
+    """Count those of *prompts* that ``no_longer_than`` truncates or drops; None: none of them."""
+    count = sum(prompt.prompt_tokens > tokens for prompt in prompts)
+    if not count:
+        return None
+    return LongPrompts(count=count, total=len(prompts), most_tokens=tokens, on_long=on_long)
 
 
 def first(prompts: Sequence[Prompt], count: int | None, *, skip: int = 0) -> list[Prompt]:

@@ -2,11 +2,31 @@
 
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
-from twofold_cli.bench import chosen_policies, numbers, pairs
+from twofold_cli.bench import app, chosen_policies, numbers, pairs
 from twofold_cli.errors import BadArgumentError
+
+
+def run(folder: Path, *arguments: str, rows: str = "1,100,5\n2,700,5\n3,800,5\n") -> Any:
+    path = folder / "trace.csv"
+    path.write_text(f"Timestamp,Request tokens,Response tokens\n{rows}")
+    command = ["replay", "--trace", str(path), "--qps", "1", "--policy", "twofold", *arguments]
+    return CliRunner().invoke(app, command)
+
+
+def test_how_many_prompts_are_cut_is_said_below_the_table(tmp_path: Path) -> None:
+    cut = run(tmp_path, "--max-prompt-tokens", "600", "--seeds", "0,1")
+    whole = run(tmp_path, "--max-prompt-tokens", "800")
+
+    assert cut.exit_code == 0, cut.exception
+    said = "2 of 3 prompts (66.7%) have more than 600 tokens and are cut to that."
+    assert cut.stdout.splitlines().count(said) == 1
+    assert " prompts (" not in whole.stdout
 
 
 def test_numbers_have_commas_between_them() -> None:

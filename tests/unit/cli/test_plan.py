@@ -101,6 +101,44 @@ def test_what_cannot_be_is_said_before_anything_runs(
     assert "one request at a time" not in result.stderr
 
 
+def write_long_trace(files: Path, long_count: int) -> None:
+    """Write requests of which so many of a hundred are too long for a context of 400 tokens."""
+    save_profile(msgspec.structs.replace(PROFILE, max_model_tokens=400), files / "profile.json")
+    with (files / "trace.csv").open("w") as trace:
+        trace.write("Timestamp,Request tokens,Response tokens\n")
+        trace.writelines(
+            f"{number},{350 if number < long_count else 200},8\n" for number in range(100)
+        )
+
+
+def test_how_many_prompts_are_cut_is_said_with_the_plan(files: Path) -> None:
+    write_long_trace(files, 50)
+    result = run(files, "--gpus", "2")
+
+    assert result.exit_code == 0, result.exception
+    text, resource = result.stdout.split("---\napi", 1)[0], result.stdout
+    assert "50 of 100 prompts (50.0%) have more than 300 tokens and are cut to that" in text
+    assert "# 50 of 100 prompts" in resource
+
+
+@pytest.mark.parametrize("on_long", ["truncate", "drop"])
+def test_nothing_is_planned_if_most_prompts_would_be_others(files: Path, on_long: str) -> None:
+    write_long_trace(files, 51)
+    result = run(files, "--gpus", "2", "--on-long", on_long)
+
+    assert isinstance(result.exception, BadArgumentError)
+    assert "51 of 100 prompts (51.0%) have more than 300 tokens" in str(result.exception)
+    assert "--max-prompt-tokens 300" in str(result.exception)
+
+
+def test_most_prompts_are_cut_if_that_is_asked_for(files: Path) -> None:
+    write_long_trace(files, 51)
+    result = run(files, "--gpus", "2", "--max-prompt-tokens", "300")
+
+    assert result.exit_code == 0, result.exception
+    assert "51 of 100 prompts" in result.stdout
+
+
 def test_a_name_without_its_parallelism_stands_for_all_of_them() -> None:
     everyone = chosen_profiles(["llama2-70b-h100"], None)
     some = chosen_profiles(["llama2-70b-h100"], "8,2")

@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from twofold_sim.planning import Candidate, Layout, Objective, Pairing, Plan, re
 from twofold_sim.planning.resource import resource_name
 from twofold_sim.planning.tables import plan_table, plan_text
 from twofold_sim.profiles import Profile, StepCosts
+from twofold_sim.workloads import LongPrompts
 
 yaml = pytest.importorskip("yaml")
 
@@ -173,6 +175,16 @@ def test_runs_that_are_too_short_to_tell_are_told_of() -> None:
 
     assert "too high to last" not in plan_text(long)
     assert "arrive within 46 s, which is short for a TTFT of 5,000 ms" in plan_text(short)
+
+
+def test_prompts_that_are_not_planned_for_as_they_are_are_told_of() -> None:
+    long_prompts = LongPrompts(count=3, total=10, most_tokens=6144, on_long="truncate")
+    plan = msgspec.structs.replace(make_plan(SPLIT), long_prompts=long_prompts)
+    said = "3 of 10 prompts (30.0%) have more than 6,144 tokens and are cut to that: "
+
+    assert said in plan_text(plan)
+    assert f"# {said}" in render_resource(plan, name="m", model=None, command="")
+    assert "prompts (" not in plan_text(make_plan(SPLIT))
 
 
 def test_a_lone_layout_has_no_runner_up() -> None:

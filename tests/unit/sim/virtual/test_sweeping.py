@@ -13,7 +13,7 @@ from twofold_sim.measuring import Served
 from twofold_sim.profiles import Profile, StepCosts
 from twofold_sim.virtual import EngineCluster, PrefillPool, Reporting, Requests, Setup, sweep
 from twofold_sim.virtual.sweeping import ceiling, window
-from twofold_sim.workloads import Prompt, WorkloadError
+from twofold_sim.workloads import OnLong, Prompt, WorkloadError
 
 PROMPTS = [
     Prompt(at=2.0 * number, prompt_tokens=100 + number, output_tokens=1, block_ids=(number,))
@@ -76,6 +76,16 @@ def test_long_prompts_are_dropped_before_requests_are_counted(tmp_path: Path) ->
     )
 
     assert [prompt.prompt_tokens for prompt in asked.take(0)] == [512, 1024] * 3
+
+
+@pytest.mark.parametrize("on_long", ["truncate", "drop"])
+def test_a_record_tells_how_many_prompts_were_too_long(tmp_path: Path, on_long: OnLong) -> None:
+    asked = Requests(workload=write_trace(tmp_path), max_prompt_tokens=1024, on_long=on_long)
+    setup = Setup(cluster=PrefillPool(workers=1))
+    (record,) = sweep(asked, {"twofold": POLICIES["twofold"]}, [setup], [1.0], [0])
+
+    assert record.long_prompts is not None
+    assert (record.long_prompts.count, record.long_prompts.total) == (6, 20)
 
 
 def test_a_synthetic_workload_is_another_one_for_another_seed() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twofold_sim.workloads import Prompt, at_qps, first, no_longer_than, qps_of
+from twofold_sim.workloads import Prompt, at_qps, count_long, first, no_longer_than, qps_of
 
 
 def prompt(at: float, tokens: int = 1000) -> Prompt:
@@ -45,6 +45,16 @@ def test_long_prompts_are_dropped_when_told() -> None:
     kept = no_longer_than([prompt(0.0, 1025), prompt(1.0, 1026)], 1025, "drop")
 
     assert [each.prompt_tokens for each in kept] == [1025]
+
+
+def test_prompts_that_are_too_long_are_counted() -> None:
+    prompts = [prompt(0.0, 1025), prompt(1.0, 1026), prompt(2.0, 3000), prompt(3.0, 5)]
+
+    assert str(count_long(prompts, 1025, "truncate")) == (
+        "2 of 4 prompts (50.0%) have more than 1,025 tokens and are cut to that"
+    )
+    assert str(count_long(prompts, 1025, "drop")).endswith("are left out")
+    assert count_long(prompts, 3000, "drop") is None
 
 
 def test_the_first_after_some_begin_at_zero() -> None:
