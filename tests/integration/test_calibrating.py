@@ -92,6 +92,9 @@ class KnownEngine:
         self.model = "model"
         self.breaks = False
         self.breaks_batches = False
+        self.most_pieces: int | None = None
+        self.usage: dict[str, Any] = {}
+        self.max_model_len = 100_000
         self._cached: set[tuple[str, ...]] = set()
         self._coming: list[Generation] = []
         self._running: list[Generation] = []
@@ -140,7 +143,7 @@ class KnownEngine:
                 if path == "/metrics":
                     self._answer(writer, self.metrics.encode())
                 elif path == "/v1/models":
-                    page = {"data": [{"id": self.model, "max_model_len": 100_000}]}
+                    page = {"data": [{"id": self.model, "max_model_len": self.max_model_len}]}
                     self._answer(writer, json.dumps(page).encode())
                 else:
                     await self._complete(json.loads(body), writer)
@@ -173,7 +176,7 @@ class KnownEngine:
             "prompt_tokens": len(prompt),
             "completion_tokens": generation.max_tokens,
             "prompt_tokens_details": {"cached_tokens": cached},
-        }
+        } | self.usage
         if not request.get("stream"):
             await generation.tokens.get()
             kept = {
@@ -189,8 +192,10 @@ class KnownEngine:
             b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
             b"transfer-encoding: chunked\r\n\r\n"
         )
-        for _ in range(generation.max_tokens):
+        for number in range(generation.max_tokens):
             await generation.tokens.get()
+            if number == self.most_pieces:
+                break
             self._event(writer, {"choices": [{"text": "word"}]})
             if self.breaks or (self.breaks_batches and len(self._running) > 1):
                 writer.transport.abort()
@@ -314,6 +319,14 @@ async def make_engine(**fields: Any) -> None:
         ({"metrics": ""}, "does not say how many tokens"),
         ({"model": "other"}, "serves no 'model', but other"),
         ({"breaks": True}, "BrokenError"),
+        ({"most_pieces": 1}, "no batch was measured: each answer came in too few pieces"),
+        ({"most_pieces": 4}, "no batch was measured"),
+        ({"max_model_len": -5}, "/v1/models: max_model_len is -5"),
+        ({"usage": {"prompt_tokens": 0}}, "a usage of 0 prompt_tokens"),
+        ({"usage": {"prompt_tokens": -7}}, "a usage of -7 prompt_tokens"),
+        ({"usage": {"completion_tokens": 0}}, "and 0 completion_tokens"),
+        ({"usage": {"prompt_tokens_details": {"cached_tokens": 9999}}}, "9999 of them cached"),
+        ({"usage": {"prompt_tokens_details": {"cached_tokens": -1}}}, "-1 of them cached"),
     ],
 )
 def test_an_engine_that_cannot_be_measured_is_told_why(fields: dict[str, Any], says: str) -> None:

@@ -110,7 +110,7 @@ class Endpoint:
         """Stream a completion of *max_tokens*, as leg 2 if there are *params*.
 
         Raises:
-            EndpointError: it is refused, breaks off, or has no usage.
+            EndpointError: it is refused, breaks off, or has no usage that can be.
         """
         body = self._body(prompt, max_tokens) | {
             "stream": True,
@@ -158,7 +158,7 @@ class Endpoint:
         """Return how long a request may be, if the endpoint tells.
 
         Raises:
-            EndpointError: it does not know the model.
+            EndpointError: it does not know the model, or tells a length that cannot be.
         """
         page = await self._whole("GET", "/v1/models")
         try:
@@ -167,6 +167,10 @@ class Endpoint:
             raise EndpointError(f"{self.url}/v1/models: {error}") from error
         for model in models:
             if model.id == self._model:
+                if model.max_model_len is not None and model.max_model_len < 1:
+                    raise EndpointError(
+                        f"{self.url}/v1/models: max_model_len is {model.max_model_len}"
+                    )
                 return model.max_model_len
         known = ", ".join(model.id for model in models)
         raise EndpointError(f"{self.url} serves no {self._model!r}, but {known or 'nothing'}")
@@ -236,6 +240,14 @@ class _Record:
             raise EndpointError(f"{url}: the stream has no text, or no usage")
         details = usage.prompt_tokens_details
         cached = (details.cached_tokens or 0) if details is not None else 0
+        if (
+            min(usage.prompt_tokens, usage.completion_tokens) < 1
+            or not 0 <= cached <= usage.prompt_tokens
+        ):
+            raise EndpointError(
+                f"{url}: no answer can have a usage of {usage.prompt_tokens} prompt_tokens, "
+                f"{cached} of them cached, and {usage.completion_tokens} completion_tokens"
+            )
         return Answer(sent_at, times, usage.prompt_tokens, cached, usage.completion_tokens)
 
     def _lines(self) -> list[tuple[float, bytes]]:

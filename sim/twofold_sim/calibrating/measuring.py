@@ -87,7 +87,8 @@ async def calibrate(
     """Measure *endpoint*, or with *decode* the two of them as a pair, and fit a profile.
 
     Raises:
-        EndpointError: the endpoint does not answer as it should, or does not say how much it holds.
+        EndpointError: the endpoint does not answer as it should, does not say how much it holds, or
+            no step of a batch could be told from the next.
     """
     told_tokens = await endpoint.max_model_tokens()
     metrics = await endpoint.metrics()
@@ -100,6 +101,12 @@ async def calibrate(
     await measuring.warm_up()
     seconds = settings.seconds * (1 - PAIR_SHARE if decode is not None else 1)
     samples = await _rounds([measuring.prompts(), measuring.batches()], seconds)
+    if not any(sample.sequence_count for sample in samples):
+        raise EndpointError(
+            f"{endpoint.url}: no batch was measured: each answer came in too few pieces (a proxy "
+            f"may collect them) or was shorter than the {settings.batch_tokens} tokens asked for, "
+            f"or it holds too little with {capacity} tokens"
+        )
     fit = fit_step_costs(samples)
     transfer = TransferCosts()
     transfers: list[Fetch] = []
