@@ -63,8 +63,9 @@ class Chat:
             begins_answer=bool(request.add_generation_prompt),
             goes_on=bool(request.continue_final_message),
         )
-        limit = request.max_completion_tokens
-        return request.order([prompt], request.max_tokens if limit is None else limit)
+        if request.max_completion_tokens is not None:
+            return request.order([prompt], request.max_completion_tokens, "max_completion_tokens")
+        return request.order([prompt], request.max_tokens)
 
     def whole(
         self, head: Head, answers: Sequence[Answer], usage: Usage, params: dict[str, Any] | None

@@ -23,6 +23,8 @@ class Order:
     samples: int = 1
     max_tokens: int | None = None
     """None: as many as the model's length leaves."""
+    max_tokens_name: str = "max_tokens"
+    """What the API calls them."""
     min_tokens: int = 0
     stop: tuple[str, ...] = ()
     stop_token_ids: frozenset[int] = frozenset()
@@ -46,35 +48,33 @@ class Order:
         return bool(self.params and self.params.get("do_remote_prefill"))
 
     def wish(self, prompt_tokens: int, max_model_tokens: int) -> Wish:
-        """Return how the answer to a prompt of *prompt_tokens* ends.
+        """Return how the answer to a prompt of *prompt_tokens* ends: at the model's length at last.
 
         Raises:
-            BadRequestError: it does not fit in the model's length, or the limits are none.
+            BadRequestError: the prompt does not fit in the model's length, or the limits are none.
         """
-        left = max_model_tokens - prompt_tokens
         asked = self.max_tokens
+        if asked is not None and asked > max_model_tokens:
+            raise BadRequestError(
+                f"{self.max_tokens_name}={asked} cannot be greater than "
+                f"max_model_len={max_model_tokens}. Please request fewer output tokens.",
+                param=self.max_tokens_name,
+            )
         if prompt_tokens == 0:
             raise BadRequestError("The decoder prompt cannot be empty", param="prompt")
-        if left < 1:
+        if prompt_tokens > max_model_tokens:
             raise BadRequestError(
                 f"This model's maximum context length is {max_model_tokens} tokens. However, your "
                 f"prompt contains {prompt_tokens} input tokens, which exceeds this limit even "
                 "without any output tokens. Please reduce the length of the input prompt.",
                 param="input_tokens",
             )
-        if asked is not None and asked < 1:
+        left = max_model_tokens - prompt_tokens
+        max_tokens = left if asked is None else min(asked, left)
+        if max_tokens < 1:
             raise BadRequestError(
-                f"max_tokens must be at least 1, got {asked}.", param="max_tokens"
+                f"max_tokens must be at least 1, got {max_tokens}.", param="max_tokens"
             )
-        if asked is not None and asked > left:
-            raise BadRequestError(
-                f"This model's maximum context length is {max_model_tokens} tokens. However, you "
-                f"requested {asked} output tokens and your prompt contains {prompt_tokens} input "
-                f"tokens, for a total of {asked + prompt_tokens} tokens. Please reduce the length "
-                "of the input prompt or the number of requested output tokens.",
-                param="input_tokens",
-            )
-        max_tokens = left if asked is None else asked
         if not 0 <= self.min_tokens <= max_tokens:
             message = (
                 f"min_tokens must be at least 0 and at most max_tokens={max_tokens}, "
@@ -165,7 +165,12 @@ class Common(msgspec.Struct, kw_only=True):
     cache_salt: str | None = None
     kv_transfer_params: dict[str, Any] | None = None
 
-    def order(self, prompts: Sequence[Tokens], max_tokens: int | None) -> Order:
+    def order(
+        self,
+        prompts: Sequence[Tokens],
+        max_tokens: int | None,
+        max_tokens_name: str = "max_tokens",
+    ) -> Order:
         """Return the order to answer *prompts*.
 
         Raises:
@@ -188,6 +193,7 @@ class Common(msgspec.Struct, kw_only=True):
             prompts=prompts,
             samples=samples,
             max_tokens=max_tokens,
+            max_tokens_name=max_tokens_name,
             min_tokens=self.min_tokens or 0,
             stop=tuple(stop),
             stop_token_ids=frozenset(self.stop_token_ids or ()),

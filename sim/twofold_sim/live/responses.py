@@ -45,7 +45,8 @@ class Responses:
             messages.append({"role": "user", "content": request.input})
         else:
             messages += [_as_message(item) for item in request.input]
-        return request.order([render(messages, request.tools)], request.max_output_tokens)
+        prompt = render(messages, request.tools)
+        return request.order([prompt], request.max_output_tokens, "max_output_tokens")
 
     def whole(
         self, head: Head, answers: Sequence[Answer], usage: Usage, params: dict[str, Any] | None

@@ -138,7 +138,4 @@ class EngineSettings:
 
     @property
     def max_model_tokens(self) -> int:
-        """Return how long a prompt with its answer may be: no longer than the cache holds."""
-        profile = self.profile
-        blocks = profile.kv_capacity_tokens // profile.block_tokens
-        return min(profile.max_model_tokens, blocks * profile.block_tokens)
+        return self.profile.context_tokens

@@ -111,3 +111,9 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
                 f"kv_capacity_tokens is {self.kv_capacity_tokens}, less than one block of "
                 f"{self.block_tokens} tokens"
             )
+
+    @property
+    def context_tokens(self) -> int:
+        """Return how long a prompt with its answer may be: no longer than the cache holds."""
+        blocks = self.kv_capacity_tokens // self.block_tokens
+        return min(self.max_model_tokens, blocks * self.block_tokens)

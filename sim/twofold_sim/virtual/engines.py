@@ -75,6 +75,18 @@ def max_model_tokens(cluster: PrefillPool | EngineCluster) -> int:
     )
 
 
+def answerable(prompt: Prompt, cluster: PrefillPool | EngineCluster) -> Prompt:
+    """Return *prompt* with as much of its answer as the workers of *cluster* give: a pool's its
+    first token, engines what fits beside it, as vLLM's do."""
+    output_tokens = 1
+    if not isinstance(cluster, PrefillPool):
+        left = max(cluster.profile.context_tokens - prompt.prompt_tokens, 1)
+        output_tokens = min(prompt.output_tokens, left)
+    if prompt.output_tokens == output_tokens:
+        return prompt
+    return msgspec.structs.replace(prompt, output_tokens=output_tokens)
+
+
 def engine_blocks(prompt: Prompt, size: int) -> Sequence[int]:
     """Name the full blocks of *size* tokens of *prompt*: the ids of the workload's blocks stand for
     all that is before, so each is cut into as many, or several are taken for one."""

@@ -5,16 +5,15 @@ import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-import msgspec
-
 from twofold_router.placement import PlacementSnapshot, Placer
 from twofold_router.placement.policy import MakePolicy
 from twofold_sim.measuring import Samples, Served
 from twofold_sim.virtual.cluster import Cluster
+from twofold_sim.virtual.engines import answerable
 from twofold_sim.virtual.events import EventQueue
 from twofold_sim.virtual.exchange import Exchange
 from twofold_sim.virtual.routing import Router
-from twofold_sim.virtual.setup import NEVER_SECONDS, PrefillPool, Setup
+from twofold_sim.virtual.setup import NEVER_SECONDS, Setup
 from twofold_sim.workloads import Prompt, key_of
 
 
@@ -82,10 +81,8 @@ class Replay:
     def _arrive_one_by_one(self, prompts: Iterable[Prompt]) -> Iterator[float]:
         """Schedule an arrival at each step, and yield its moment."""
         routers = itertools.cycle(self._routers)
-        prefills_only = isinstance(self._setup.cluster, PrefillPool)
-        for number, prompt in enumerate(prompts):
-            if prefills_only and prompt.output_tokens != 1:
-                prompt = msgspec.structs.replace(prompt, output_tokens=1)
+        for number, asked in enumerate(prompts):
+            prompt = answerable(asked, self._setup.cluster)
             exchange = Exchange(
                 number,
                 prompt,

@@ -94,6 +94,24 @@ def test_the_limit_of_each_api_is_read(dialect: Dialect, body: dict[str, Any]) -
     assert dialect.read(encoded(body)).max_tokens == 5
 
 
+@pytest.mark.parametrize(
+    ("dialect", "body", "name"),
+    [
+        *((dialect, body, [*body][-1]) for dialect, body in BODIES),
+        (Chat(), {"messages": ASKED, "max_completion_tokens": 5}, "max_completion_tokens"),
+    ],
+)
+def test_a_limit_above_the_models_length_is_refused_by_its_name_there(
+    dialect: Dialect, body: dict[str, Any], name: str
+) -> None:
+    order = dialect.read(encoded(body))
+
+    with pytest.raises(BadRequestError, match=f"{name}=5 cannot be greater") as raised:
+        order.wish(1, max_model_tokens=4)
+
+    assert raised.value.param == name
+
+
 def test_the_usage_tells_what_was_cached() -> None:
     expected = {
         "prompt_tokens": 40,

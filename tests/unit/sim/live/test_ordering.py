@@ -73,8 +73,9 @@ def test_an_answer_without_a_limit_may_fill_the_models_length() -> None:
     assert order().wish(prompt_tokens=90, max_model_tokens=100).max_tokens == 10
 
 
-def test_an_answer_may_end_exactly_at_the_models_length() -> None:
-    wish = order(max_tokens=10).wish(prompt_tokens=90, max_model_tokens=100)
+@pytest.mark.parametrize("max_tokens", [10, 11, 100])
+def test_an_answer_ends_at_the_models_length_whatever_was_asked(max_tokens: int) -> None:
+    wish = order(max_tokens=max_tokens).wish(prompt_tokens=90, max_model_tokens=100)
 
     assert wish.max_tokens == 10
 
@@ -82,8 +83,9 @@ def test_an_answer_may_end_exactly_at_the_models_length() -> None:
 @pytest.mark.parametrize(
     ("fields", "prompt_tokens", "message"),
     [
-        ({}, 100, "maximum context length is 100 tokens"),
-        ({"max_tokens": 11}, 90, "for a total of 101 tokens"),
+        ({}, 101, "maximum context length is 100 tokens"),
+        ({}, 100, "max_tokens must be at least 1, got 0"),
+        ({"max_tokens": 101}, 90, "max_tokens=101 cannot be greater than max_model_len=100"),
         ({"max_tokens": 0}, 90, "max_tokens must be at least 1, got 0"),
         ({"max_tokens": 5, "min_tokens": 6}, 90, "min_tokens must be"),
         ({"min_tokens": -1}, 90, "min_tokens must be"),

@@ -272,6 +272,16 @@ def test_a_prompt_that_no_engine_can_hold_is_refused() -> None:
     assert served.refused == "context_length_exceeded"
 
 
+def test_an_answer_ends_at_the_models_length() -> None:
+    profile = msgspec.structs.replace(PROFILE, max_model_tokens=2048)
+    setup = Setup(cluster=EngineCluster(profile=profile, prefill=1, decode=1))
+    [endless] = replay([make_prompt(0.0, 2000, output_tokens=200_000)], setup).served
+    [exact] = replay([make_prompt(0.0, 2000, output_tokens=48)], setup).served
+
+    assert endless == exact
+    assert exact.refused == ""
+
+
 def test_a_part_of_the_slo_for_each_token_makes_long_prompts_less_urgent() -> None:
     # Both at once, behind a third; the long one is first only if its deadline is.
     prompts = [make_prompt(0.0, 2000), make_prompt(0.1, 4000), make_prompt(0.2, 1000)]
