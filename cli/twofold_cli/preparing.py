@@ -27,6 +27,15 @@ DEFAULT_PROFILE = "llama2-70b-h100-tp8"
 MAX_WORKERS = 256
 """Of each role: more is a slip of the finger."""
 
+_OF_VLLM = {
+    "connector": "--connector",
+    "transport": "--transport",
+    "compression": "--compression",
+    "verify": "--no-verify",
+    "kv_cache_gib": "--kv-cache-gib",
+}
+"""Arguments that only engines with a model have a use for, and their options."""
+
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
@@ -130,14 +139,13 @@ def check_arguments(arguments: Arguments) -> None:
     """
     if arguments.engine not in ENGINES:
         raise BadArgumentError(f"--engine must be {' or '.join(ENGINES)}, not {arguments.engine}")
+    _check_engine(arguments)
     for name, known in MOVERS.items():
         if (given := getattr(arguments, name)) not in known:
             raise BadArgumentError(f"--{name} must be {' or '.join(known)}, not {given}")
     if lack := compression_lack(arguments.compression, arguments.connector, arguments.transport):
         raise BadArgumentError(f"--compression: {lack}")
     _check_directory(arguments)
-    if arguments.profile is not None and arguments.engine != "sim":
-        raise BadArgumentError("--profile is for --engine sim: vLLM takes as long as it takes")
     if not 0 <= arguments.prefill <= MAX_WORKERS:
         raise BadArgumentError(f"--prefill must be 0 to {MAX_WORKERS}, not {arguments.prefill}")
     if not 1 <= arguments.decode <= MAX_WORKERS:
@@ -151,6 +159,20 @@ def check_arguments(arguments: Arguments) -> None:
     kv_cache_gib = arguments.kv_cache_gib
     if kv_cache_gib is not None and not (math.isfinite(kv_cache_gib) and kv_cache_gib > 0):
         raise BadArgumentError(f"--kv-cache-gib must be more than 0, not {kv_cache_gib}")
+
+
+def _check_engine(arguments: Arguments) -> None:
+    if arguments.engine != "sim":
+        if arguments.profile is not None:
+            raise BadArgumentError("--profile is for --engine sim: vLLM takes as long as it takes")
+        return
+    usual = Arguments()
+    for name, option in _OF_VLLM.items():
+        if getattr(arguments, name) != getattr(usual, name):
+            raise BadArgumentError(
+                f"{option} is for --engine vllm: a profile says what cache a simulated engine has, "
+                "and what moving its blocks takes"
+            )
 
 
 def _check_directory(arguments: Arguments) -> None:

@@ -47,6 +47,23 @@ def test_a_value_out_of_range_is_refused_by_name(arguments: Arguments, named: st
         check_arguments(arguments)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (Arguments(engine="sim", connector="twofold"), "--connector"),
+        (Arguments(engine="sim", transport="tcp"), "--transport"),
+        (Arguments(engine="sim", compression="int8"), "--compression"),
+        (Arguments(engine="sim", verify=False), "--no-verify"),
+        (Arguments(engine="sim", kv_cache_gib=2.0), "--kv-cache-gib"),
+    ],
+)
+def test_what_engines_without_a_model_have_no_use_for_is_refused(
+    arguments: Arguments, option: str
+) -> None:
+    with pytest.raises(BadArgumentError, match=f"{option} is for --engine vllm"):
+        check_arguments(arguments)
+
+
 def test_no_prefill_worker_is_a_choice() -> None:
     check_arguments(Arguments(prefill=0, kv_cache_gib=0.5))
 
