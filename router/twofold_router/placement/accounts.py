@@ -6,6 +6,7 @@ from twofold_cluster.identity import Incarnation, WorkerId
 from twofold_cluster.worker import Worker
 from twofold_router.placement.block_index import BlockIndex
 from twofold_router.placement.coming import Coming
+from twofold_router.placement.decode_choice import answer_seconds
 from twofold_router.placement.interface import WorkerCounts
 from twofold_router.placement.mirror import CacheMirror
 from twofold_router.placement.models import ModelStatistics
@@ -146,6 +147,14 @@ class Account:
         """Predict the time to the first token of *waiting* here (DESIGN, "Predicted TTFT")."""
         tokens = self.queued_tokens + self.uncached_tokens(waiting)
         return self.free_at(now) - now + tokens * self.speed.seconds_per_token
+
+    def answer_seconds(self, waiting: Waiting, now: float) -> float:
+        """Predict how long the answer of *waiting* takes here once its prompt is computed; 0 where
+        it is decoded elsewhere."""
+        if not self.worker.role.decodes:
+            return 0.0
+        output_tokens = self.statistics.output_lengths.predict(waiting.request.max_output_tokens)
+        return answer_seconds(self, waiting.prompt_tokens, output_tokens, now)
 
     def due_at(self, waiting: Waiting, seconds: float) -> float:
         """Return when a prefill of *waiting* that takes *seconds* here is to be over, so that the

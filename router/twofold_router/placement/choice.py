@@ -61,7 +61,8 @@ RECOMPUTING_WEIGHT = 3.0
 @dataclass(frozen=True, slots=True)
 class CostChoice:
     """The least ``wait + (1 + w) * uncached time`` (DESIGN, ``twofold``: "Choice"), of those homes
-    where the request is on time if there are any.
+    where the request is on time if there are any. Where the answer is decoded there as well, the
+    time of its tokens is added: a home that computes no prompt may have many answers to generate.
 
     Computing again costs the request its time and everybody else the capacity. Once it was measured
     how long it takes to fetch a prefix, what another of those asked holds counts for that time
@@ -103,4 +104,5 @@ class CostChoice:
         computing = work_tokens * home.speed.seconds_per_token
         wait = home.wait_seconds(now)
         is_late = now + wait + computing > home.due_at(waiting, computing)
-        return is_late, wait + (1 + self.recomputing_weight) * computing
+        answering = home.answer_seconds(waiting, now)
+        return is_late, wait + (1 + self.recomputing_weight) * computing + answering

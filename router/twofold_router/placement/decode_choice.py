@@ -116,34 +116,53 @@ def choose_decode(
     best: Candidate | None = None
     best_rank = (math.inf, math.inf, 0)
     for candidate, cached in zip(candidates, cached_tokens, strict=True):
-        worker, batch = candidate.worker, candidate.batch
-        load, capacity_tokens = worker.load, worker.kv_capacity_tokens
-        seconds, per_sequence, per_context_token = candidate.step_times.trusted(now)
-        running, used_tokens = batch.count, batch.context_tokens
-        batch.advance(now, seconds + per_sequence * running + per_context_token * used_tokens)
-
-        # What the worker reports beyond our own is other routers'.
-        running, used_tokens = batch.count, batch.context_tokens
-        reported_running = load.running_count + load.waiting_count
-        reported_tokens = load.kv_used_fraction * capacity_tokens
-        room_tokens: float = capacity_tokens
-        if reported_running > running:
-            running = reported_running
-        if reported_tokens > used_tokens:
-            room_tokens -= reported_tokens - used_tokens
-            used_tokens = reported_tokens
-
+        seconds, room_tokens = _with_one_more(candidate, prompt_tokens, now)
+        batch = candidate.batch
         overflow_tokens = 0.0
         if batch.peak_bound_with(prompt_tokens, output_tokens) > room_tokens:
             peak_tokens = batch.peak_with(prompt_tokens, output_tokens)
             overflow_tokens = max(0.0, peak_tokens - room_tokens)
-        seconds += per_sequence * (running + 1) + per_context_token * (used_tokens + prompt_tokens)
-        prompt_seconds = _prompt_seconds(prompt_tokens - cached, source, worker, costs)
+        prompt_seconds = _prompt_seconds(prompt_tokens - cached, source, candidate.worker, costs)
         rank = (overflow_tokens, seconds * output_tokens + prompt_seconds, candidate.last_turn)
         if best is None or rank < best_rank:
             best, best_rank = candidate, rank
     assert best is not None, "no candidates"
     return best
+
+
+def answer_seconds(
+    candidate: DecodeCandidate, prompt_tokens: float, output_tokens: float, now: float
+) -> float:
+    """Predict how long the tokens of an answer take at *candidate*, beside all that decode there.
+
+    The clock of its batch is brought to *now*.
+    """
+    return _with_one_more(candidate, prompt_tokens, now)[0] * output_tokens
+
+
+def _with_one_more(
+    candidate: DecodeCandidate, prompt_tokens: float, now: float
+) -> tuple[float, float]:
+    """Return the seconds of a step there with one more prompt of so many tokens, and how many
+    tokens there is room for beside those of other routers."""
+    worker, batch = candidate.worker, candidate.batch
+    load, capacity_tokens = worker.load, worker.kv_capacity_tokens
+    seconds, per_sequence, per_context_token = candidate.step_times.trusted(now)
+    running, used_tokens = batch.count, batch.context_tokens
+    batch.advance(now, seconds + per_sequence * running + per_context_token * used_tokens)
+
+    # What the worker reports beyond our own is other routers'.
+    running, used_tokens = batch.count, batch.context_tokens
+    reported_running = load.running_count + load.waiting_count
+    reported_tokens = load.kv_used_fraction * capacity_tokens
+    room_tokens: float = capacity_tokens
+    if reported_running > running:
+        running = reported_running
+    if reported_tokens > used_tokens:
+        room_tokens -= reported_tokens - used_tokens
+        used_tokens = reported_tokens
+    seconds += per_sequence * (running + 1) + per_context_token * (used_tokens + prompt_tokens)
+    return seconds, room_tokens
 
 
 def _prompt_seconds(

@@ -95,7 +95,8 @@ class BatchRebalance:
 class CostRebalance:
     """Ours: a worker with room takes over whoever gains by it, of those whose home it is too.
 
-    The cost is that of the choice: ``wait + (1 + w) * uncached time``.
+    The cost is that of the choice: ``wait + (1 + w) * uncached time``, and the answer's time where
+    it is decoded there.
     """
 
     def __init__(self, recomputing_weight: float = RECOMPUTING_WEIGHT) -> None:
@@ -121,4 +122,5 @@ class CostRebalance:
         computing = work_tokens * to.speed.seconds_per_token
         there = to.wait_seconds(now) + (1 + self._weight) * computing
         wait = source.free_at(now) - now + source.queue.other_seconds(guest)
-        return wait + (1 + self._weight) * guest.seconds - there
+        slower = to.answer_seconds(guest, now) - source.answer_seconds(guest, now)
+        return wait + (1 + self._weight) * guest.seconds - there - slower

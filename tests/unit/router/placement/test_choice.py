@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from twofold_cluster.identity import Role
 from twofold_cluster.worker import Load
 from twofold_router.placement.accounts import Account
 from twofold_router.placement.choice import CostChoice, PairChoice
@@ -19,10 +20,10 @@ PROMPT = make_key("a", "b", "c", "d")
 """2048 tokens."""
 
 
-def pool(count: int = 20) -> Pool:
+def pool(count: int = 20, role: Role = Role.PREFILL) -> Pool:
     """Make one of workers that take a millisecond a token."""
     made = Pool()
-    made.add([make_account(f"w{number}") for number in range(count)])
+    made.add([make_account(f"w{number}", role) for number in range(count)])
     for account in made.accounts:
         account.speed.announce(0.001)
     return made
@@ -108,6 +109,27 @@ def test_computing_again_costs_four_times_its_time() -> None:
     load(warm, 0.2)
 
     assert cost_choice()(arriving(**patient), workers, 0.0)[1] is cold
+
+
+def test_where_answers_are_generated_too_those_of_others_count() -> None:
+    workers = pool(role=Role.BOTH)
+    idle, warm = homes_of(workers, 2)
+    warm.mirror.hold(make_key("a"), 512)  # saves half a second, which weighs four times
+    assert cost_choice()(arriving(), workers, 0.0)[1] is warm
+
+    for number in range(100):  # make each token a hundredth of a second longer, as is assumed
+        warm.batch.admit(f"running {number}", 100, 300, 300)
+
+    assert cost_choice()(arriving(), workers, 0.0)[1] is idle
+    assert cost_choice()(arriving(max_output_tokens=100), workers, 0.0)[1] is warm
+
+
+def test_answers_take_no_time_where_none_are_generated() -> None:
+    prefilling, both = make_account("p"), make_account("b", Role.BOTH)
+    short, long = (arriving(max_output_tokens=tokens) for tokens in (1, 30))
+
+    assert prefilling.answer_seconds(long, 0.0) == 0
+    assert both.answer_seconds(long, 0.0) == pytest.approx(30 * both.answer_seconds(short, 0.0))
 
 
 @pytest.mark.parametrize(("busy", "expected"), [(0, 2), (1, 2), (2, 8), (8, 8)])

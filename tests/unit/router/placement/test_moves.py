@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from twofold_cluster.identity import Role
 from twofold_router.placement.accounts import Account
 from twofold_router.placement.deadline_order import ByDeadline
 from twofold_router.placement.moves import BATCH_COUNT, BatchRebalance, CostRebalance, Stay
@@ -145,6 +146,20 @@ def test_nobody_moves_to_compute_again_what_waiting_would_save() -> None:
     assert list(CostRebalance().has_room(free, 0.0)) == []
     load(busy, 3.0)
     assert len(list(CostRebalance().has_room(free, 0.0))) == 1
+
+
+def test_nobody_moves_to_where_others_answers_are_in_the_way() -> None:
+    busy, free = (make_account(name, Role.BOTH) for name in ("busy", "free"))
+    for each in (busy, free):
+        each.speed.announce(0.001)
+    load(busy, 2.0)
+    wait(1, 0.1, busy, free)
+    assert len(list(CostRebalance().has_room(free, 0.0))) == 1
+
+    for number in range(100):
+        free.batch.admit(f"running {number}", 100, 300, 300)
+
+    assert list(CostRebalance().has_room(free, 0.0)) == []
 
 
 def test_who_is_put_off_waits_for_all_of_the_plan() -> None:
