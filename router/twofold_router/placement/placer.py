@@ -27,6 +27,7 @@ from twofold_router.placement.interface import (
 from twofold_router.placement.learning import learn_outcome, learn_prompt
 from twofold_router.placement.moves import Move
 from twofold_router.placement.policy import MakePolicy
+from twofold_router.placement.pools import Pool
 from twofold_router.placement.prefix_sources import find_source
 from twofold_router.placement.queue_bound import QueueBound
 from twofold_router.placement.waiting import Waiting
@@ -96,7 +97,7 @@ class Placer:
         """Let those who wait elsewhere know of new homes of their keys."""
         newcomers = {account.worker.worker_id: account for account in joined}
         for waiting in self._waiting.values() if newcomers else ():
-            pool = self._pools.prefill(waiting.request.model)
+            pool = self._prefill_pool(waiting.request)
             if pool is None or waiting.key is None:
                 continue
             for home in pool.homes(waiting.key, len(waiting.candidates)):
@@ -197,18 +198,39 @@ class Placer:
     def _place(self, waiting: Waiting, now: float) -> list[Decision]:
         """Decide about *waiting*, who is in no queue, or have it wait."""
         request = waiting.request
-        disaggregate = self._settings.disaggregate
-        if disaggregate and not request.separable:
-            return [self._on_one_worker(waiting, request.cause, now)]
-        pool = self._pools.prefill(request.model)
-        if pool is None or (request.avoid and request.avoid.issuperset(pool.by_id)):
-            reason = request.cause or (Reason.NO_PREFILL_WORKER if disaggregate else None)
-            return [self._on_one_worker(waiting, reason, now)]
-        holder = self._holder(waiting, now)
-        if holder is not None:
-            return [self._dispatch(waiting, holder, holder, Mode.AGGREGATED, None, now)]
+        pool = self._prefill_pool(request)
+        if pool is not None:
+            holder = self._holder(waiting, now)
+            if holder is not None:
+                return [self._dispatch_together(waiting, holder, None, now)]
+        else:
+            reason = request.cause or self._why_together(request)
+            pool = self._pools.decode(request.model)
+            # Whom a worker has failed was let in before, and has waited.
+            is_urgent = request.cause is not None
+            if is_urgent or not _has_use(pool, request) or self._is_refused(reason):
+                return [self._on_one_worker(waiting, reason, now)]
+        assert pool is not None
         waiting.candidates, account = self._policy.choose(waiting, pool, now)
         return self._enqueue(waiting, account, now)
+
+    def _prefill_pool(self, request: PlacementRequest) -> Pool | None:
+        """Return the workers that may compute its prompt first, None if there are none or that has
+        to be where the answer is decoded."""
+        if self._settings.disaggregate and not request.separable:
+            return None
+        pool = self._pools.prefill(request.model)
+        return pool if _has_use(pool, request) else None
+
+    def _why_together(self, request: PlacementRequest) -> Reason | None:
+        """Say why a decode worker does both phases, None if that is by choice."""
+        is_apart = self._settings.disaggregate and request.separable
+        return Reason.NO_PREFILL_WORKER if is_apart else None
+
+    def _is_refused(self, reason: Reason | None) -> bool:
+        """Tell whether a request is refused rather than served by one worker for *reason*."""
+        wants_prefill = reason is not None and reason not in _NOT_FOR_WANT_OF_PREFILL
+        return wants_prefill and self._settings.on_no_prefill == "fail"
 
     def _holder(self, waiting: Waiting, now: float) -> Account | None:
         """Return the decode worker that would compute so little of the prompt that a transfer costs
@@ -297,8 +319,10 @@ class Placer:
         """Dispatch *waiting*, whose turn it is at *account*."""
         self._leave_queue(waiting)
         request = waiting.request
-        if account.worker.role.decodes:
-            return self._dispatch(waiting, account, account, Mode.AGGREGATED, None, now)
+        role = account.worker.role
+        if role.decodes:
+            reason = None if role.prefills else self._why_together(request)
+            return self._dispatch_together(waiting, account, reason, now)
         partners = self._pools.partners(account.worker, request.model)
         decode = self._decode_side.choose(partners, waiting, account, request.avoid, now)
         if decode is None:
@@ -308,8 +332,7 @@ class Placer:
     def _on_one_worker(self, waiting: Waiting, reason: Reason | None, now: float) -> Decision:
         """Have a worker that decodes compute the prompt as well, whatever it has to do."""
         request = waiting.request
-        wants_prefill = reason is not None and reason not in _NOT_FOR_WANT_OF_PREFILL
-        if wants_prefill and self._settings.on_no_prefill == "fail":
+        if self._is_refused(reason):
             del self._waiting[request.request_id]
             return refusals.for_want_of_prefill(request)
         pool = self._pools.decode(request.model)
@@ -317,6 +340,12 @@ class Placer:
         if account is None:
             del self._waiting[request.request_id]
             return refusals.for_want_of_decode(request)
+        return self._dispatch_together(waiting, account, reason, now)
+
+    def _dispatch_together(
+        self, waiting: Waiting, account: Account, reason: Reason | None, now: float
+    ) -> Dispatch:
+        """Have *account* do both phases: by need, if there is a *reason*."""
         mode = Mode.AGGREGATED if reason is None else Mode.FALLBACK
         return self._dispatch(waiting, account, account, mode, reason, now)
 
@@ -403,3 +432,8 @@ class Placer:
             decision = refusals.for_full_queue(request, queued, account.wait_seconds(now))
         # It may have stood before somebody who fits where it did not.
         return [decision, *self._fill(account, now)]
+
+
+def _has_use(pool: Pool | None, request: PlacementRequest) -> bool:
+    """Tell whether *pool* has a worker that *request* does not avoid."""
+    return pool is not None and not (request.avoid and request.avoid.issuperset(pool.by_id))

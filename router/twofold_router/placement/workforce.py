@@ -17,7 +17,7 @@ class Change:
     """What a change of the workers leaves to be done."""
 
     homeless: list[Waiting] = field(default_factory=list)
-    """Those who waited at an account that is in no prefill pool any more."""
+    """Those who waited at an account that takes their prompts no longer."""
     joined: list[Account] = field(default_factory=list)
     """Accounts that are in one from now on."""
 
@@ -27,7 +27,7 @@ class Workforce:
 
     Invariant: at most one incarnation of a worker has an account; an account is in the pools
     unless its worker drains; ``is_ready`` is set while that takes new requests; those that are in
-    no prefill pool are nobody's candidates.
+    no pool for a request's prompt are nobody's candidates.
     """
 
     def __init__(self, make_queue: Callable[[], Order], *, disaggregate: bool) -> None:

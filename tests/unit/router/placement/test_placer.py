@@ -102,6 +102,69 @@ def test_a_request_that_cannot_be_parted_goes_to_one_worker_by_choice() -> None:
     assert (decision.decode, decision.prefill, decision.mode) == (D1, None, Mode.AGGREGATED)
 
 
+@pytest.mark.parametrize("policy", sorted(POLICIES))
+def test_requests_that_cannot_be_parted_wait_as_others_do(policy: str) -> None:
+    place = narrow(P1, D1, policy=policy, max_queued=1)
+    whole = [make_request(name, separable=False) for name in "abc"]
+    dispatch(place, whole[0])
+
+    waits = place.submit(whole[1], 0.0)
+    refused = refusal(place, whole[2])
+    (next_one,) = place.prefilled("a", None, 1.0)
+
+    assert waits == []
+    assert refused.fault is Fault.QUEUE_FULL
+    assert isinstance(next_one, Dispatch)
+    assert (next_one.request_id, next_one.mode, next_one.decode) == ("b", Mode.AGGREGATED, D1)
+
+
+def test_without_a_prefill_worker_requests_wait_or_are_refused_for_lateness() -> None:
+    place = narrow(slow(D1), policy="twofold")
+    dispatch(place, make_request("a"))  # 512 tokens: half a second
+    late = refusal(place, make_request("b", ttft_slo_seconds=0.4, refuse_late=True))
+    patient = place.submit(make_request("c"), 0.0)
+    (next_one,) = place.prefilled("a", None, 1.0)
+
+    assert (late.message, patient) == ("no worker can begin to answer in time", [])
+    assert isinstance(next_one, Dispatch)
+    assert (next_one.mode, next_one.reason) == (Mode.FALLBACK, Reason.NO_PREFILL_WORKER)
+
+
+def test_those_who_wait_when_the_last_prefill_worker_goes_wait_at_a_decode_worker() -> None:
+    place = narrow(P1, D1)
+    for name in "abc":
+        place.submit(make_request(name), 0.0)
+
+    first = place.workers_gone([P1.worker_id], 1.0)
+    second = place.tick(1000.0)
+
+    assert names(first) == ["b"]
+    assert names(second) == ["c"]
+    assert all(isinstance(d, Dispatch) and d.mode is Mode.FALLBACK for d in (*first, *second))
+
+
+def test_who_failed_before_waits_for_no_decode_worker() -> None:
+    place = narrow(P1, D1)
+    for name in "ab":
+        dispatch(place, make_request(name, separable=False, cause=Reason.TRANSFER_FAILED))
+
+
+def test_a_prefill_worker_that_joins_takes_over_who_waits_for_a_decode_worker() -> None:
+    place = narrow(slow(D1), policy="twofold")
+    dispatch(place, make_request("a"))
+    assert place.submit(make_request("b"), 0.0) == []
+
+    (decision,) = place.workers_changed([P1], 0.0)
+
+    assert isinstance(decision, Dispatch)
+    assert (decision.request_id, decision.prefill, decision.decode) == ("b", P1, slow(D1))
+
+
+def slow(worker: Worker) -> Worker:
+    """Return one that takes a millisecond a token to prefill."""
+    return msgspec.structs.replace(worker, load=Load(seconds_per_prefill_token=0.001))
+
+
 @pytest.mark.parametrize("difference", [{"revision": "r2"}, {"compatibility": "c2"}])
 def test_workers_of_different_revisions_or_engines_never_pair(difference: dict[str, Any]) -> None:
     stranger = make_worker("d", Role.DECODE, **difference)
