@@ -18,6 +18,7 @@ from .kubectl import Kubectl
 from .named import serves_ray
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "deploy" / "examples").glob("*.yaml"))
+SMALLEST = next(path for path in EXAMPLES if path.stem == "smallest")
 SETTINGS = PlanSettings(redis_url="redis://:secret@redis:6379/0")
 ROUNDS = 6
 
@@ -37,6 +38,29 @@ async def test_what_is_applied_stays_applied(kubectl: Kubectl, example: Path) ->
 
             assert rounds[0], "a new service needs objects"
             assert rounds[-1] == []
+
+
+async def test_an_autoscaler_begins_with_the_routers_that_there_are(kubectl: Kubectl) -> None:
+    """What was applied, and is applied no more, the server would set back to its default, 1."""
+    (service,) = _objects(SMALLEST)
+    name = service["metadata"]["name"]
+    scaled = {"minReplicas": 2, "maxReplicas": 8}
+
+    async def routers_with(spec: dict[str, Any]) -> int:
+        kubectl.apply({**service, "spec": {**service["spec"], **spec}})
+        async with connect(access_of(kubectl.kubeconfig)) as api:
+            for _ in range(ROUNDS):
+                await _follow(api, kubectl, name)
+        deployment = kubectl.get("deployment", f"{name}-router")
+        assert deployment is not None
+        replicas: int = deployment["spec"]["replicas"]
+        return replicas
+
+    assert await routers_with({"gateway": {"replicas": 5}}) == 5
+    assert await routers_with({"gateway": scaled}) == 5
+    assert await routers_with({"gateway": scaled, "slo": {"ttftMs": 100}}) == 5
+    kubectl.run("scale", "deployment", f"{name}-router", "--replicas=7")
+    assert await routers_with({"gateway": scaled, "slo": {"ttftMs": 200}}) == 7
 
 
 async def _follow(api: ClusterApi, kubectl: Kubectl, name: str) -> list[str]:

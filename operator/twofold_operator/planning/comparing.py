@@ -11,6 +11,7 @@ from twofold_operator.planning.observed import Manifest
 from twofold_operator.resources import WORKER_POOL, parse_quantity
 
 _ITEM_KEYS = ("name", "mountPath", "containerPort", "port", "uid", "type", "topologyKey")
+_SCALED = frozenset({WORKER_POOL.kind, "Deployment"})
 _AMOUNTS = frozenset({"requests", "limits", "sizeLimit", "maxUnavailable", "averageValue"})
 
 
@@ -22,7 +23,7 @@ def signed(manifest: Manifest) -> dict[str, Any]:
     metadata = dict(manifest["metadata"])
     told = {name: part for name, part in metadata.items() if name != "resourceVersion"}
     spec = manifest.get("spec") or {}
-    if manifest["kind"] == WORKER_POOL.kind:
+    if manifest["kind"] in _SCALED:
         spec = {name: part for name, part in spec.items() if name != "replicas"}
     hashed = msgspec.json.encode(
         {**manifest, "metadata": told, "spec": spec}, order="deterministic"

@@ -52,8 +52,9 @@ def wanted_objects(
     ]
     wanted += [worker_pool(service, role, _worker_pool(course, observed, role)) for role in ROLES]
     wanted += [part for leg in course.legs for part in _of_revision(leg, observed, settings)]
-    wanted += [router.router_deployment(service, settings), router.router_service(service)]
-    wanted.append(router.disruption_budget(service))
+    routers = observed.children.get(("Deployment", names.router_name(service.metadata.name)))
+    wanted.append(router.router_deployment(service, settings, routers))
+    wanted += [router.router_service(service), router.disruption_budget(service)]
     if service.spec.gateway.is_scaled:
         wanted.append(router.autoscaler(service))
     if settings.network_policies:

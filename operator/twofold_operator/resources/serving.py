@@ -119,7 +119,8 @@ class Gateway(Part, frozen=True, kw_only=True):
     replicas: SomeReplicas = 1
     """Routers while minReplicas and maxReplicas do not have them scaled."""
     min_replicas: SomeReplicas | None = None
-    """With maxReplicas: an autoscaler holds the number of routers between the two."""
+    """With maxReplicas: an autoscaler holds the number of routers between the two, and begins with
+    those that there are."""
     max_replicas: SomeReplicas | None = None
     port: Port = 80
     """Of the Service."""
@@ -134,6 +135,12 @@ class Gateway(Part, frozen=True, kw_only=True):
     def is_scaled(self) -> bool:
         """Tell whether an autoscaler owns the number of routers."""
         return self.max_replicas is not None
+
+    def clamp(self, replicas: int) -> int:
+        """Return what the bounds of the autoscaler, if there is one, leave of *replicas*."""
+        if self.max_replicas is None:
+            return replicas
+        return min(max(replicas, self.min_replicas or 1), self.max_replicas)
 
 
 class Observability(Part, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ from typing import Any
 from twofold_operator.planning import names
 from twofold_operator.planning.children import pods
 from twofold_operator.planning.children.ownership import child, selector
+from twofold_operator.planning.observed import Manifest
 from twofold_operator.planning.settings import PlanSettings
 from twofold_operator.resources import LLMService, Promise, ResourceRequirements, Slo
 
@@ -20,18 +21,33 @@ _REQUESTS = ResourceRequirements(requests={"cpu": "250m", "memory": "256Mi"})
 _TARGET_CPU_PERCENT = 70
 
 
-def router_deployment(service: LLMService, settings: PlanSettings) -> dict[str, Any]:
+def router_deployment(
+    service: LLMService, settings: PlanSettings, observed: Manifest | None = None
+) -> dict[str, Any]:
+    """Return the routers' Deployment.
+
+    With an autoscaler its replicas are those that there are, within the autoscaler's bounds. They
+    are not left out: what we do not apply any more, the API server sets back to 1.
+    """
     name = service.metadata.name
     gateway = service.spec.gateway
     labels = names.labels(name, COMPONENT)
-    spec: dict[str, Any] = {
+    replicas = gateway.replicas
+    if gateway.is_scaled and observed is not None:
+        replicas = observed["spec"].get("replicas", replicas)
+    spec = {
+        "replicas": gateway.clamp(replicas),
         "selector": {"matchLabels": selector(service, COMPONENT)},
         "strategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
         "template": pods.template(_pod(service, settings, labels), gateway.pod_template, labels),
     }
-    if not gateway.is_scaled:
-        spec["replicas"] = gateway.replicas
-    return child(service, "apps/v1", "Deployment", names.router_name(name), COMPONENT, spec=spec)
+    manifest = child(
+        service, "apps/v1", "Deployment", names.router_name(name), COMPONENT, spec=spec
+    )
+    if gateway.is_scaled and observed is not None and "resourceVersion" in observed["metadata"]:
+        # If the autoscaler scales it meanwhile, that holds, and is seen.
+        manifest["metadata"]["resourceVersion"] = observed["metadata"]["resourceVersion"]
+    return manifest
 
 
 def router_service(service: LLMService) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import yaml
 
 from twofold_engine.actor import PORT_ENV
 from twofold_engine.draining.__main__ import parser as draining_parser
+from twofold_operator.planning.actions import ApplyObject
 from twofold_operator.planning.settings import PlanSettings
 from twofold_operator.planning.testing import World
 from twofold_router.access import RequestClass, parse_class
@@ -361,12 +362,58 @@ def test_routers_are_scaled_by_whom_the_spec_names() -> None:
 
     fixed.change({**SPEC, "gateway": {"minReplicas": 2, "maxReplicas": 5}})
     fixed.settle()
-    assert "replicas" not in only(fixed, "Deployment")["spec"]
     assert only(fixed, "HorizontalPodAutoscaler")["spec"]["maxReplicas"] == 5
 
     fixed.change(SPEC)
     fixed.settle()
+    assert only(fixed, "Deployment")["spec"]["replicas"] == 1
     assert ("HorizontalPodAutoscaler", "chat-router") not in fixed.objects
+
+
+def scale_routers(world: World, replicas: int) -> None:
+    """Do what an autoscaler does."""
+    deployment = only(world, "Deployment")
+    deployment["spec"]["replicas"] = replicas
+    deployment["metadata"]["resourceVersion"] += "0"
+
+
+def test_an_autoscaler_begins_with_the_routers_that_there_are() -> None:
+    world = made(gateway={"replicas": 5})
+
+    world.change({**SPEC, "gateway": {"minReplicas": 2, "maxReplicas": 8}})
+    world.settle()
+
+    assert only(world, "Deployment")["spec"]["replicas"] == 5
+
+
+def test_what_an_autoscaler_set_holds_within_its_bounds() -> None:
+    scaled = {**SPEC, "gateway": {"minReplicas": 2, "maxReplicas": 8}}
+    world = made(**scaled)
+    assert only(world, "Deployment")["spec"]["replicas"] == 2
+
+    scale_routers(world, 7)
+    assert not [action for action in world.plan() if isinstance(action, ApplyObject)]
+
+    world.change({**scaled, "slo": {"ttftMs": 100}})
+    world.settle()
+    assert only(world, "Deployment")["spec"]["replicas"] == 7
+
+    world.change({**SPEC, "gateway": {"minReplicas": 2, "maxReplicas": 4}})
+    world.settle()
+    assert only(world, "Deployment")["spec"]["replicas"] == 4
+
+
+def test_an_autoscaler_that_scales_meanwhile_wins() -> None:
+    scaled = {**SPEC, "gateway": {"minReplicas": 2, "maxReplicas": 8}}
+    world = made(**scaled)
+    world.change({**scaled, "slo": {"ttftMs": 100}})
+    actions = world.plan()
+
+    scale_routers(world, 7)
+    world.follow(actions)
+    world.settle()
+
+    assert only(world, "Deployment")["spec"]["replicas"] == 7
 
 
 def test_the_manager_on_an_existing_ray_shows_its_token() -> None:
