@@ -1,7 +1,7 @@
 """A copy of what is ours in the cluster, so that planning costs no request."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from twofold_operator.cluster_api.kinds import LLM_SERVICES, LORA_ADAPTERS, Kind, kind_of
@@ -21,7 +21,7 @@ class Store:
 
     ``changed`` is called with the service that an object belongs to, when what is held of it
     changes. What is older than what is held is dropped: watches, lists and answers overtake each
-    other.
+    other. Of the services of namespaces that are left out nothing is told, whatever is held.
     """
 
     def __init__(self, changed: Callable[[ServiceKey], None]) -> None:
@@ -29,6 +29,15 @@ class Store:
         self._objects: dict[Kind, dict[tuple[str, str], Manifest]] = defaultdict(dict)
         self._of_service: dict[ServiceKey, dict[tuple[str, str], Manifest]] = defaultdict(dict)
         self._adapters: dict[ServiceKey, dict[str, Manifest]] = defaultdict(dict)
+        self._left_out: frozenset[str] = frozenset()
+
+    def leave_out(self, namespaces: Collection[str]) -> None:
+        """Take these namespaces, and no others, as if nothing were in them."""
+        before, self._left_out = self._left_out, frozenset(namespaces)
+        turned = before ^ self._left_out
+        for key in {*self._objects[LLM_SERVICES], *self._adapters}:
+            if key[0] in turned:
+                self._changed(ServiceKey(*key))
 
     def put(self, manifest: Manifest) -> bool:
         """Hold *manifest* if it is news; tell whether it is."""
@@ -77,17 +86,18 @@ class Store:
         return differences + sum(self.remove(held) for held in gone)
 
     def service(self, key: ServiceKey) -> Manifest | None:
-        return self._objects[LLM_SERVICES].get(key)
+        return None if key.namespace in self._left_out else self._objects[LLM_SERVICES].get(key)
 
     def services(self) -> list[ServiceKey]:
-        return [ServiceKey(*place) for place in self._objects[LLM_SERVICES]]
+        keys = (ServiceKey(*place) for place in self._objects[LLM_SERVICES])
+        return [key for key in keys if key.namespace not in self._left_out]
 
     def children(self, key: ServiceKey) -> Mapping[tuple[str, str], Manifest]:
         """What carries our labels and the service's name, by kind and name."""
         return dict(self._of_service.get(_labelled(key), {}))
 
     def adapters(self, key: ServiceKey) -> tuple[Manifest, ...]:
-        held = self._adapters.get(key, {})
+        held = {} if key.namespace in self._left_out else self._adapters.get(key, {})
         return tuple(held[name] for name in sorted(held))
 
     def find(self, kind: Kind, namespace: str, name: str) -> Manifest | None:

@@ -1,7 +1,7 @@
 """Which optional APIs the cluster has, and listing what the watches may have missed."""
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from twofold_operator.cluster_api import (
     CHILDREN,
@@ -9,7 +9,10 @@ from twofold_operator.cluster_api import (
     PODS,
     RESOURCES,
     ClusterApi,
+    ClusterApiError,
+    ForbiddenError,
     Kind,
+    NotFoundError,
     Store,
 )
 from twofold_operator.operating.metrics import OperatorMetrics
@@ -34,17 +37,37 @@ async def list_everything(
     kinds: Collection[Kind],
     namespaces: Collection[str],
     metrics: OperatorMetrics | None = None,
-) -> None:
+) -> Mapping[str, ClusterApiError]:
     """Hold what the API server lists of *kinds*; with *metrics*, count what was news.
 
+    Returns what it said of each namespace that it does not list, as of one that is deleted, whose
+    Role went first. What is held of such a namespace is not what there is.
+
     Raises:
-        ClusterApiError: it cannot be asked.
+        ClusterApiError: it cannot be asked, or does not list without a namespace.
     """
+    if not namespaces:
+        await _list_one(api, store, kinds, None, metrics)
+    refused: dict[str, ClusterApiError] = {}
+    for namespace in namespaces:
+        try:
+            await _list_one(api, store, kinds, namespace, metrics)
+        except (ForbiddenError, NotFoundError) as error:
+            refused[namespace] = error
+    return refused
+
+
+async def _list_one(
+    api: ClusterApi,
+    store: Store,
+    kinds: Collection[Kind],
+    namespace: str | None,
+    metrics: OperatorMetrics | None,
+) -> None:
     for kind in kinds:
-        for namespace in namespaces or (None,):
-            listed, version = await api.list_all(kind, namespace)
-            differences = store.replace_all(kind, namespace, listed, version)
-            if differences and metrics is not None:
-                metrics.missed.labels(kind.plural).inc(differences)
-                extra = {"resource": kind.plural, "count": differences}
-                _log.warning("a listing brought what no watch had", extra=extra)
+        listed, version = await api.list_all(kind, namespace)
+        differences = store.replace_all(kind, namespace, listed, version)
+        if differences and metrics is not None:
+            metrics.missed.labels(kind.plural).inc(differences)
+            extra = {"resource": kind.plural, "count": differences}
+            _log.warning("a listing brought what no watch had", extra=extra)

@@ -77,6 +77,8 @@ class Operator:
         self._waiting: WaitingKeys[ServiceKey] = WaitingKeys()
         self._store = Store(self._waiting.add)
         self._optional: tuple[Kind, ...] = ()
+        self._refused: frozenset[str] = frozenset()
+        """Namespaces that may not be listed: nothing is known of them, and all others go on."""
         self._has_relisted = asyncio.Event()
         self._is_listed = False
         self._is_started = False
@@ -90,6 +92,11 @@ class Operator:
             "lag_seconds", "How long the oldest of them has waited", lambda: waiting.lag_seconds
         )
         metrics.follow("services", "LLMServices that are held", lambda: len(self._store.services()))
+        metrics.follow(
+            "refused_namespaces",
+            "Namespaces whose services should be operated, and which may not be listed",
+            lambda: len(self._refused),
+        )
         metrics.follow(
             "connected_pool_managers",
             "Pool managers that answer",
@@ -164,27 +171,56 @@ class Operator:
         self._is_listed = True
 
     async def _list(self, metrics: OperatorMetrics | None = None) -> None:
-        kinds = (*ALWAYS, *self._optional)
-        await list_everything(self._api, self._store, kinds, self._settings.namespaces, metrics)
+        """Hold what there is, and leave out the namespaces that may not be listed.
+
+        Raises:
+            ClusterApiError: the server cannot be asked, or none may be listed.
+        """
+        namespaces = self._settings.namespaces
+        refused = await list_everything(self._api, self._store, self._kinds, namespaces, metrics)
+        if namespaces and len(refused) == len(set(namespaces)):
+            raise next(iter(refused.values()))
+        for namespace in refused.keys() - self._refused:
+            extra = {"namespace": namespace, "said": str(refused[namespace])}
+            _log.warning("leaves out a namespace that it may not list", extra=extra)
+        for namespace in self._refused - refused.keys():
+            _log.info("operates a namespace again", extra={"namespace": namespace})
+        self._refused = frozenset(refused)
+        self._store.leave_out(self._refused)
+
+    @property
+    def _kinds(self) -> tuple[Kind, ...]:
+        return (*ALWAYS, *self._optional)
 
     async def _watch(self) -> None:
-        """Watch; anew whenever the cluster has got another API or lost one."""
+        """Watch; anew whenever the cluster has got another API or lost one, and whenever a
+        namespace may not be listed any more, or again."""
         settings = self._settings
         while True:
-            kinds = (*ALWAYS, *self._optional)
+            refused = self._refused
+            namespaces = [each for each in settings.namespaces if each not in refused]
             self._has_relisted.set()
-            async with watching(kinds, settings.namespaces, settings.identity, self._see) as ended:
-                await self._wait_for_other_apis(ended)
+            async with watching(self._kinds, namespaces, settings.identity, self._see) as ended:
+                await self._wait_for_another_cluster(ended, refused)
             await self._list()
             self._wake_all()
 
-    async def _wait_for_other_apis(self, ended: asyncio.Event) -> None:
-        while True:
+    async def _wait_for_another_cluster(
+        self, ended: asyncio.Event, refused: frozenset[str]
+    ) -> None:
+        while self._refused == refused:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.discovery_seconds):
                     await ended.wait()
+            if ended.is_set():
+                # One watch that is forbidden, as in a namespace that is deleted, ends them all.
+                await self._list()
+                if self._refused == refused:
                     raise WatchingEndedError("the watches ended")
+                return
             try:
+                if await self._is_less_refused():
+                    return
                 optional = await find_optional(self._api)
             except ClusterApiError as error:
                 _log.warning("cannot look for APIs", extra={"said": str(error)})
@@ -193,6 +229,11 @@ class Operator:
                 _log.info("has other APIs", extra={"kinds": [kind.kind for kind in optional]})
                 self._optional = optional
                 return
+
+    async def _is_less_refused(self) -> bool:
+        if not (before := self._refused):
+            return False
+        return len(await list_everything(self._api, self._store, self._kinds, before)) < len(before)
 
     def _see(self, kind: Kind, event_type: str | None, manifest: Manifest) -> None:
         self._metrics.watch_events.labels(kind.plural).inc()

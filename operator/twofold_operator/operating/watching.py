@@ -53,14 +53,20 @@ async def watching(
     def tell(kind: Kind, event_type: str | None, manifest: Manifest) -> None:
         loop.call_soon_threadsafe(seen, kind, event_type, manifest)
 
-    def run() -> None:
+    async def operate() -> None:
         try:
-            asyncio.run(_operate(kinds, namespaces, identity, tell, stop))
-        except Exception:  # noqa: BLE001 whatever it is, this thread ends here
-            _log.exception("the watches ended")
+            await _operate(kinds, namespaces, identity, tell, stop)
         finally:
             if not stop.is_set():
                 loop.call_soon_threadsafe(ended.set)
+            # A thread of kopf's waits for it, and the end of this loop for that thread.
+            stop.set()
+
+    def run() -> None:
+        try:
+            asyncio.run(operate())
+        except Exception:  # noqa: BLE001 whatever it is, this thread ends here
+            _log.exception("the watches ended")
 
     thread = threading.Thread(target=run, name="watches", daemon=True)
     thread.start()

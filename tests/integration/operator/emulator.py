@@ -11,7 +11,7 @@ import uuid
 from collections.abc import AsyncIterator
 from concurrent.futures import Future
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import aiohttp.web
 import attrs
@@ -24,9 +24,12 @@ from twofold_operator.cluster_api.kinds import EVENTS
 Manifest = dict[str, Any]
 Place = tuple[str, str, str]
 """Plural, namespace and name."""
+Queue: TypeAlias = "asyncio.Queue[tuple[str, Manifest, Kind] | None]"
+"""Of what a watch tells; None: it may have ended."""
 
 START_SECONDS = 60.0
 _APPLY = "application/apply-patch+yaml"
+_FORBIDDEN = b'{"type": "ERROR", "object": {"kind": "Status", "code": 403}}\n'
 _VERBS = {"create", "delete", "get", "list", "patch", "update", "watch"}
 _CLUSTER_WIDE = (("", "namespaces"), ("apiextensions.k8s.io", "customresourcedefinitions"))
 """kopf looks for these, and asks nothing of them."""
@@ -46,7 +49,8 @@ class Emulator(kmock.KubernetesScaffold):
     _kept: dict[Place, Manifest] = attrs.field(factory=dict, init=False)
     _applied: dict[Place, Manifest] = attrs.field(factory=dict, init=False)
     _version: int = attrs.field(default=1, init=False)
-    _watchers: set[asyncio.Queue[tuple[str, Manifest, Kind]]] = attrs.field(factory=set, init=False)
+    _watchers: set[Queue] = attrs.field(factory=set, init=False)
+    _forbidden: set[str] = attrs.field(factory=set, init=False)
     asked: list[tuple[str, str, str]] = attrs.field(factory=list, init=False)
     """Group, resource and verb of each request, as a role would have to allow it."""
 
@@ -68,6 +72,8 @@ class Emulator(kmock.KubernetesScaffold):
             response: aiohttp.web.StreamResponse = await super()._handle(request)
             return response
         try:
+            if self._is_forbidden(request):
+                raise Refused(403, f"{kind.plural} is forbidden in {request.namespace}")
             if request.params.get("watch"):
                 self._note(kind, request, "watch")
                 return await self._watch(request, kind)
@@ -77,6 +83,19 @@ class Emulator(kmock.KubernetesScaffold):
         return aiohttp.web.Response(
             status=status, body=msgspec.json.encode(body), content_type="application/json"
         )
+
+    def forbid(self, *namespaces: str) -> None:
+        """Take the operator's rights in these namespaces and in no others.
+
+        Its watches end there by an error that ends kopf at once. A real server refuses the next
+        ones instead, which ends kopf after a minute.
+        """
+        self._forbidden = set(namespaces)
+        for watcher in self._watchers:
+            watcher.put_nowait(None)
+
+    def _is_forbidden(self, request: Any) -> bool:
+        return request.namespace in self._forbidden and _is_operators(request)
 
     def _answer(self, request: Any, kind: Kind) -> tuple[int, Manifest]:
         method = request.method.value
@@ -187,14 +206,17 @@ class Emulator(kmock.KubernetesScaffold):
         since = int(request.params.get("resourceVersion") or 0)
         response = aiohttp.web.StreamResponse()
         await response.prepare(request._raw_request)
-        queue: asyncio.Queue[tuple[str, Manifest, Kind]] = asyncio.Queue()
+        queue: Queue = asyncio.Queue()
         for item in self._of(kind, request.namespace):
             if int(item["metadata"]["resourceVersion"]) > since:
                 queue.put_nowait(("MODIFIED", item, kind))
         self._watchers.add(queue)
         try:
             async for event in _lines(queue, request, kind):
-                await response.write(event)
+                if event is None and self._is_forbidden(request):
+                    await response.write(_FORBIDDEN)
+                    break
+                await response.write(event or b"")
         finally:
             self._watchers.discard(queue)
         return response
@@ -207,17 +229,23 @@ class Emulator(kmock.KubernetesScaffold):
         ]
 
     def _note(self, kind: Kind, request: Any, verb: str) -> None:
-        if "twofold-operator" not in request.headers.get("Authorization", ""):
+        if not _is_operators(request):
             return
         sub = f"/{request.subresource}" if request.subresource else ""
         self.asked.append((kind.group, kind.plural + sub, verb))
 
 
-async def _lines(
-    queue: "asyncio.Queue[tuple[str, Manifest, Kind]]", request: Any, kind: Kind
-) -> AsyncIterator[bytes]:
+def _is_operators(request: Any) -> bool:
+    return "twofold-operator" in request.headers.get("Authorization", "")
+
+
+async def _lines(queue: Queue, request: Any, kind: Kind) -> AsyncIterator[bytes | None]:
     while True:
-        event, item, of = await queue.get()
+        told = await queue.get()
+        if told is None:
+            yield None
+            continue
+        event, item, of = told
         is_here = request.namespace in (None, item["metadata"]["namespace"])
         if of == kind and is_here and _is_chosen(request, item):
             yield msgspec.json.encode({"type": event, "object": item}) + b"\n"
@@ -280,6 +308,11 @@ class EmulatedServer:
     @property
     def url(self) -> str:
         return self._url.result(START_SECONDS)
+
+    def forbid(self, *namespaces: str) -> None:
+        """As :meth:`Emulator.forbid`, from another thread."""
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self.emulator.forbid, *namespaces)
 
     async def _serve(self) -> None:
         self._loop, self._ends = asyncio.get_running_loop(), asyncio.Event()

@@ -18,11 +18,13 @@ from tests.cluster.standins import Entrance, StandIns
 from tests.integration.operator.emulator import EmulatedServer
 
 from twofold_operator.cluster_api.rights import own_rights, service_rights
+from twofold_operator.operating.running import RELIST_SECONDS
 
 Manifest = dict[str, Any]
 Found = TypeVar("Found")
 
 WAIT_SECONDS = 120.0
+DISCOVERY_SECONDS = 1
 NAMESPACE = "models"
 SERVICES = f"/apis/serving.twofold.dev/v1alpha1/namespaces/{NAMESPACE}/llmservices"
 POOLS = f"/apis/serving.twofold.dev/v1alpha1/namespaces/{NAMESPACE}/workerpools"
@@ -45,7 +47,7 @@ class Town:
         self._client = httpx.Client(base_url=server.url, timeout=60)
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
+    def start(self, *more: str) -> None:
         config = self._path / "kubeconfig"
         config.write_text(yaml.safe_dump(_kubeconfig(self.server.url)))
         environment = {
@@ -55,7 +57,7 @@ class Town:
             "grpc_proxy": self._proxy,
         }
         flags = ["--host=127.0.0.1", "--metrics-port=0", "--lease-seconds=2"]
-        flags += [f"--namespace={NAMESPACE}", f"--own-namespace={NAMESPACE}"]
+        flags += [f"--namespace={NAMESPACE}", f"--own-namespace={NAMESPACE}", *more]
         with (self._path / "operator.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "twofold_operator", *flags],
@@ -76,6 +78,14 @@ class Town:
             self.end(signal.SIGKILL)
         self._client.close()
 
+    @property
+    def log(self) -> str:
+        return (self._path / "operator.log").read_text()
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def disturb(self) -> None:
         """Kill the operator in the middle, in the tests that are about that."""
         if self.is_restarted:
@@ -83,6 +93,7 @@ class Town:
             self.start()
 
     def create(self, manifest: Manifest, path: str = SERVICES) -> None:
+        path = path.replace(NAMESPACE, manifest["metadata"]["namespace"])
         self._client.post(path, json=manifest).raise_for_status()
 
     def patch(self, path: str, change: Manifest) -> None:
@@ -100,8 +111,7 @@ class Town:
         give_up_at = time.monotonic() + WAIT_SECONDS
         while not (found := look()):
             if time.monotonic() > give_up_at:
-                log = (self._path / "operator.log").read_text()[-4000:]
-                raise AssertionError(f"{what}: not in {WAIT_SECONDS} s\n{log}")
+                raise AssertionError(f"{what}: not in {WAIT_SECONDS} s\n{self.log[-4000:]}")
             time.sleep(0.1)
         return found
 
@@ -210,6 +220,28 @@ def test_what_is_another_s_is_left_and_said(town: Town) -> None:
     town.delete(path)
     town.wait_for("Ready", "True")
     assert (town.get(path) or {})["metadata"]["labels"] != named["labels"]
+
+
+def test_a_namespace_that_is_deleted_stops_no_other(town: Town) -> None:
+    """Its Role goes with it. It is left out when the operator starts, and when it runs."""
+    town.end(signal.SIGKILL)
+    town.server.forbid("gone")
+    town.start("--namespace=gone", f"--discovery-seconds={DISCOVERY_SECONDS}")
+    town.make_ready()
+
+    town.server.forbid()
+    elsewhere = _service()
+    elsewhere["metadata"]["namespace"] = "gone"
+    town.create(elsewhere)
+    path = f"{SERVICES}/chat".replace(NAMESPACE, "gone")
+    town.wait("it is operated", lambda: (town.get(path) or {})["metadata"].get("finalizers"))
+    time.sleep(2 * RELIST_SECONDS)  # so that nothing but the end of the watches tells the next
+
+    town.server.forbid("gone")
+    town.wait("it is left out", lambda: town.log.count("leaves out a namespace") == 2)
+    town.patch(f"{POOLS}/chat-prefill", {"spec": {"replicas": 2}})
+    town.wait("two prefill workers", lambda: _ready(town.get(f"{SERVICES}/chat"), "prefill") == 2)
+    assert town.is_running
 
 
 def test_it_asks_for_its_rights_and_no_others(town: Town) -> None:

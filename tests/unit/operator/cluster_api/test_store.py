@@ -41,6 +41,23 @@ def test_a_list_of_one_namespace_takes_nothing_of_another() -> None:
     assert store.services() == [CHAT]
 
 
+def test_nothing_is_told_of_a_namespace_that_is_left_out_until_it_is_back() -> None:
+    woken: list[ServiceKey] = []
+    store = Store(woken.append)
+    store.put(_service("chat", version=3))
+    store.put(_adapter("chat", version=4))
+    woken.clear()
+
+    store.leave_out({"models"})
+    assert woken == [CHAT]
+    assert (store.services(), store.observed(CHAT), store.adapters(CHAT)) == ([], None, ())
+
+    store.leave_out({"elsewhere"})
+    assert woken == [CHAT, CHAT]
+    assert store.services() == [CHAT]
+    assert store.adapters(CHAT) != ()
+
+
 def test_the_end_of_an_earlier_life_does_not_take_its_successor() -> None:
     store = Store(lambda _key: None)
     store.put(_deployment(version=7, uid="second"))
