@@ -84,7 +84,7 @@ def redis_environment(service: LLMService, redis: Redis) -> list[dict[str, Any]]
 
 
 def resources_of(told: ResourceRequirements, defaults: ResourceRequirements) -> dict[str, Any]:
-    """Return what was told; where it says nothing of requests or limits, the defaults' own.
+    """Return what was told; of each resource that it does not request, the default request.
 
     A default request is no more than the limit that was told: the API server refuses that.
     """
@@ -92,7 +92,7 @@ def resources_of(told: ResourceRequirements, defaults: ResourceRequirements) -> 
         name: _at_most(request, told.limits.get(name, request))
         for name, request in defaults.requests.items()
     }
-    return {**to_wire(defaults), "requests": requests, **to_wire(told)}
+    return {**to_wire(defaults), **to_wire(told), "requests": requests | dict(told.requests)}
 
 
 def _at_most(quantity: int | str, limit: int | str) -> int | str:

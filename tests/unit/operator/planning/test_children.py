@@ -210,6 +210,15 @@ def test_a_limit_above_what_is_asked_for_by_default_changes_nothing_of_that() ->
     assert container["resources"]["requests"] == {"cpu": "250m", "memory": "256Mi"}
 
 
+def test_a_request_for_one_resource_leaves_the_default_of_the_other() -> None:
+    """An autoscaler looks at the CPU that routers use of what they request."""
+    resources = {"requests": {"memory": "2Gi"}, "limits": {"cpu": "200m"}}
+    found = only(made(gateway={"resources": resources}), "Deployment")
+    (container,) = found["spec"]["template"]["spec"]["containers"]
+
+    assert container["resources"]["requests"] == {"cpu": "200m", "memory": "2Gi"}
+
+
 def test_a_pod_has_room_for_one_worker_of_its_role() -> None:
     world = made()
     (manager,) = world.managers.values()
