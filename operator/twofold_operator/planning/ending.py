@@ -4,6 +4,8 @@ Its workers finish what they have, then the Ray clusters go. The garbage collect
 else.
 """
 
+from operator import itemgetter
+
 from twofold_operator.planning import names
 from twofold_operator.planning.actions import (
     Action,
@@ -60,9 +62,25 @@ def _end(home: Manifest, observed: Observed, memory: Memory, *, is_overdue: bool
 
 
 def _report(observed: Observed, homes: list[Manifest], now: float) -> list[Action]:
-    left = ", ".join(sorted(home["metadata"]["name"] for home in homes))
-    message = f"the service is deleted; workers finish what they have in {left}"
+    message = "; ".join(["the service is deleted", *_waits_for(homes)])
     found = [Verdict("Ready", False, "Deleting", message)]
     if observed.refused:
         found.append(Verdict("Degraded", True, "ApplyRefused", refusal(observed)))
     return bare_report(observed, found, now)
+
+
+def _waits_for(homes: list[Manifest]) -> list[str]:
+    """Return what holds the service: workers, or others who have something to do at its end."""
+    kept: list[str] = []
+    working: list[str] = []
+    for metadata in sorted((home["metadata"] for home in homes), key=itemgetter("name")):
+        if not metadata.get("deletionTimestamp"):
+            working.append(metadata["name"])
+        elif finalizers := ", ".join(metadata.get("finalizers") or ()):
+            kept.append(
+                f"{metadata['name']} is deleted, and waits for whoever takes {finalizers} off it"
+            )
+        else:
+            kept.append(f"{metadata['name']} is deleted, and goes")
+    finish = f"workers finish what they have in {', '.join(working)}"
+    return [finish, *kept] if working else kept

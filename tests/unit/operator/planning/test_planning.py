@@ -446,6 +446,23 @@ def test_a_deleted_service_drains_before_its_ray_cluster_goes(world: World) -> N
     assert seen_with_workers
 
 
+def test_a_deletion_says_what_it_waits_for(world: World) -> None:
+    world.delete()
+    world.follow(world.plan())
+    (ray,) = [child for (kind, _), child in world.objects.items() if kind == "RayCluster"]
+    name = ray["metadata"]["name"]
+    while_working = world.condition("Ready")["message"]
+    ray["metadata"]["deletionTimestamp"] = "2030-01-01T00:00:00Z"
+    ray["metadata"]["finalizers"] = ["ray.io/gcs-ft-redis-cleanup-finalizer"]
+    world.follow(world.plan())
+    once_deleted = world.condition("Ready")["message"]
+
+    assert f"workers finish what they have in {name}" in while_working
+    assert "workers finish" not in once_deleted
+    assert f"{name} is deleted" in once_deleted
+    assert "ray.io/gcs-ft-redis-cleanup-finalizer" in once_deleted
+
+
 def test_a_deletion_does_not_wait_for_ever(world: World) -> None:
     world.unreachable.add(the_address(world))
     world.delete()
