@@ -20,6 +20,7 @@ from twofold_operator.operating.metrics import OperatorMetrics
 from twofold_operator.operating.waiting import WaitingKeys
 from twofold_operator.planning import PlanSettings, manager_addresses, plan
 from twofold_operator.planning.actions import Action, LookAgain, RecordEvent, SetStatus
+from twofold_operator.planning.adapters import service_missing
 from twofold_operator.planning.observed import Manifest, Observed
 from twofold_operator.planning.reporting import failure_report, lost_reports
 from twofold_operator.pool_managers import ManagerUnreachableError, PoolManagers
@@ -121,7 +122,8 @@ class Reconciler:
         observed = self._store.observed(key)
         if observed is None:
             self._forget(key)
-            lost = lost_reports(self._store.adapters(key), key.name, self._wall_clock())
+            why = service_missing(key.name)
+            lost = lost_reports(self._store.adapters(key), why, self._wall_clock())
             return self._finish(key, await self._do(key, {}, lost))
         if (wait_seconds := self._not_before.get(key, 0.0) - time.monotonic()) > 0:
             self._waiting.add_later(key, wait_seconds)

@@ -81,12 +81,21 @@ def adapter_status(
     )
 
 
-def lost_status(manifest: Manifest, service: str, now: float) -> LoRAAdapterStatus:
-    """Return the status of an adapter whose service does not exist."""
+def service_missing(service: str) -> Verdict:
     message = f"no LLMService {service} is in this namespace; make it, or delete this adapter"
+    return Verdict("Ready", False, "ServiceMissing", message)
+
+
+def service_invalid(service: str) -> Verdict:
+    message = f"nothing is made of LLMService {service}: its spec is invalid, see its conditions"
+    return Verdict("Ready", False, "ServiceInvalid", message)
+
+
+def lost_status(manifest: Manifest, why: Verdict, now: float) -> LoRAAdapterStatus:
+    """Return the status of an adapter of whose service there is nothing."""
     return LoRAAdapterStatus(
         observed_generation=manifest["metadata"].get("generation", 0),
-        conditions=updated(manifest, [Verdict("Ready", False, "ServiceMissing", message)], now),
+        conditions=updated(manifest, [why], now),
         ready_workers=0,
         summary="0/0",
     )

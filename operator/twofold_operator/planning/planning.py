@@ -4,7 +4,7 @@ import math
 
 from twofold_operator.planning import names
 from twofold_operator.planning.actions import Action, AddFinalizer, LookAgain, TellPools
-from twofold_operator.planning.adapters import Adapters, sorted_out
+from twofold_operator.planning.adapters import Adapters, service_invalid, sorted_out
 from twofold_operator.planning.course import Course, Leg, course_of
 from twofold_operator.planning.ending import ending
 from twofold_operator.planning.engines import adapters_of, pools_of
@@ -15,6 +15,7 @@ from twofold_operator.planning.recalling import recalled
 from twofold_operator.planning.reporting import (
     adapter_reports,
     bare_report,
+    lost_reports,
     pool_reports,
     service_report,
 )
@@ -41,7 +42,9 @@ def plan(observed: Observed, settings: PlanSettings, now: float) -> list[Action]
         return ending(observed, metadata, memory, settings, now)
     service, problem = _service(observed, metadata, memory)
     if service is None:
-        return bare_report(observed, stopped("InvalidSpec", problem or ""), now)
+        why = service_invalid(metadata.name)
+        lost = lost_reports(observed.adapters, why, now)
+        return bare_report(observed, stopped("InvalidSpec", problem or ""), now) + lost
     adapters = sorted_out(service, observed.adapters)
     course = course_of(service, observed, adapters.names, memory, settings, now)
     wanted = wanted_objects(course, observed, settings)

@@ -108,15 +108,13 @@ def adapter_reports(
     return actions
 
 
-def lost_reports(adapters: Iterable[Manifest], service: str, now: float) -> list[Action]:
-    """Return the statuses of LoRAAdapters whose service does not exist, if other than before."""
+def lost_reports(adapters: Iterable[Manifest], why: Verdict, now: float) -> list[Action]:
+    """Return the statuses of LoRAAdapters of whose service nothing is there, if they change."""
     return [
         action
         for manifest in adapters
         if not manifest["metadata"].get("deletionTimestamp")
-        for action in status_change(
-            manifest, LORA_ADAPTER.kind, lost_status(manifest, service, now)
-        )
+        for action in status_change(manifest, LORA_ADAPTER.kind, lost_status(manifest, why, now))
     ]
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from twofold_operator.cluster_api import ServiceKey, Store
 from twofold_operator.planning.actions import SetStatus
+from twofold_operator.planning.adapters import service_missing
 from twofold_operator.planning.reporting import lost_reports
 from twofold_operator.planning.testing import World
 
@@ -122,14 +123,26 @@ def test_a_name_that_another_service_has_is_free() -> None:
 
 def test_an_adapter_without_its_service_says_so_once() -> None:
     lost = adapter("sql")
-    (action,) = lost_reports([lost], "chat", now=0.0)
+    why = service_missing("chat")
+    (action,) = lost_reports([lost], why, now=0.0)
     assert isinstance(action, SetStatus)
     lost["status"] = action.status
 
     assert ready(lost)["reason"] == "ServiceMissing"
     assert "no LLMService chat" in ready(lost)["message"]
-    assert lost_reports([lost], "chat", now=9.0) == []
-    assert lost_reports([_leaving(lost)], "chat", now=9.0) == []
+    assert lost_reports([lost], why, now=9.0) == []
+    assert lost_reports([_leaving(lost)], why, now=9.0) == []
+
+
+def test_an_adapter_of_a_service_that_never_had_a_good_spec_says_so_until_it_has_one() -> None:
+    world = world_with(adapter("sql"), spec={**SPEC, "decode": {"replicas": -1}})
+
+    assert ready(world.adapters[0])["reason"] == "ServiceInvalid"
+    assert "LLMService chat" in ready(world.adapters[0])["message"]
+
+    world.change(SPEC)
+    world.settle()
+    assert ready(world.adapters[0])["reason"] == "Loaded"
 
 
 def _leaving(manifest: dict[str, Any]) -> dict[str, Any]:
