@@ -5,6 +5,7 @@ What is heavy is imported when the command runs, so that no other command waits 
 
 import contextlib
 import math
+import re
 import shlex
 import sys
 import time
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
 
 MOST_LONG_SHARE = 0.5
 """Of the prompts, those that may be cut or left out unless it is asked for."""
+
+MOST_SLO_MS = 3_600_000
+"""That an LLMService may promise."""
+
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 _FOR_WHAT = "What is planned for"
 _SEARCH = "The search"
@@ -124,7 +130,10 @@ def plan(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="The resource's model: hf://Qwen/Qwen3-8B.", rich_help_panel=_OUTPUT),
+        typer.Option(
+            help="The resource's model: hf://Qwen/Qwen3-8B, which Qwen/Qwen3-8B is short for.",
+            rich_help_panel=_OUTPUT,
+        ),
     ] = None,
     json: Annotated[
         Path | None, typer.Option(help="A file for all that was found.", rich_help_panel=_OUTPUT)
@@ -143,8 +152,11 @@ def plan(
     from twofold_sim.workloads import name_of
 
     for option, number in (("--slo-ttft-ms", slo_ttft_ms), ("--slo-tpot-ms", slo_tpot_ms)):
-        if not math.isfinite(number):
-            raise BadArgumentError(f"{option} is {number}, and must be a number")
+        if not math.isfinite(number) or number > MOST_SLO_MS:
+            raise BadArgumentError(
+                f"{option} is {number:g}, and must be a number of at most {MOST_SLO_MS:,}"
+            )
+    source = None if model is None else model_source(model)
     to_stdout = str(output) == "-"
     _check_file("--json", json)
     _check_file("--output", None if to_stdout else output)
@@ -170,7 +182,7 @@ def plan(
         _show(
             found,
             name=name or family(profiles[0]),
-            model=model,
+            model=source,
             output=None if to_stdout else output,
         )
         if json is not None:
@@ -199,6 +211,22 @@ def chosen_profiles(names: Sequence[str], tp: str | None) -> "list[Profile]":
                 f"--tp has {count}, and no profile is of that; --profile names those of {known}"
             )
     return [found[count] for count in sorted(set(wanted))]
+
+
+def model_source(model: str) -> str:
+    """Return what an LLMService calls *model*, which may also be as ``up --model`` takes it.
+
+    Raises:
+        BadArgumentError: an LLMService has no such source.
+    """
+    from twofold_operator.resources import InvalidSpecError, parse_source
+
+    source = f"hf://{model}" if _HUB_NAME.fullmatch(model) else model
+    try:
+        parse_source(source, "--model")
+    except InvalidSpecError as error:
+        raise BadArgumentError(str(error)) from error
+    return source
 
 
 def family(profile: "Profile") -> str:

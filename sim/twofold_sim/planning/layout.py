@@ -23,6 +23,11 @@ class Pairing(msgspec.Struct, frozen=True, kw_only=True):
         return self.prefill is None
 
     @property
+    def engines(self) -> tuple[Profile, ...]:
+        """Return the kinds, the one that computes prompts first."""
+        return (self.decode,) if self.prefill is None else (self.prefill, self.decode)
+
+    @property
     def gpu_count(self) -> int:
         """Return the GPUs of the smallest cluster of this kind."""
         return self.decode.gpu_count + (self.prefill.gpu_count if self.prefill else 0)

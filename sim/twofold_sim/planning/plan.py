@@ -83,6 +83,18 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         be too great."""
         return self.measured_seconds < SHORT_TTFT_SLOS * self.objective.ttft_seconds
 
+    @property
+    def max_model_tokens(self) -> int:
+        """Return the most tokens of a prompt and its answer that the best layout was run with."""
+        return min(engine.max_model_tokens for engine in self.best.layout.pairing.engines)
+
+    @property
+    def trained_tokens(self) -> int | None:
+        """Return the most that its model takes, if that is less."""
+        told = [engine.trained_tokens for engine in self.best.layout.pairing.engines]
+        least = min(filter(None, told), default=self.max_model_tokens)
+        return least if least < self.max_model_tokens else None
+
     def per_gpu(self, candidate: Candidate) -> float:
         """Return the goodput for each GPU that there is, used or not."""
         return candidate.goodput_qps / self.gpu_count

@@ -36,11 +36,10 @@ def resource_name(text: str) -> str:
 
 def _comments(plan: Plan, command: str) -> Iterator[str]:
     best, objective = plan.best, plan.objective
-    decode = best.layout.pairing.decode
     yield f"Planned with: {command}"
     yield (
         f"{best.layout}: {best.layout.gpu_count} of {plan.gpu_count} GPUs, with the costs of "
-        f"{' and '.join(dict.fromkeys(_profile_names(plan)))}"
+        f"{' and '.join(dict.fromkeys(each.name for each in best.layout.pairing.engines))}"
     )
     yield (
         f"serves {best.goodput_qps:.3g} requests a second like those of {plan.workload}, "
@@ -53,20 +52,17 @@ def _comments(plan: Plan, command: str) -> Iterator[str]:
         yield f"runner-up: {runner_up.layout}, {plan.behind(runner_up):.1%} behind"
     if best.layout.pairing.is_aggregated:
         yield "nobody only prefills: each worker computes its prompts itself"
-    yield f"prompts and answers together have at most {decode.max_model_tokens} tokens"
-
-
-def _profile_names(plan: Plan) -> Iterator[str]:
-    pairing = plan.best.layout.pairing
-    if pairing.prefill is not None:
-        yield pairing.prefill.name
-    yield pairing.decode.name
+    yield f"prompts and answers together have at most {plan.max_model_tokens} tokens"
+    if plan.trained_tokens is not None:
+        yield (
+            f"but the model was trained for {plan.trained_tokens}, so that maxModelLen is left out "
+            "and longer requests are refused"
+        )
 
 
 def _document(plan: Plan, name: str, model: str | None) -> Iterator[str]:
     layout = plan.best.layout
     prefill, decode = layout.pairing.prefill, layout.pairing.decode
-    longest = min(each.max_model_tokens for each in (prefill, decode) if each is not None)
     yield "apiVersion: serving.twofold.dev/v1alpha1"
     yield "kind: LLMService"
     yield "metadata:"
@@ -76,11 +72,16 @@ def _document(plan: Plan, name: str, model: str | None) -> Iterator[str]:
     if model is None:
         yield "    # A profile does not say where its model is from."
     yield f"    source: {_quoted(model or ANY_MODEL)}"
-    yield f"    maxModelLen: {longest}"
+    if plan.trained_tokens is None:
+        yield f"    maxModelLen: {plan.max_model_tokens}"
+    # Of unequal ones the first: it computes the prompts.
+    step_tokens = [each.max_batched_tokens for each in layout.pairing.engines]
     if prefill is None:
         yield "    # So that a long prompt does not hold the others up for longer."
-        yield "    engineArgs:"
-        yield f'      - "--max-num-batched-tokens={decode.max_batched_tokens}"'
+    elif step_tokens[0] != step_tokens[1]:
+        yield f"    # Of those that prefill; those that decode are planned with {step_tokens[1]}."
+    yield "    engineArgs:"
+    yield f'      - "--max-num-batched-tokens={step_tokens[0]}"'
     yield "  prefill:"
     yield f"    replicas: {layout.prefill_count}"
     if prefill is not None:

@@ -74,6 +74,12 @@ def _sentences(plan: Plan) -> Iterator[str]:
         yield f"Given up early, with less than {qps:.3g} a second: {given_up}."
     if plan.long_prompts is not None:
         yield f"{plan.long_prompts}: the rates are not for these as they are in {plan.workload}."
+    if plan.trained_tokens is not None:
+        yield (
+            f"Run with requests of up to {plan.max_model_tokens:,} tokens, as the costs were "
+            f"measured; but the model was trained for {plan.trained_tokens:,}, and a service of it "
+            "refuses longer ones."
+        )
     if plan.unmeetable:
         yield f"Too slow even with one request at a time: {'; '.join(plan.unmeetable)}."
     if plan.is_short:

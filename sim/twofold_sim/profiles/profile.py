@@ -10,6 +10,7 @@ _AT_LEAST_ONE = (
     "max_batched_tokens",
     "max_sequences",
     "max_model_tokens",
+    "trained_tokens",
     "gpu_count",
 )
 
@@ -94,6 +95,9 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Of one step, those of prompts and those that are generated together."""
     max_sequences: int = 256
     max_model_tokens: int = 131_072
+    trained_tokens: int | None = None
+    """What the model was trained for, if the costs were measured for more: a real engine refuses
+    requests beyond it. None: ``max_model_tokens`` is what the engine takes."""
     gpu_count: int = 1
 
     def __post_init__(self) -> None:
@@ -104,8 +108,9 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         """
         _refuse_negative(self)
         for name in _AT_LEAST_ONE:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, and must be at least 1")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}, and must be at least 1")
         if self.kv_capacity_tokens < self.block_tokens:
             raise ValueError(
                 f"kv_capacity_tokens is {self.kv_capacity_tokens}, less than one block of "

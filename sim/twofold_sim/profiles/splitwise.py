@@ -37,6 +37,8 @@ class Model:
     head_size: int
     max_model_tokens: int
     """More than the models were trained for, but not than was measured."""
+    trained_tokens: int
+    """By the models' cards."""
 
     @property
     def kv_token_bytes(self) -> int:
@@ -48,8 +50,8 @@ class Model:
 
 
 MODELS = {
-    "llama2-70b": Model(68.98e9, 80, 8, 128, 16_384),
-    "bloom-176b": Model(176.25e9, 70, 112, 128, 16_384),
+    "llama2-70b": Model(68.98e9, 80, 8, 128, 16_384, 4096),
+    "bloom-176b": Model(176.25e9, 70, 112, 128, 16_384, 2048),
 }
 
 TRANSFERS = {"a100-80gb": (0.008, 200e9 / 8), "h100-80gb": (0.005, 400e9 / 8)}
@@ -124,6 +126,7 @@ def _fit_one(model: str, hardware: str, gpu_count: int, rows: list[_Row]) -> Pro
         ),
         kv_capacity_tokens=sizes.kv_capacity_tokens(gpu_count),
         max_model_tokens=sizes.max_model_tokens,
+        trained_tokens=sizes.trained_tokens,
         gpu_count=gpu_count,
     )
 

@@ -10,7 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from twofold_cli.errors import BadArgumentError
-from twofold_cli.plan import NoPlanError, chosen_profiles, plan
+from twofold_cli.plan import NoPlanError, chosen_profiles, model_source, plan
 from twofold_sim.planning import Plan
 from twofold_sim.profiles import Profile, StepCosts, save_profile
 
@@ -89,6 +89,9 @@ def test_an_slo_that_cannot_be_met_ends_without_a_plan(files: Path) -> None:
         (("--gpus", "2", "--json", "/nowhere/at/all"), "--json: /nowhere/at/all is no file"),
         (("--gpus", "1", "--tp", "1", "--seeds", "x"), "--seeds is 'x'"),
         (("--gpus", "2", "--slo-tpot-ms", "inf"), "--slo-tpot-ms is inf"),
+        (("--gpus", "2", "--slo-ttft-ms", "3600001"), "a number of at most 3,600,000"),
+        (("--gpus", "2", "--model", "smollm2"), "--model: 'smollm2' is none of hf://"),
+        (("--gpus", "2", "--model", "hf:///a"), "--model: 'hf:///a' does not read"),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_runs(
@@ -147,6 +150,18 @@ def test_a_name_without_its_parallelism_stands_for_all_of_them() -> None:
     assert [profile.gpu_count for profile in everyone] == [2, 4, 8]
     assert [profile.gpu_count for profile in some] == [2, 8]
     assert [profile.name for profile in one] == ["llama2-70b-h100-tp4"]
+
+
+@pytest.mark.parametrize(
+    ("model", "source"),
+    [
+        ("Qwen/Qwen3-8B", "hf://Qwen/Qwen3-8B"),
+        ("hf://Qwen/Qwen3-8B", "hf://Qwen/Qwen3-8B"),
+        ("/models/qwen", "/models/qwen"),
+    ],
+)
+def test_a_model_is_called_as_an_llm_service_does(model: str, source: str) -> None:
+    assert model_source(model) == source
 
 
 def test_two_kinds_of_engines_on_as_many_gpus_are_refused() -> None:

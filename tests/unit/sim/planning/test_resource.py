@@ -90,7 +90,11 @@ def test_the_resource_asks_for_the_best_layout() -> None:
         "kind": "LLMService",
         "metadata": {"name": "llama2-70b"},
         "spec": {
-            "model": {"source": "hf://some/model", "maxModelLen": 16_384},
+            "model": {
+                "source": "hf://some/model",
+                "maxModelLen": 16_384,
+                "engineArgs": ["--max-num-batched-tokens=2048"],
+            },
             "prefill": {"replicas": 5, "tensorParallel": 2},
             "decode": {"replicas": 1, "tensorParallel": 4},
             "slo": {"ttftMs": 5000, "tpotMs": 80},
@@ -109,6 +113,32 @@ def test_together_nobody_only_prefills() -> None:
     assert spec["prefill"] == {"replicas": 0}
     assert spec["decode"] == {"replicas": 3, "tensorParallel": 4}
     assert spec["model"]["engineArgs"] == ["--max-num-batched-tokens=2048"]
+
+
+def test_the_steps_are_those_of_the_engines_that_prefill() -> None:
+    prefill = msgspec.structs.replace(on_gpus(2), max_batched_tokens=8192)
+    unequal = Layout(
+        pairing=Pairing(prefill=prefill, decode=on_gpus(2)), prefill_count=4, decode_count=3
+    )
+    text = render_resource(make_plan(unequal), name="m", model=None, command="")
+
+    assert yaml.safe_load(text)["spec"]["model"]["engineArgs"] == ["--max-num-batched-tokens=8192"]
+    assert "those that decode are planned with 2048" in text
+
+
+@pytest.mark.parametrize("trained_tokens", [4096, 16_384])
+def test_a_model_is_asked_for_no_more_than_it_was_trained_for(trained_tokens: int) -> None:
+    prefill = msgspec.structs.replace(on_gpus(2), trained_tokens=trained_tokens)
+    split = Layout(
+        pairing=Pairing(prefill=prefill, decode=prefill), prefill_count=5, decode_count=1
+    )
+    plan = make_plan(split)
+    text = render_resource(plan, name="m", model=None, command="")
+
+    is_less = trained_tokens < 16_384
+    assert ("maxModelLen" in yaml.safe_load(text)["spec"]["model"]) is not is_less
+    assert ("but the model was trained for 4096" in text) is is_less
+    assert ("but the model was trained for 4,096" in plan_text(plan)) is is_less
 
 
 def test_comments_say_what_it_was_planned_for() -> None:

@@ -60,6 +60,11 @@ def test_the_memory_that_the_weights_leave_is_for_tokens() -> None:
     assert load_profile("bloom-176b-h100-tp8").kv_capacity_tokens == pytest.approx(66_000, rel=0.01)
 
 
+def test_the_costs_hold_for_longer_requests_than_the_models_take() -> None:
+    assert load_profile("llama2-70b-h100-tp4").trained_tokens == 4096
+    assert load_profile("bloom-176b-a100-tp8").trained_tokens == 2048
+
+
 def test_a_faster_gpu_and_more_of_them_are_faster() -> None:
     def seconds(name: str) -> float:
         return load_profile(name).steps.seconds(2000, 2000 * 2001 / 2)
@@ -77,5 +82,6 @@ def test_the_profiles_that_are_shipped_are_those_of_the_table() -> None:
         assert profile.source == fitted.source
         assert profile.kv_capacity_tokens == fitted.kv_capacity_tokens
         assert profile.transfer == fitted.transfer
+        assert profile.trained_tokens == fitted.trained_tokens
         for name in fitted.steps.__struct_fields__:
             assert getattr(profile.steps, name) == pytest.approx(getattr(fitted.steps, name))
