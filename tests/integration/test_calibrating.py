@@ -214,7 +214,9 @@ class KnownEngine:
         return end
 
 
-SETTINGS = CalibrationSettings(name="known", seconds=60.0, max_prompt_tokens=4096, max_batch=16)
+SETTINGS = CalibrationSettings(
+    name="known", seconds=60.0, max_prompt_tokens=4096, max_batch=16, gpu_count=4
+)
 
 
 async def calibrate_known(*, pair: bool = False) -> tuple[Calibration, KnownEngine, float]:
@@ -251,7 +253,7 @@ def test_what_an_engine_holds_is_as_it_says(alone: tuple[Calibration, KnownEngin
 
     assert (profile.kv_capacity_tokens, profile.block_tokens) == (320_000, 16)
     assert profile.max_model_tokens == 100_000
-    assert profile.name == "known"
+    assert (profile.name, profile.gpu_count) == ("known", 4)
 
 
 def test_what_a_prompt_attends_to_in_the_cache_is_counted(
@@ -373,6 +375,7 @@ def test_the_command_says_that_nobody_answers(
         (["--max-batch=-1"], "max_batch must be at least 1"),
         (["--max-batched-tokens=0"], "max_batched_tokens must be at least 1"),
         (["--max-sequences=0"], "max_sequences must be at least 1"),
+        (["--gpus=0"], "gpu_count must be at least 1"),
         (["--kv-capacity-tokens=0"], "kv_capacity_tokens must be at least 1"),
     ],
 )

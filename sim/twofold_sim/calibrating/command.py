@@ -34,6 +34,12 @@ def add_calibrate_parser(subparsers: "argparse._SubParsersAction[argparse.Argume
         help="a second vLLM that fetches blocks from the first: measure transfers too",
     )
     parser.add_argument("--name", help="of the profile; default: the file's")
+    parser.add_argument(
+        "--gpus",
+        type=int,
+        default=_DEFAULTS.gpu_count,
+        help="of the engine, its tensor parallelism (default: %(default)s)",
+    )
     parser.add_argument("--seconds", type=float, default=_DEFAULTS.seconds, help="to measure for")
     parser.add_argument(
         "--max-prompt-tokens", type=int, default=_DEFAULTS.max_prompt_tokens, help="at most"
@@ -88,6 +94,7 @@ def _settings_of(parsed: argparse.Namespace) -> CalibrationSettings:
         max_batched_tokens=parsed.max_batched_tokens,
         max_sequences=parsed.max_sequences,
         kv_capacity_tokens=parsed.kv_capacity_tokens,
+        gpu_count=parsed.gpus,
     )
 
 
