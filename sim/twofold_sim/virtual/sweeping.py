@@ -110,7 +110,8 @@ def sweep(
     """Run each policy at each QPS with each of *setups* and *seeds*, and yield each run's record.
 
     Raises:
-        WorkloadError: the trace cannot be read, or nothing is left of it to be measured.
+        WorkloadError: the trace cannot be read, nothing is left of it to be measured, or it has no
+            time between its arrivals.
     """
     for seed in seeds:
         prompts, long_prompts = requests.take_counted(seed)

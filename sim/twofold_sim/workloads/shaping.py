@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 from msgspec.structs import replace
 
+from twofold_sim.workloads.errors import WorkloadError
 from twofold_sim.workloads.prompt import BLOCK_TOKENS, Prompt
 
 OnLong = Literal["truncate", "drop"]
@@ -46,13 +47,22 @@ def from_zero(prompts: Sequence[Prompt]) -> list[Prompt]:
 
 def at_qps(prompts: Sequence[Prompt], qps: float) -> list[Prompt]:
     """Stretch or shrink the time between *prompts*, which are in order, so that *qps* arrive a
-    second on average. Whatever is to be left out has to be left out before."""
+    second on average. Whatever is to be left out has to be left out before.
+
+    Raises:
+        WorkloadError: they all arrive at the same moment, or there is only one.
+    """
     assert qps > 0, qps
     if not prompts:
         return []
     start = prompts[0].at
     seconds = prompts[-1].at - start
-    scale = len(prompts) / qps / seconds if seconds else 0.0
+    if not seconds:
+        raise WorkloadError(
+            f"no rate of {qps:g} a second can be made of arrivals at a single moment, "
+            f"{len(prompts)} of them"
+        )
+    scale = len(prompts) / qps / seconds
     return [replace(prompt, at=(prompt.at - start) * scale) for prompt in prompts]
 
 

@@ -29,6 +29,13 @@ def test_how_many_prompts_are_cut_is_said_below_the_table(tmp_path: Path) -> Non
     assert " prompts (" not in whole.stdout
 
 
+def test_requests_that_take_no_time_to_arrive_get_no_goodput(tmp_path: Path) -> None:
+    result = run(tmp_path, "--qps", "1,1000", rows="5,100,5\n5,100,5\n")
+
+    assert isinstance(result.exception, BadArgumentError)
+    assert "arrivals at a single moment, 2 of them" in str(result.exception)
+
+
 def test_numbers_have_commas_between_them() -> None:
     assert numbers("--workers", "8,16,32", int) == [8, 16, 32]
     assert numbers("--qps", "7.5", float) == [7.5]

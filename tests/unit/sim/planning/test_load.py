@@ -3,7 +3,7 @@
 import pytest
 
 from twofold_sim.planning.load import draw_load
-from twofold_sim.workloads import Prompt, qps_of
+from twofold_sim.workloads import Prompt, WorkloadError, qps_of
 
 TRACE = [
     Prompt(at=float(3 * (number // 10)), prompt_tokens=600, output_tokens=7, block_ids=(number, -1))
@@ -37,7 +37,12 @@ def test_one_request_is_enough() -> None:
     load = draw_load(TRACE[:1], 100)
 
     assert (load.warm_up_count, load.measured_count) == (0, 1)
-    assert len(load.at(5.0)) == 1
+    assert len(list(load.apart(5.0))) == 1
+
+
+def test_one_request_has_no_rate() -> None:
+    with pytest.raises(WorkloadError):
+        draw_load(TRACE[:1], 100).at(5.0)
 
 
 def test_bursts_of_the_trace_are_kept_only_when_asked_for() -> None:

@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twofold_sim.workloads import Prompt, at_qps, count_long, first, no_longer_than, qps_of
+from twofold_sim.workloads import (
+    Prompt,
+    WorkloadError,
+    at_qps,
+    count_long,
+    first,
+    no_longer_than,
+    qps_of,
+)
 
 
 def prompt(at: float, tokens: int = 1000) -> Prompt:
@@ -29,8 +37,10 @@ def test_the_scaled_rate_is_what_was_asked_for(times: list[float], qps: float) -
     assert qps_of(scaled) == pytest.approx(qps)
 
 
-def test_prompts_that_all_arrive_at_once_still_do() -> None:
-    assert [each.at for each in at_qps([prompt(3.0), prompt(3.0)], 2.0)] == [0.0, 0.0]
+@pytest.mark.parametrize("count", [1, 3])
+def test_prompts_that_all_arrive_at_once_have_no_rate(count: int) -> None:
+    with pytest.raises(WorkloadError, match=f"no rate of 2 a second .* {count} of them"):
+        at_qps([prompt(3.0)] * count, 2.0)
     assert at_qps([], 2.0) == []
 
 
