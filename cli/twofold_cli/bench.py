@@ -106,7 +106,9 @@ def replay(
     ] = 0.0,
     slo_tpot_ms: Annotated[
         float | None,
-        typer.Option(min=0.001, help="Each token after the first.", rich_help_panel=_WHAT),
+        typer.Option(
+            min=0.001, help="Each token after the first, with --profile.", rich_help_panel=_WHAT
+        ),
     ] = None,
     workers: Annotated[
         str,
@@ -132,13 +134,20 @@ def replay(
         ),
     ] = "0",
     seconds_per_token: Annotated[
-        float,
-        typer.Option(help="Of a prefill, without --profile.", rich_help_panel=_CLUSTER),
-    ] = 0.00016,
+        float | None,
+        typer.Option(
+            help="Of a prefill, without --profile; 0.00016 if nobody says.",
+            rich_help_panel=_CLUSTER,
+        ),
+    ] = None,
     cache_tokens: Annotated[
-        int,
-        typer.Option(min=512, help="Of a worker, without --profile.", rich_help_panel=_CLUSTER),
-    ] = 1_000_000,
+        int | None,
+        typer.Option(
+            min=512,
+            help="Of a worker, without --profile; a million if nobody says.",
+            rich_help_panel=_CLUSTER,
+        ),
+    ] = None,
     replicas: Annotated[
         int,
         typer.Option(
@@ -215,6 +224,8 @@ def replay(
 
     outputs = _Outputs(json, html, png)
     outputs.check()
+    if profile is None and slo_tpot_ms is not None:
+        raise BadArgumentError("--slo-tpot-ms needs a --profile: without it nobody decodes")
     delays_ms = numbers("--report-delay-ms", report_delay_ms, float)
     with _told_plainly():
         setup = Setup(
@@ -380,17 +391,29 @@ def _told_plainly() -> Iterator[None]:
 
 
 def _cluster(
-    profile: str | None, seconds_per_token: float, cache_tokens: int
+    profile: str | None, seconds_per_token: float | None, cache_tokens: int | None
 ) -> "PrefillPool | EngineCluster":
-    """Return the kind of cluster, with nobody in it."""
+    """Return the kind of cluster, with nobody in it.
+
+    Raises:
+        BadArgumentError: it has no such cost, or has it from its profile.
+    """
     from twofold_sim.profiles import load_profile
     from twofold_sim.virtual import EngineCluster, PrefillPool
 
+    told = {"seconds_per_token": seconds_per_token, "cache_tokens": cache_tokens}
     if profile is not None:
+        for name, number in told.items():
+            if number is not None:
+                option = f"--{name.replace('_', '-')}"
+                raise BadArgumentError(f"{option} is for prefill workers alone, without --profile")
         return EngineCluster(profile=load_profile(profile))
-    if not 0 < seconds_per_token < math.inf:
+    if seconds_per_token is not None and not 0 < seconds_per_token < math.inf:
         raise BadArgumentError("--seconds-per-token must be more than 0")
-    return PrefillPool(workers=0, seconds_per_token=seconds_per_token, cache_tokens=cache_tokens)
+    pool = PrefillPool(workers=0)
+    return msgspec.structs.replace(
+        pool, **{name: number for name, number in told.items() if number is not None}
+    )
 
 
 def _sized(setup: "Setup", workers: int, decode: int) -> "Setup":
@@ -408,7 +431,7 @@ def _sized(setup: "Setup", workers: int, decode: int) -> "Setup":
         cluster = msgspec.structs.replace(cluster, both=workers)
     if setup.misprediction and not isinstance(cluster, PrefillPool):
         raise BadArgumentError("--mispredicted is for prefill workers alone, without --profile")
-    check_incidents(setup.incidents, worker_ids(cluster))
+    check_incidents(setup.incidents, worker_ids(cluster), cluster.counts())
     return msgspec.structs.replace(setup, cluster=cluster)
 
 

@@ -1,7 +1,7 @@
 """What goes wrong, or changes, while a cluster serves."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Literal
 
 import msgspec
@@ -44,16 +44,24 @@ def parse_incident(text: str) -> Incident:
     return msgspec.convert({"at": float(at), "kind": kind, "worker_id": worker_id}, type=Incident)
 
 
-def check_incidents(incidents: Sequence[Incident], workers: Iterable[WorkerId]) -> None:
-    """Make sure that *incidents* can happen to *workers*, who are there at the beginning.
+def check_incidents(
+    incidents: Sequence[Incident], workers: Iterable[WorkerId], roles: Collection[Role]
+) -> None:
+    """Make sure that *incidents* can happen to *workers*, who are there at the beginning, in a
+    cluster that has *roles*.
 
     Raises:
-        InvalidIncidentError: somebody joins who is there, or leaves or dies who is not.
+        InvalidIncidentError: somebody joins who is there, leaves or dies who is not, or has another
+            role.
     """
     there = set(workers)
     leaving: set[WorkerId] = set()
     for incident in sorted(incidents, key=lambda incident: incident.at):
         worker_id = incident.worker_id
+        role = role_of(worker_id)
+        if role not in roles:
+            known = ", ".join(roles)
+            raise InvalidIncidentError(f"{worker_id} is for {role}, and this cluster for {known}")
         if incident.kind == "join":
             if worker_id in there:
                 raise InvalidIncidentError(f"{worker_id} is there at {incident.at:g} s already")

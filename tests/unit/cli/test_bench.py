@@ -1,5 +1,6 @@
 """What ``twofold bench`` makes of its arguments."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,34 @@ def test_requests_that_take_no_time_to_arrive_get_no_goodput(tmp_path: Path) -> 
 
     assert isinstance(result.exception, BadArgumentError)
     assert "arrivals at a single moment, 2 of them" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--slo-tpot-ms", "50"), "--slo-tpot-ms needs a --profile"),
+        (("--profile", "smollm2-cpu", "--cache-tokens", "1000000"), "--cache-tokens is for pref"),
+        (("--profile", "smollm2-cpu", "--seconds-per-token", "1"), "--seconds-per-token is for"),
+        (("--incident", "join:d0@5"), "d0 is for decode, and this cluster for prefill"),
+    ],
+)
+def test_what_has_no_meaning_for_a_cluster_is_refused(
+    tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    result = run(tmp_path, *arguments)
+
+    assert isinstance(result.exception, BadArgumentError)
+    assert said in str(result.exception)
+
+
+def test_the_costs_of_prefill_workers_are_as_told(tmp_path: Path) -> None:
+    path = tmp_path / "records.json"
+    told = ("--cache-tokens", "600", "--seconds-per-token", "0.5", "--json", str(path))
+    result = run(tmp_path, *told)
+
+    assert result.exit_code == 0, result.exception
+    [record] = json.loads(path.read_bytes())["records"]
+    assert (record["setup"]["cache_tokens"], record["setup"]["seconds_per_token"]) == (600, 0.5)
 
 
 def test_numbers_have_commas_between_them() -> None:
