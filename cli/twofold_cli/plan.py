@@ -312,11 +312,12 @@ def _told_plainly() -> Iterator[None]:
     """
     from twofold_sim.planning import NoRoomError, PlanningError
     from twofold_sim.profiles import ProfileError
+    from twofold_sim.virtual import InvalidSetupError
     from twofold_sim.workloads import WorkloadError
 
     try:
         yield
-    except (NoRoomError, ProfileError, WorkloadError, OSError) as error:
+    except (InvalidSetupError, NoRoomError, ProfileError, WorkloadError, OSError) as error:
         raise BadArgumentError(str(error)) from error
     except PlanningError as error:
         raise NoPlanError(f"no plan: {error}") from error

@@ -323,6 +323,7 @@ async def make_engine(**fields: Any) -> None:
         ({"breaks": True}, "BrokenError"),
         ({"most_pieces": 1}, "no batch was measured: each answer came in too few pieces"),
         ({"most_pieces": 4}, "no batch was measured"),
+        ({"max_model_len": 1}, "/v1/models: max_model_len is 1"),
         ({"max_model_len": -5}, "/v1/models: max_model_len is -5"),
         ({"usage": {"prompt_tokens": 0}}, "a usage of 0 prompt_tokens"),
         ({"usage": {"prompt_tokens": -7}}, "a usage of -7 prompt_tokens"),

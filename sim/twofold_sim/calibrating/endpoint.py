@@ -15,6 +15,8 @@ from twofold_router.static_workers.engine_metrics import EngineMetrics, read_eng
 from twofold_sim.calibrating.errors import InvalidCalibrationError
 
 LAST_PORT = 65_535
+LEAST_MODEL_TOKENS = 2
+"""One of a prompt, one of its answer."""
 
 ANSWER_BYTES = 64 * 1024 * 1024
 ANSWER_SECONDS = 300.0
@@ -167,7 +169,7 @@ class Endpoint:
             raise EndpointError(f"{self.url}/v1/models: {error}") from error
         for model in models:
             if model.id == self._model:
-                if model.max_model_len is not None and model.max_model_len < 1:
+                if model.max_model_len is not None and model.max_model_len < LEAST_MODEL_TOKENS:
                     raise EndpointError(
                         f"{self.url}/v1/models: max_model_len is {model.max_model_len}"
                     )

@@ -111,6 +111,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}, and must be at least 1")
+        if self.max_model_tokens < 2:
+            raise ValueError("max_model_tokens is 1, which has no room for a prompt and its answer")
         if self.kv_capacity_tokens < self.block_tokens:
             raise ValueError(
                 f"kv_capacity_tokens is {self.kv_capacity_tokens}, less than one block of "

@@ -44,13 +44,16 @@ BURSTGPT = Columns("Timestamp", "Request tokens", "Response tokens", float)
 
 def columns_of(header: str) -> Columns | None:
     """Return the columns of the kind of trace that *header* begins, None if it is of no kind."""
-    names = {name.strip() for name in header.split(",")}
+    try:
+        names = set(_names(next(csv.reader([header], strict=True, skipinitialspace=True), [])))
+    except csv.Error:
+        return None
     return next((known for known in (AZURE, BURSTGPT) if names.issuperset(known[:3])), None)
 
 
 def csv_prompts(path: Path, lines: Iterable[str], columns: Columns) -> Iterator[Prompt]:
-    """Read *lines*, those of the file *path*, whose first is the header. Requests without a prompt
-    or that failed are left out.
+    """Read *lines*, those of the file *path*, of which the first that is not empty is the header.
+    Requests without a prompt or that failed are left out.
 
     Raises:
         WorkloadError: a line is not of this form.
@@ -58,9 +61,12 @@ def csv_prompts(path: Path, lines: Iterable[str], columns: Columns) -> Iterator[
     new_block = count()
     reader = csv.DictReader(lines, strict=True, skipinitialspace=True)
     try:
+        reader.fieldnames = next(filter(any, map(_names, reader.reader)))
         for row in reader:
             try:
                 at = columns.seconds(row[columns.time])
+                if not math.isfinite(at):
+                    raise ValueError(f"{columns.time} must be a time, not {row[columns.time]!r}")
                 prompt_tokens = _whole(row, columns.prompt_tokens)
                 output_tokens = _whole(row, columns.output_tokens)
             except (TypeError, ValueError) as error:
@@ -76,6 +82,10 @@ def csv_prompts(path: Path, lines: Iterable[str], columns: Columns) -> Iterator[
             )
     except csv.Error as error:
         raise WorkloadError(f"{path}, line {reader.reader.line_num}: {error}") from error
+
+
+def _names(header: Iterable[str]) -> list[str]:
+    return [name.strip() for name in header]
 
 
 def _whole(row: Mapping[str, str], name: str) -> int:

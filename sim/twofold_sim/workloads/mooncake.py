@@ -12,6 +12,7 @@ from typing import Annotated
 import msgspec
 
 from twofold_sim.workloads.errors import WorkloadError
+from twofold_sim.workloads.keys import ID_BYTES
 from twofold_sim.workloads.prompt import BLOCK_TOKENS, Prompt
 
 
@@ -41,6 +42,10 @@ def mooncake_prompts(path: Path, lines: Iterable[str]) -> Iterator[Prompt]:
             raise WorkloadError(
                 f"{path}, line {number}: {row.input_length} tokens are {block_count} blocks of "
                 f"{BLOCK_TOKENS}, but hash_ids has {len(row.hash_ids)}"
+            )
+        if max(row.hash_ids).bit_length() > 8 * ID_BYTES:
+            raise WorkloadError(
+                f"{path}, line {number}: an id of hash_ids has more than {ID_BYTES} bytes"
             )
         yield Prompt(
             at=row.timestamp / 1000,

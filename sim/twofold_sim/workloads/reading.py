@@ -15,7 +15,8 @@ from twofold_sim.workloads.shaping import from_zero
 def read_trace(path: Path) -> list[Prompt]:
     """Read the trace *path*, in order of the arrivals, of which the first is at 0.
 
-    Its first line tells whether it is of Mooncake's form, of Azure's or of BurstGPT's.
+    Its first line that is not empty tells whether it is of Mooncake's form, of Azure's or of
+    BurstGPT's.
 
     Raises:
         WorkloadError: it cannot be read, is of no form that is known, or is empty.
@@ -33,14 +34,17 @@ def read_trace(path: Path) -> list[Prompt]:
 
 
 def _prompts(path: Path, file: TextIO) -> Iterator[Prompt]:
-    first = file.readline()
-    lines = chain((first,), file)
+    empty = []
+    while (first := file.readline()).isspace():
+        empty.append(first)
+    lines = chain(empty, (first,), file)
     if first.lstrip().startswith("{"):
         return mooncake_prompts(path, lines)
     columns = columns_of(first)
     if columns is None:
         forms = " or ".join(", ".join(known[:3]) for known in (AZURE, BURSTGPT))
         raise WorkloadError(
-            f"{path}, line 1: neither a JSON object nor a header with {forms}: {first.strip()!r}"
+            f"{path}, line {len(empty) + 1}: neither a JSON object nor a header with {forms}: "
+            f"{first.strip()!r}"
         )
     return csv_prompts(path, lines, columns)

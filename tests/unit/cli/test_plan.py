@@ -114,6 +114,24 @@ def write_long_trace(files: Path, long_count: int) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"block_tokens": 10}, "has blocks of 10 tokens, which neither divide 512"),
+        ({"max_model_tokens": 1}, "max_model_tokens is 1, which has no room"),
+    ],
+)
+def test_a_profile_that_cannot_be_run_is_said_to_be(
+    files: Path, fields: dict[str, int], said: str
+) -> None:
+    told = msgspec.to_builtins(PROFILE) | fields
+    (files / "profile.json").write_bytes(msgspec.json.encode(told))
+    result = run(files, "--gpus", "2")
+
+    assert isinstance(result.exception, BadArgumentError)
+    assert said in str(result.exception)
+
+
 def test_how_many_prompts_are_cut_is_said_with_the_plan(files: Path) -> None:
     write_long_trace(files, 50)
     result = run(files, "--gpus", "2")

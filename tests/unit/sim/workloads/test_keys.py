@@ -1,5 +1,6 @@
 """Keys of prompts without text."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,3 +40,11 @@ def test_two_keys_share_what_their_prompts_share(ids: list[int], same: int) -> N
 
 def test_part_of_a_block_is_not_the_block() -> None:
     assert key_of(prompt(512, 7)).end != key_of(prompt(511, 7)).end
+
+
+@pytest.mark.parametrize("block_id", [7, 2**104 - 1, 2**104, 2**128 - 1])
+def test_an_id_of_16_bytes_has_a_key(block_id: int) -> None:
+    full, part = key_of(prompt(512, block_id)), key_of(prompt(511, block_id))
+
+    assert full.blocks == (block_id.to_bytes(16),)
+    assert int.from_bytes(part.end.removeprefix(b"end")) == block_id

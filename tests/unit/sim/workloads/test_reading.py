@@ -88,6 +88,30 @@ def test_columns_that_a_later_release_adds_do_not_matter(tmp_path: Path) -> None
     assert read_trace(written(tmp_path, text))[0].prompt_tokens == 472
 
 
+@pytest.mark.parametrize("text", [MOONCAKE, AZURE, BURSTGPT])
+def test_empty_lines_before_the_first_do_not_matter(text: str, tmp_path: Path) -> None:
+    expected = read_trace(written(tmp_path, text))
+
+    assert read_trace(written(tmp_path, f"\n \r\n{text}")) == expected
+
+
+def test_lines_are_counted_with_those_that_are_empty(tmp_path: Path) -> None:
+    assert "line 6: Invalid isoformat" in error(tmp_path, f"\n\n{AZURE}yesterday,5,5\n")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Timestamp ,Model, Request tokens ,Response tokens",
+        '"Timestamp",Model,"Request tokens", "Response tokens"',
+    ],
+)
+def test_a_header_may_have_spaces_and_quotes(header: str, tmp_path: Path) -> None:
+    (found,) = read_trace(written(tmp_path, f"{header}\n7,GPT-4,472,18\n"))
+
+    assert (found.prompt_tokens, found.output_tokens) == (472, 18)
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
@@ -101,6 +125,11 @@ def test_columns_that_a_later_release_adds_do_not_matter(tmp_path: Path) -> None
         (AZURE + "2023-11-16 18:16:01,5\n", "line 4: GeneratedTokens is missing"),
         (BURSTGPT + "soon,GPT-4,417,276,693,API log\n", "line 5"),
         (BURSTGPT + 'x,"open\n', "line 5"),
+        (BURSTGPT + "nan,GPT-4,417,276,693,API log\n", "line 5: Timestamp must be a time"),
+        (BURSTGPT + "inf,GPT-4,417,276,693,API log\n", "line 5: Timestamp must be a time"),
+        (MOONCAKE.replace("[0]", f"[{2**128}]"), "line 3: an id of hash_ids has more than 16"),
+        ("\n\na,b,c\n", "line 3: neither a JSON object"),
+        ('"a,b\n', "line 1: neither a JSON object"),
         ("a,b,c\n1,2,3\n", "neither a JSON object nor a header with TIMESTAMP"),
         ("", "line 1: neither"),
         (AZURE.splitlines()[0], "there is no request in it"),
