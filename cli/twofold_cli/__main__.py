@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -11,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from twofold_cli import bench, directories, doctor, kv_commands, plan
+from twofold_cli.api_key import KEY_VARIABLE, user_key
 from twofold_cli.errors import CliError
 from twofold_cli.preparing import Arguments, prepare
 from twofold_cli.state import StateDirectory, running_cluster
@@ -135,17 +137,22 @@ def down() -> None:
 def chat(
     prompt: Annotated[str | None, typer.Argument(help="What to ask.")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Of the answer.")] = 256,
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option(help=f"With the API key, if the router wants one; else ${KEY_VARIABLE}."),
+    ] = None,
 ) -> None:
     """Ask the cluster. Without a prompt on a terminal: a conversation."""
     from twofold_cli import chat as asking
 
     console = Console()
+    key = user_key(api_key_file, os.environ)
     cluster = running_cluster(_directory())
     if prompt is None and sys.stdin.isatty():
-        asking.converse(cluster, max_tokens=max_tokens, console=console)
+        asking.converse(cluster, key=key, max_tokens=max_tokens, console=console)
     else:
         question = prompt or asking.DEFAULT_PROMPT
-        asking.chat(cluster, question, max_tokens=max_tokens, console=console)
+        asking.chat(cluster, question, key=key, max_tokens=max_tokens, console=console)
 
 
 @app.command(name="doctor")

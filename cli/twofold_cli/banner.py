@@ -4,12 +4,14 @@ import json
 import shlex
 from pathlib import Path
 
+from twofold_cli.api_key import KEY_VARIABLE
 from twofold_cli.state import ClusterState
 from twofold_cluster.identity import Role
 
 
 def banner(state: ClusterState, logs: Path, *, detached: bool) -> list[str]:
     """Return the lines; one of them is a command to copy."""
+    with_key = f" with an API key in ${KEY_VARIABLE}" if state.wants_keys else ""
     stop = "twofold down" if detached else "Ctrl-C, or twofold down"
     return [
         "",
@@ -19,7 +21,7 @@ def banner(state: ClusterState, logs: Path, *, detached: bool) -> list[str]:
         f"  logs     {logs}",
         f"  stop     {stop}",
         "",
-        "Try it: twofold chat, or",
+        f"Try it{with_key}: twofold chat, or",
         "",
         curl(state),
         "",
@@ -33,9 +35,11 @@ def curl(state: ClusterState) -> str:
         "messages": [{"role": "user", "content": "What is the capital of France?"}],
         "max_tokens": 32,
     }
+    # In double quotes, for the shell to put the key in.
+    key = f'-H "authorization: Bearer ${KEY_VARIABLE}" ' if state.wants_keys else ""
     return (
         f"curl -i {state.endpoint}/v1/chat/completions "
-        f"-H 'content-type: application/json' -d {shlex.quote(json.dumps(body))}"
+        f"{key}-H 'content-type: application/json' -d {shlex.quote(json.dumps(body))}"
     )
 
 

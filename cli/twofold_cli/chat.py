@@ -8,6 +8,7 @@ import aiohttp
 import msgspec
 from rich.console import Console
 
+from twofold_cli.api_key import KEY_FILE_OPTION, KEY_VARIABLE, key_headers
 from twofold_cli.errors import CliError
 from twofold_cli.showing import say
 from twofold_cli.state import ClusterState
@@ -15,6 +16,8 @@ from twofold_cli.state import ClusterState
 DEFAULT_PROMPT = "What is the capital of France?"
 ANSWER_LIMIT_SECONDS = 600.0
 SILENCE_LIMIT_SECONDS = 120.0
+
+_KEY_HINT = f"; the key is taken from ${KEY_VARIABLE} or {KEY_FILE_OPTION} FILE"
 
 Message = dict[str, str]
 
@@ -46,16 +49,18 @@ class Answer:
     headers: Mapping[str, str]
 
 
-def chat(state: ClusterState, prompt: str, *, max_tokens: int, console: Console) -> None:
-    """Ask once.
+def chat(
+    state: ClusterState, prompt: str, *, key: str | None, max_tokens: int, console: Console
+) -> None:
+    """Ask once, with the API *key* if there is one.
 
     Raises:
         RefusedError, CliError: it cannot answer.
     """
-    asyncio.run(_ask(state, [{"role": "user", "content": prompt}], max_tokens, console))
+    asyncio.run(_ask(state, [{"role": "user", "content": prompt}], key, max_tokens, console))
 
 
-def converse(state: ClusterState, *, max_tokens: int, console: Console) -> None:
+def converse(state: ClusterState, *, key: str | None, max_tokens: int, console: Console) -> None:
     """Ask what the user types, until the end of input; earlier turns are sent along.
 
     Raises:
@@ -71,12 +76,16 @@ def converse(state: ClusterState, *, max_tokens: int, console: Console) -> None:
         if not prompt:
             continue
         messages.append({"role": "user", "content": prompt})
-        answer = asyncio.run(_ask(state, messages, max_tokens, console))
+        answer = asyncio.run(_ask(state, messages, key, max_tokens, console))
         messages.append({"role": "assistant", "content": answer.text})
 
 
 async def _ask(
-    state: ClusterState, messages: list[Message], max_tokens: int, console: Console
+    state: ClusterState,
+    messages: list[Message],
+    key: str | None,
+    max_tokens: int,
+    console: Console,
 ) -> Answer:
     body = {
         "model": state.served_name,
@@ -88,11 +97,13 @@ async def _ask(
     try:
         async with (
             asyncio.timeout(ANSWER_LIMIT_SECONDS),
-            aiohttp.ClientSession(timeout=_timeout()) as session,
+            aiohttp.ClientSession(timeout=_timeout(), headers=key_headers(key)) as session,
             session.post(f"{state.endpoint}/v1/chat/completions", json=body) as response,
         ):
             if response.status != 200:
-                raise RefusedError(_refusal(response.status, await response.read()))
+                refusal = _refusal(response.status, await response.read())
+                lacks_key = response.status == 401 and key is None
+                raise RefusedError(refusal + (_KEY_HINT if lacks_key else ""))
             async for piece in _pieces(response.content):
                 console.out(piece, end="", highlight=False)
                 text += piece

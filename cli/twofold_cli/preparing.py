@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 from rich.console import Console
 
+from twofold_cli.api_key import wants_keys
 from twofold_cli.errors import BadArgumentError, CannotStartError
 from twofold_cli.installation import INSTALL, find_valkey, gpu_count, installed_device
 from twofold_cli.memory import GIB, check_memory, needed_gib
@@ -188,8 +189,8 @@ def check_access(host: str, router_args: tuple[str, ...]) -> None:
     Raises:
         BadArgumentError: other machines may reach *host*, and nobody has said who may ask.
     """
-    names = {argument.partition("=")[0] for argument in router_args}
-    if {"--keys-file", "--insecure"}.isdisjoint(names) and not is_loopback(host):
+    has_said = wants_keys(router_args) or "--insecure" in router_args
+    if not has_said and not is_loopback(host):
         raise BadArgumentError(
             f"--host {host} lets other machines in: say who may ask with "
             "--router-arg=--keys-file=FILE, or let everybody with --router-arg=--insecure"

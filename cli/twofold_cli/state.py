@@ -78,6 +78,8 @@ class ClusterState(msgspec.Struct, frozen=True, kw_only=True):
     redis_url: str
     grpc_address: str
     started_at: float
+    wants_keys: bool = False
+    """Its router serves nobody without an API key."""
     phase: ClusterPhase = ClusterPhase.STARTING
     reason: str = ""
     """Why it failed, or what is degraded."""

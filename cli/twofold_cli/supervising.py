@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from twofold_cli import commands, probing
+from twofold_cli.api_key import wants_keys
 from twofold_cli.assessing import assess
 from twofold_cli.census import Census
 from twofold_cli.errors import CannotStartError
@@ -276,4 +277,5 @@ def _first_state(settings: Settings, redis_port: int, grpc_port: int) -> Cluster
         redis_url=f"redis://{commands.LOOPBACK}:{redis_port}",
         grpc_address=f"{commands.LOOPBACK}:{grpc_port}",
         started_at=time.time(),
+        wants_keys=wants_keys(settings.router_args),
     )

@@ -79,6 +79,16 @@ def test_the_command_to_copy_survives_a_shell() -> None:
     assert curl(STATE) in banner(STATE, LOGS, detached=True)
 
 
+def test_the_command_takes_a_key_where_the_router_wants_one() -> None:
+    keyed = msgspec.structs.replace(STATE, wants_keys=True)
+
+    assert '-H "authorization: Bearer $TWOFOLD_API_KEY"' in curl(keyed)
+    assert any(
+        "with an API key in $TWOFOLD_API_KEY" in line for line in banner(keyed, LOGS, detached=True)
+    )
+    assert "TWOFOLD_API_KEY" not in "".join(banner(STATE, LOGS, detached=True))
+
+
 def test_how_to_stop_depends_on_where_it_runs() -> None:
     assert "  stop     twofold down" in banner(STATE, LOGS, detached=True)
     assert any("Ctrl-C" in line for line in banner(STATE, LOGS, detached=False))
