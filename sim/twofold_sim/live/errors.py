@@ -36,6 +36,15 @@ class BadRequestError(EngineFaultError):
     type = "BadRequestError"
 
 
+class InvalidBodyError(BadRequestError):
+    """The body is none of the API: refused before anything is asked of the engine.
+
+    ``param`` is the way to the field, as ``body.stream_options.include_usage``.
+    """
+
+    type = "Bad Request"
+
+
 class UnknownModelError(EngineFaultError):
     """The engine serves no model of this name."""
 

@@ -1,17 +1,22 @@
 """What a request wants, whichever API it came by."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
 
-from twofold_sim.live.errors import BadRequestError
+from twofold_sim.live.errors import BadRequestError, InvalidBodyError
 from twofold_sim.live.generating import Answer, Wish
 from twofold_sim.live.tokens import Tokens
 
 MAX_SAMPLES = 128
 """Of one request, over all its prompts."""
+
+_MISSING = re.compile(r"Object missing required field `(.+?)`")
+_STEPS = re.compile(r"[^.\[\]`]+")
+"""Of a path as msgspec writes it: ``.messages[0].role``, or ``[...]`` for any element."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,12 +80,15 @@ class Order:
             raise BadRequestError(
                 f"max_tokens must be at least 1, got {max_tokens}.", param="max_tokens"
             )
-        if not 0 <= self.min_tokens <= max_tokens:
-            message = (
-                f"min_tokens must be at least 0 and at most max_tokens={max_tokens}, "
+        if self.min_tokens < 0:
+            raise BadRequestError(
+                f"min_tokens must be greater than or equal to 0, got {self.min_tokens}."
+            )
+        if self.min_tokens > max_tokens:
+            raise BadRequestError(
+                f"min_tokens must be less than or equal to max_tokens={max_tokens}, "
                 f"got {self.min_tokens}."
             )
-            raise BadRequestError(message, param="min_tokens")
         return Wish(
             max_tokens,
             self.min_tokens,
@@ -187,7 +195,7 @@ class Common(msgspec.Struct, kw_only=True):
             raise BadRequestError(message, param="stream_options")
         stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
         if not all(stop):
-            raise BadRequestError("stop cannot contain an empty string.", param="stop")
+            raise BadRequestError("stop cannot contain an empty string.")
         return Order(
             model=self.model,
             prompts=prompts,
@@ -210,10 +218,16 @@ class StreamOptions(msgspec.Struct):
     include_usage: bool | None = False
 
 
-def as_bad_request(error: Exception) -> BadRequestError:
+def as_bad_request(error: Exception) -> InvalidBodyError:
     """Return what a decoder's *error* is to the client."""
-    text = str(error)
-    _, _, path = text.rpartition(" - at `$.")
-    param = path.rstrip("`") if isinstance(error, msgspec.ValidationError) and path else None
-    kind = "" if isinstance(error, msgspec.ValidationError) else "JSON decode error: "
-    return BadRequestError(kind + text, param=param if param != text else None)
+    if isinstance(error, msgspec.ValidationError):
+        return InvalidBodyError(str(error), param=_way_to(str(error)))
+    return InvalidBodyError(f"JSON decode error: {error}")
+
+
+def _way_to(message: str) -> str:
+    """Return where the value is that *message* is about: it ends with " - at `$.n`" unless the body
+    as a whole is wrong, and begins with the name of the field if one is missing there."""
+    what, _, path = message.partition(" - at `$")
+    missing = _MISSING.match(what)
+    return ".".join(["body", *_STEPS.findall(path), *(missing.groups() if missing else ())])

@@ -3,7 +3,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from twofold_sim.live.errors import BadRequestError
+from twofold_sim.live.choices import Completions
+from twofold_sim.live.errors import BadRequestError, InvalidBodyError
 from twofold_sim.live.ordering import MAX_SAMPLES, Common, Order, as_bad_request
 from twofold_sim.live.tokens import tokenize
 
@@ -56,11 +57,13 @@ def test_nulls_are_as_if_they_were_not_there() -> None:
         ({"n": 0}, "n"),
         ({"n": MAX_SAMPLES + 1}, "n"),
         ({"cache_salt": ""}, "cache_salt"),
-        ({"stop": ["a", ""]}, "stop"),
+        ({"stop": ["a", ""]}, None),
         ({"stream_options": {}, "stream": False}, "stream_options"),
     ],
 )
-def test_a_value_out_of_range_is_refused_by_name(fields: dict[str, Any], param: str) -> None:
+def test_a_value_out_of_range_is_refused_as_vllm_does(
+    fields: dict[str, Any], param: str | None
+) -> None:
     if param == "stream_options":
         fields = {"stream_options": {"include_usage": True}}
     with pytest.raises(BadRequestError) as raised:
@@ -87,8 +90,8 @@ def test_an_answer_ends_at_the_models_length_whatever_was_asked(max_tokens: int)
         ({}, 100, "max_tokens must be at least 1, got 0"),
         ({"max_tokens": 101}, 90, "max_tokens=101 cannot be greater than max_model_len=100"),
         ({"max_tokens": 0}, 90, "max_tokens must be at least 1, got 0"),
-        ({"max_tokens": 5, "min_tokens": 6}, 90, "min_tokens must be"),
-        ({"min_tokens": -1}, 90, "min_tokens must be"),
+        ({"max_tokens": 5, "min_tokens": 6}, 90, "less than or equal to max_tokens=5, got 6"),
+        ({"min_tokens": -1}, 90, "greater than or equal to 0, got -1"),
         ({}, 0, "cannot be empty"),
     ],
 )
@@ -99,10 +102,30 @@ def test_what_does_not_fit_is_refused_in_vllms_words(
         order(**fields).wish(prompt_tokens, max_model_tokens=100)
 
 
-def test_a_decoders_error_names_the_field() -> None:
-    with pytest.raises(msgspec.ValidationError) as raised:
-        msgspec.json.decode(b'{"n":"x"}', type=Common)
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        (b"{}", "body.prompt"),
+        (b"[]", "body"),
+        (b'{"prompt":"a","n":"x"}', "body.n"),
+        (
+            b'{"prompt":"a","stream_options":{"include_usage":7}}',
+            "body.stream_options.include_usage",
+        ),
+        (b'{"prompt":"a","stop_token_ids":[1,"x"]}', "body.stop_token_ids.1"),
+        (b"{", None),
+    ],
+)
+def test_a_body_that_is_none_names_the_way_to_the_field_as_vllm_does(
+    body: bytes, param: str | None
+) -> None:
+    with pytest.raises(InvalidBodyError) as raised:
+        Completions().read(body)
 
-    error = as_bad_request(raised.value)
+    assert (raised.value.param, raised.value.type) == (param, "Bad Request")
 
-    assert error.param == "n"
+
+def test_a_field_that_is_missing_further_down_is_named_with_the_way_to_it() -> None:
+    error = msgspec.ValidationError("Object missing required field `role` - at `$.messages[0]`")
+
+    assert as_bad_request(error).param == "body.messages.0.role"
