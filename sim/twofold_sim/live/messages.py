@@ -1,7 +1,7 @@
 """``/v1/messages``, Anthropic's, with as much as a client needs of it: text in, text out."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -18,6 +18,8 @@ class _MessagesRequest(Common, kw_only=True):
     system: str | list[Any] | None = None
     tools: Any = None
     stop_sequences: list[str] | None = None
+
+    stop_name: ClassVar[str] = "stop_sequences"
 
 
 _decode = msgspec.json.Decoder(_MessagesRequest, strict=False).decode

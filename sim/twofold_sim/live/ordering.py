@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import msgspec
 
@@ -12,7 +12,15 @@ from twofold_sim.live.generating import Answer, Wish
 from twofold_sim.live.tokens import Tokens
 
 MAX_SAMPLES = 128
-"""Of one request, over all its prompts."""
+"""Of one request, over all its prompts. vLLM's is 16,384 for each of 1,024 prompts."""
+
+MAX_STOPS = 4
+"""vLLM's, VLLM_MAX_STOP_STRINGS."""
+
+MAX_SALT_CHARACTERS = 128
+"""vLLM's, entrypoints/generate/base/protocol.py, as is what a salt must not have in it."""
+
+_NOT_IN_SALTS = frozenset("@/\\\0")
 
 _MISSING = re.compile(r"Object missing required field `(.+?)`")
 _STEPS = re.compile(r"[^.\[\]`]+")
@@ -173,6 +181,9 @@ class Common(msgspec.Struct, kw_only=True):
     cache_salt: str | None = None
     kv_transfer_params: dict[str, Any] | None = None
 
+    stop_name: ClassVar[str] = "stop"
+    """What the API calls it."""
+
     def order(
         self,
         prompts: Sequence[Tokens],
@@ -184,16 +195,20 @@ class Common(msgspec.Struct, kw_only=True):
         Raises:
             BadRequestError: a field's value is out of its range.
         """
+        stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        if len(stop) > MAX_STOPS:
+            message = f"List should have at most {MAX_STOPS} items, not {len(stop)}"
+            raise InvalidBodyError(message, param=f"body.{self.stop_name}")
+        _check_salt(self.cache_salt)
         samples = 1 if self.n is None else self.n
-        if not 1 <= samples * max(1, len(prompts)) <= MAX_SAMPLES:
-            raise BadRequestError(f"n must be at least 1 and at most {MAX_SAMPLES}", param="n")
-        if self.cache_salt == "":
-            message = "Parameter 'cache_salt' must be a non-empty string if provided."
-            raise BadRequestError(message, param="cache_salt")
+        if samples < 1:
+            raise BadRequestError(f"n must be at least 1, got {samples}.")
+        if (choices := samples * len(prompts)) > MAX_SAMPLES:
+            of_all = "" if len(prompts) == 1 else f" for {len(prompts)} prompts together"
+            raise BadRequestError(f"n must be at most {MAX_SAMPLES}{of_all}, got {choices}.")
         if self.stream_options and not self.stream:
             message = "Stream options can only be defined when `stream=True`."
             raise BadRequestError(message, param="stream_options")
-        stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
         if not all(stop):
             raise BadRequestError("stop cannot contain an empty string.")
         return Order(
@@ -216,6 +231,18 @@ class Common(msgspec.Struct, kw_only=True):
 
 class StreamOptions(msgspec.Struct):
     include_usage: bool | None = False
+
+
+def _check_salt(salt: str | None) -> None:
+    if salt == "":
+        message = "Parameter 'cache_salt' must be a non-empty string if provided."
+        raise BadRequestError(message, param="cache_salt")
+    if salt and (len(salt) > MAX_SALT_CHARACTERS or not _NOT_IN_SALTS.isdisjoint(salt)):
+        raise BadRequestError(
+            f"Parameter 'cache_salt' must be at most {MAX_SALT_CHARACTERS} characters and must not "
+            "contain '@', '/', '\\\\', or NUL.",
+            param="cache_salt",
+        )
 
 
 def as_bad_request(error: Exception) -> InvalidBodyError:

@@ -54,9 +54,14 @@ def test_nulls_are_as_if_they_were_not_there() -> None:
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"n": 0}, "n"),
-        ({"n": MAX_SAMPLES + 1}, "n"),
+        ({"n": 0}, None),
+        ({"n": MAX_SAMPLES + 1}, None),
         ({"cache_salt": ""}, "cache_salt"),
+        *(
+            ({"cache_salt": salt}, "cache_salt")
+            for salt in ("x" * 129, "a@b", "a/b", "a\\b", "a\0")
+        ),
+        ({"stop": [*"abcde"]}, "body.stop"),
         ({"stop": ["a", ""]}, None),
         ({"stream_options": {}, "stream": False}, "stream_options"),
     ],
@@ -70,6 +75,17 @@ def test_a_value_out_of_range_is_refused_as_vllm_does(
         order(**fields)
 
     assert raised.value.param == param
+
+
+def test_as_much_as_vllm_allows_is_taken() -> None:
+    salt = "x" * 128
+
+    assert order(stop=[*"abcd"], cache_salt=salt).salt == salt
+
+
+def test_several_prompts_share_the_most_answers_of_a_request() -> None:
+    with pytest.raises(BadRequestError, match="at most 128 for 3 prompts together, got 150"):
+        Common(n=50).order([PROMPT] * 3, None)
 
 
 def test_an_answer_without_a_limit_may_fill_the_models_length() -> None:
