@@ -159,6 +159,21 @@ async def test_a_stop_string_ends_a_stream(client: openai.AsyncOpenAI) -> None:
     assert chunks[-1].choices[0].finish_reason == "stop"
 
 
+async def test_an_error_of_messages_is_in_anthropics_shape(http: httpx.AsyncClient) -> None:
+    body = {"model": "other", "messages": ASKED, "max_tokens": 5}
+    answer = await http.post("/v1/messages", json=body)
+    bodiless = await http.post("/v1/messages", json={"messages": ASKED, "max_tokens": 0})
+
+    assert (answer.status_code, answer.json()) == (
+        404,
+        {
+            "type": "error",
+            "error": {"type": "NotFoundError", "message": "The model `other` does not exist."},
+        },
+    )
+    assert bodiless.json()["error"]["param"] == "body.max_tokens"
+
+
 async def test_errors_are_those_of_vllm(client: openai.AsyncOpenAI) -> None:
     with pytest.raises(openai.NotFoundError, match="The model `other` does not exist"):
         await client.completions.create(model="other", prompt="Hello")

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from twofold_sim.live.errors import BadRequestError
+from twofold_sim.live.errors import BadRequestError, EngineFaultError
 from twofold_sim.live.generating import Answer
 from twofold_sim.live.ordering import (
     Common,
@@ -83,8 +83,11 @@ class Chat:
     def telling(self, head: Head, order: Order) -> Telling:
         return ChoicesTelling(head, order, is_chat=True)
 
-    def broken(self, error: bytes) -> bytes:
-        return b"data: " + error + b"\n\n" + _DONE
+    def refused(self, error: EngineFaultError) -> bytes:
+        return error.body()
+
+    def broken(self, error: EngineFaultError) -> bytes:
+        return b"data: " + error.body() + b"\n\n" + _DONE
 
 
 class Completions:
@@ -111,8 +114,11 @@ class Completions:
     def telling(self, head: Head, order: Order) -> Telling:
         return ChoicesTelling(head, order, is_chat=False)
 
-    def broken(self, error: bytes) -> bytes:
-        return b"data: " + error + b"\n\n" + _DONE
+    def refused(self, error: EngineFaultError) -> bytes:
+        return error.body()
+
+    def broken(self, error: EngineFaultError) -> bytes:
+        return b"data: " + error.body() + b"\n\n" + _DONE
 
 
 class ChoicesTelling:

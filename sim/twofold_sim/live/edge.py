@@ -58,7 +58,8 @@ class Edge:
             else:
                 await self._serve(dialect, request, responder)
         except EngineFaultError as error:
-            responder.send(error.status, [JSON], error.body())
+            body = error.body() if dialect is None else dialect.refused(error)
+            responder.send(error.status, [JSON], body)
 
     async def _serve(self, dialect: Dialect, request: Request, responder: Responder) -> None:
         engine = self._engine

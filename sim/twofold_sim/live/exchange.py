@@ -89,7 +89,7 @@ class Exchange:
                 outcome = "error"
                 if not order.streams:
                     raise
-                responder.write(self._dialect.broken(error.body()))
+                responder.write(self._dialect.broken(error))
                 responder.finish()
                 return
             self._begin()

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from twofold_sim.live.errors import EngineFaultError, InvalidBodyError
 from twofold_sim.live.generating import Answer
 from twofold_sim.live.ordering import Common, Head, Order, Telling, Usage, as_bad_request
 from twofold_sim.live.rendering import render
@@ -35,6 +36,8 @@ class Messages:
             request = _decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise as_bad_request(error) from error
+        if request.max_tokens < 1:
+            raise InvalidBodyError("max_tokens must be positive", param="body.max_tokens")
         system = [{"role": "system", "content": request.system}] if request.system else []
         request.stop = request.stop_sequences
         prompt = render([*system, *request.messages], request.tools)
@@ -51,9 +54,16 @@ class Messages:
     def telling(self, head: Head, order: Order) -> Telling:
         return MessagesTelling(head)
 
-    def broken(self, error: bytes) -> bytes:
-        told = msgspec.json.decode(error)["error"]
-        return _event("error", error={"type": "internal_error", "message": told["message"]})
+    def refused(self, error: EngineFaultError) -> bytes:
+        """Encode *error* in Anthropic's shape, unless the body is none of the API: vLLM's web
+        framework refuses that, in OpenAI's."""
+        if isinstance(error, InvalidBodyError):
+            return error.body()
+        told = {"type": error.type, "message": error.message}
+        return _encode({"type": "error", "error": told})
+
+    def broken(self, error: EngineFaultError) -> bytes:
+        return _event("error", error={"type": "internal_error", "message": error.message})
 
 
 class MessagesTelling:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Protocol
 
 import msgspec
 
-from twofold_sim.live.errors import BadRequestError, InvalidBodyError
+from twofold_sim.live.errors import BadRequestError, EngineFaultError, InvalidBodyError
 from twofold_sim.live.generating import Answer, Wish
 from twofold_sim.live.tokens import Tokens
 
@@ -160,7 +160,11 @@ class Dialect(Protocol):
 
     def telling(self, head: Head, order: Order) -> Telling: ...
 
-    def broken(self, error: bytes) -> bytes:
+    def refused(self, error: EngineFaultError) -> bytes:
+        """Encode *error* as the whole answer."""
+        ...
+
+    def broken(self, error: EngineFaultError) -> bytes:
         """Tell in a stream of the *error* that ends it."""
         ...
 

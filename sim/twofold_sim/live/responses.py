@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from twofold_sim.live.errors import BadRequestError
+from twofold_sim.live.errors import BadRequestError, EngineFaultError
 from twofold_sim.live.generating import Answer
 from twofold_sim.live.ordering import Common, Head, Order, Telling, Usage, as_bad_request
 from twofold_sim.live.rendering import render
@@ -57,9 +57,11 @@ class Responses:
     def telling(self, head: Head, order: Order) -> Telling:
         return ResponsesTelling(head)
 
-    def broken(self, error: bytes) -> bytes:
-        told = msgspec.json.decode(error)["error"]
-        fields = {"code": str(told["code"]), "message": told["message"], "param": told["param"]}
+    def refused(self, error: EngineFaultError) -> bytes:
+        return error.body()
+
+    def broken(self, error: EngineFaultError) -> bytes:
+        fields = {"code": str(error.status), "message": error.message, "param": error.param}
         return _event("error", {**fields, "sequence_number": 0})
 
 

@@ -6,7 +6,12 @@ import msgspec
 import pytest
 
 from twofold_sim.live.choices import Chat, Completions
-from twofold_sim.live.errors import BadRequestError, LoadFailedError
+from twofold_sim.live.errors import (
+    BadRequestError,
+    InvalidBodyError,
+    LoadFailedError,
+    UnknownModelError,
+)
 from twofold_sim.live.generating import Answer, Wish, generate
 from twofold_sim.live.messages import Messages
 from twofold_sim.live.ordering import Dialect, Head, Usage
@@ -77,9 +82,26 @@ def test_an_answer_in_one_piece_has_the_text_and_the_params(
 
 @pytest.mark.parametrize(("dialect", "body"), BODIES)
 def test_a_failed_load_is_told_in_a_stream(dialect: Dialect, body: dict[str, Any]) -> None:
-    (event,) = events(dialect.broken(LoadFailedError().body()))
+    (event,) = events(dialect.broken(LoadFailedError()))
 
     assert b"Internal server error" in encoded(event)
+
+
+def test_messages_tell_of_errors_in_anthropics_shape() -> None:
+    error = UnknownModelError("The model `m` does not exist.", param="model")
+    expected = {
+        "type": "error",
+        "error": {"type": "NotFoundError", "message": "The model `m` does not exist."},
+    }
+
+    assert msgspec.json.decode(Messages().refused(error)) == expected
+    assert Chat().refused(error) == error.body()
+
+
+def test_a_body_that_is_none_is_refused_in_openais_shape_everywhere() -> None:
+    error = InvalidBodyError("no body", param="body")
+
+    assert {dialect.refused(error) for dialect, _ in BODIES} == {error.body()}
 
 
 @pytest.mark.parametrize(("dialect", "body"), BODIES)
