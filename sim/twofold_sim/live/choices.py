@@ -135,36 +135,51 @@ class ChoicesTelling:
         self._head = b"data: " + _encode(told)[:-1] + b',"choices":['
         self._is_chat = is_chat
         self._choice_count = order.samples * len(order.prompts)
-        self._tells_usage = order.tells_usage
         opening = '{"index":%d,"delta":{"content":' if is_chat else '{"index":%d,"text":'
         self._openings = [
             self._head + (opening % index).encode() for index in range(self._choice_count)
         ]
         closing = b"}" if is_chat else b""
-        self._closing = closing + b',"logprobs":null,"finish_reason":null,"token_ids":null}]}\n\n'
+        self._closing = closing + b',"logprobs":null,"finish_reason":null,"token_ids":null}'
         self._last = closing + b',"logprobs":null,"finish_reason":%b,"stop_reason":%b'
-        self._last += b',"token_ids":null}]}\n\n'
+        self._last += b',"token_ids":null}'
+        self._order = order
 
     def begin(self, usage: Usage) -> bytes:
         if not self._is_chat:
             return b""
         delta = b'"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null'
         return b"".join(
-            b'%b{"index":%d,%b}]}\n\n' % (self._head, index, delta)
+            b'%b{"index":%d,%b}%b' % (self._head, index, delta, self._end_of(index, 0))
             for index in range(self._choice_count)
         )
 
-    def token(self, choice: int, text: str) -> bytes:
-        return self._openings[choice] + _encode(text) + self._closing
+    def token(self, choice: int, text: str, token_count: int) -> bytes:
+        told = self._openings[choice] + _encode(text) + self._closing
+        return told + self._end_of(choice, token_count)
 
     def last(self, choice: int, text: str, answer: Answer) -> bytes:
         ends = self._last % (_encode(answer.finish_reason), _encode(answer.stop_reason))
-        return self._openings[choice] + _encode(text) + ends
+        told = self._openings[choice] + _encode(text) + ends
+        return told + self._end_of(choice, len(answer.tokens))
 
     def end(self, usage: Usage) -> bytes:
-        if not self._tells_usage:
+        if not self._order.tells_usage:
             return _DONE
         return self._head + b'],"usage":' + _encode(usage_fields(usage)) + b"}\n\n" + _DONE
+
+    def _end_of(self, choice: int, token_count: int) -> bytes:
+        """End an event after so many tokens of *choice*."""
+        order = self._order
+        if not order.tells_usage_always:
+            return b"]}\n\n"
+        prompt_tokens = len(order.prompts[choice // order.samples])
+        usage = {
+            "prompt_tokens": prompt_tokens,
+            "total_tokens": prompt_tokens + token_count,
+            "completion_tokens": token_count,
+        }
+        return b'],"usage":' + _encode(usage) + b"}\n\n"
 
 
 def usage_fields(usage: Usage) -> dict[str, Any]:

@@ -197,7 +197,7 @@ class Exchange:
             if number == end - 1:
                 pieces.append(telling.last(choice.index, text, answer))
             elif text:
-                pieces.append(telling.token(choice.index, text))
+                pieces.append(telling.token(choice.index, text, number + 1))
         choice.told_count = token_count
         self._responder.write(b"".join(pieces))
         if self._cut_after is not None and token_count > self._cut_after:

@@ -84,13 +84,13 @@ class MessagesTelling:
             )
         )
 
-    def token(self, choice: int, text: str) -> bytes:
+    def token(self, choice: int, text: str, token_count: int) -> bytes:
         delta = {"type": "text_delta", "text": text}
         return _event("content_block_delta", index=0, delta=delta)
 
     def last(self, choice: int, text: str, answer: Answer) -> bytes:
         self._answer = answer
-        return self.token(choice, text) if text else b""
+        return self.token(choice, text, len(answer.tokens)) if text else b""
 
     def end(self, usage: Usage) -> bytes:
         assert self._answer is not None

@@ -46,6 +46,8 @@ class Order:
     streams: bool = False
     tells_usage: bool = False
     """In a stream, at its end."""
+    tells_usage_always: bool = False
+    """In a stream, in each event what it is by then."""
     salt: str | None = None
     params: dict[str, Any] | None = None
     """``kv_transfer_params``."""
@@ -130,7 +132,9 @@ class Telling(Protocol):
 
     def begin(self, usage: Usage) -> bytes: ...
 
-    def token(self, choice: int, text: str) -> bytes: ...
+    def token(self, choice: int, text: str, token_count: int) -> bytes:
+        """Tell of a token, the *token_count*-th of its choice."""
+        ...
 
     def last(self, choice: int, text: str, answer: Answer) -> bytes:
         """Tell of a choice's last token."""
@@ -215,6 +219,7 @@ class Common(msgspec.Struct, kw_only=True):
             raise BadRequestError(message, param="stream_options")
         if not all(stop):
             raise BadRequestError("stop cannot contain an empty string.")
+        options = self.stream_options or StreamOptions()
         return Order(
             model=self.model,
             prompts=prompts,
@@ -227,7 +232,8 @@ class Common(msgspec.Struct, kw_only=True):
             keeps_stop=bool(self.include_stop_str_in_output),
             ignores_end=bool(self.ignore_eos),
             streams=bool(self.stream),
-            tells_usage=bool(self.stream_options and self.stream_options.include_usage),
+            tells_usage=bool(options.include_usage),
+            tells_usage_always=bool(options.include_usage and options.continuous_usage_stats),
             salt=self.cache_salt,
             params=self.kv_transfer_params,
         )
@@ -235,6 +241,8 @@ class Common(msgspec.Struct, kw_only=True):
 
 class StreamOptions(msgspec.Struct):
     include_usage: bool | None = False
+    continuous_usage_stats: bool | None = False
+    """Nothing without ``include_usage``."""
 
 
 def _check_salt(salt: str | None) -> None:

@@ -89,14 +89,14 @@ class ResponsesTelling:
             )
         )
 
-    def token(self, choice: int, text: str) -> bytes:
+    def token(self, choice: int, text: str, token_count: int) -> bytes:
         return self._event("response.output_text.delta", **self._item, delta=text, logprobs=[])
 
     def last(self, choice: int, text: str, answer: Answer) -> bytes:
         self._answer = answer
         return b"".join(
             (
-                self.token(choice, text) if text else b"",
+                self.token(choice, text, len(answer.tokens)) if text else b"",
                 self._event(
                     "response.output_text.done", **self._item, text=answer.text, logprobs=[]
                 ),

@@ -48,7 +48,7 @@ def events(raw: bytes) -> list[dict[str, Any]]:
 def stream(dialect: Dialect, body: dict[str, Any], answer: Answer = ANSWER) -> bytes:
     telling = dialect.telling(HEAD, dialect.read(encoded({**body, "stream": True})))
     pieces = [telling.begin(USAGE)]
-    pieces += [telling.token(0, text) for text in answer.texts[:-1]]
+    pieces += [telling.token(0, text, at) for at, text in enumerate(answer.texts[:-1], 1)]
     pieces += [telling.last(0, answer.texts[-1], answer), telling.end(USAGE)]
     return b"".join(pieces)
 
@@ -148,6 +148,22 @@ def test_the_usage_tells_what_was_cached() -> None:
     assert "usage" not in events(stream(*BODIES[0]))[-1]
 
 
+@pytest.mark.parametrize(("dialect", "body"), BODIES[:2])
+def test_the_usage_of_each_event_is_told_on_demand(dialect: Dialect, body: dict[str, Any]) -> None:
+    options = {"continuous_usage_stats": True, "include_usage": True}
+    prompt_tokens = len(dialect.read(encoded(body)).prompts[0])
+    told = [each["usage"] for each in events(stream(dialect, {**body, "stream_options": options}))]
+
+    assert [each["completion_tokens"] for each in told[-6:]] == [1, 2, 3, 4, 5, 5]
+    assert told[0] == {
+        "prompt_tokens": prompt_tokens,
+        "total_tokens": prompt_tokens + told[0]["completion_tokens"],
+        "completion_tokens": told[0]["completion_tokens"],
+    }
+    alone = {**body, "stream_options": {"continuous_usage_stats": True}}
+    assert not any("usage" in event for event in events(stream(dialect, alone)))
+
+
 def test_a_stream_ends_with_its_reason_then_done() -> None:
     raw = stream(*BODIES[0])
 
@@ -214,6 +230,6 @@ def test_messages_tell_why_they_ended() -> None:
 def test_several_choices_are_told_by_their_numbers() -> None:
     order = Chat().read(encoded({"messages": ASKED, "n": 2, "stream": True}))
     telling = Chat().telling(HEAD, order)
-    raw = telling.begin(USAGE) + telling.token(1, "b") + telling.last(0, "a", ANSWER)
+    raw = telling.begin(USAGE) + telling.token(1, "b", 1) + telling.last(0, "a", ANSWER)
 
     assert [event["choices"][0]["index"] for event in events(raw)] == [0, 1, 1, 0]
