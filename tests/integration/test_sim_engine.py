@@ -199,6 +199,9 @@ async def test_errors_are_those_of_vllm(client: openai.AsyncOpenAI) -> None:
         ("GET", "/nowhere", b"", 404),
         ("POST", FAULTS, b'[{"kind":"explode"}]', 400),
         ("POST", "/tokenize", b"[]", 400),
+        ("POST", "/tokenize", b"{}", 400),
+        ("POST", "/tokenize", b'{"model":"other","prompt":"a"}', 404),
+        ("POST", "/detokenize", b'{"model":"other","tokens":[1]}', 404),
     ],
 )
 async def test_what_cannot_be_is_refused_and_costs_nothing_else(

@@ -87,7 +87,6 @@ class Edge:
     def _answer_plain(self, request: Request, responder: Responder) -> None:
         """Answer what generates nothing."""
         engine, path = self._engine, request.path
-        settings = engine.settings
         if path == FAULTS_PATH:
             if request.method == "POST":
                 self._order_faults(request.body)
@@ -97,9 +96,9 @@ class Edge:
             text = change(engine, request.body)
             responder.send(200, [(b"content-type", b"text/plain; charset=utf-8")], text.encode())
         elif path == PassedOnApi.TOKENIZE:
-            _send(responder, 200, answer_tokenize(request.body, settings.max_model_tokens))
+            _send(responder, 200, answer_tokenize(engine, request.body))
         elif path == PassedOnApi.DETOKENIZE:
-            _send(responder, 200, answer_detokenize(request.body))
+            _send(responder, 200, answer_detokenize(engine, request.body))
         elif path == "/reset_prefix_cache" and request.method == "POST":
             engine.clear_cache()
             responder.send(200, (), b"")

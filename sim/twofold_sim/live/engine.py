@@ -75,12 +75,12 @@ class SimEngine:
         return f"{request_id}-{self._serial:08x}"
 
     def adapter(self, model: str | None) -> str | None:
-        """Return the adapter that *model* names, None for the base model.
+        """Return the adapter that *model* names, None for the base model, as which no name counts.
 
         Raises:
             UnknownModelError: it is neither.
         """
-        if model is None or model == self.settings.model:
+        if not model or model == self.settings.model:
             return None
         if model in self.adapters:
             return model

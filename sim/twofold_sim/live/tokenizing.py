@@ -4,12 +4,15 @@ from typing import Any
 
 import msgspec
 
+from twofold_sim.live.engine import SimEngine
+from twofold_sim.live.errors import InvalidBodyError
 from twofold_sim.live.ordering import as_bad_request
 from twofold_sim.live.rendering import render
 from twofold_sim.live.tokens import bytes_of, detokenize, tokenize
 
 
 class _Tokenize(msgspec.Struct):
+    model: str | None = None
     prompt: str | None = None
     messages: list[Any] | None = None
     tools: Any = None
@@ -20,24 +23,29 @@ class _Tokenize(msgspec.Struct):
 
 class _Detokenize(msgspec.Struct):
     tokens: list[int]
+    model: str | None = None
 
 
 _decode_tokenize = msgspec.json.Decoder(_Tokenize, strict=False).decode
 _decode_detokenize = msgspec.json.Decoder(_Detokenize, strict=False).decode
 
 
-def answer_tokenize(body: bytes, max_model_tokens: int) -> dict[str, Any]:
+def answer_tokenize(engine: SimEngine, body: bytes) -> dict[str, Any]:
     """Return what vLLM answers.
 
     Raises:
         BadRequestError: it is no such request.
+        UnknownModelError: *engine* serves no model of its name.
     """
     try:
         request = _decode_tokenize(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise as_bad_request(error) from error
+    engine.adapter(request.model)
     if request.messages is None:
-        tokens = tokenize(request.prompt or "")
+        if request.prompt is None:
+            raise InvalidBodyError("there is neither prompt nor messages", param="body.prompt")
+        tokens = tokenize(request.prompt)
     else:
         tokens = render(
             request.messages,
@@ -50,20 +58,22 @@ def answer_tokenize(body: bytes, max_model_tokens: int) -> dict[str, Any]:
         strings = [bytes_of(token).decode(errors="replace") for token in tokens]
     return {
         "count": len(tokens),
-        "max_model_len": max_model_tokens,
+        "max_model_len": engine.settings.max_model_tokens,
         "tokens": list(tokens),
         "token_strs": strings,
     }
 
 
-def answer_detokenize(body: bytes) -> dict[str, Any]:
+def answer_detokenize(engine: SimEngine, body: bytes) -> dict[str, Any]:
     """Return what vLLM answers.
 
     Raises:
         BadRequestError: it is no such request.
+        UnknownModelError: *engine* serves no model of its name.
     """
     try:
         request = _decode_detokenize(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise as_bad_request(error) from error
+    engine.adapter(request.model)
     return {"prompt": detokenize(request.tokens)}
