@@ -223,6 +223,25 @@ async def test_it_says_what_it_is(http: httpx.AsyncClient) -> None:
     assert (await http.get("/version")).json() == {"version": "0.32.0"}
 
 
+async def test_the_tokens_of_prompts_are_counted_by_their_sources(http: httpx.AsyncClient) -> None:
+    first = await complete(http, prompt=LONG, max_tokens=1)
+    second = await complete(http, prompt=LONG, max_tokens=1)
+    page = (await http.get("/metrics")).text
+    counts = {
+        source: float(value)
+        for source, value in re.findall(
+            r'^vllm:prompt_tokens_by_source_total\{.*source="(\w+)"\} (\S+)$', page, re.MULTILINE
+        )
+    }
+
+    assert counts == {
+        "local_compute": 2 * first["usage"]["prompt_tokens"] - cached(second),
+        "local_cache_hit": cached(second),
+        "external_kv_transfer": 0,
+    }
+    assert cached(second) > 0
+
+
 async def test_the_times_of_a_request_are_in_the_metrics(http: httpx.AsyncClient) -> None:
     await complete(http, prompt=LONG, max_tokens=5)
     page = (await http.get("/metrics")).text

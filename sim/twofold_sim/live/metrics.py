@@ -102,13 +102,29 @@ class EngineMetrics:
             (*_LABELS, "finished_reason"),
             registry=self._registry,
         )
+        self._prompt_tokens = Counter(
+            "vllm:prompt_tokens_by_source",
+            "Number of prompt tokens by source.",
+            (*_LABELS, "source"),
+            registry=self._registry,
+        )
         self._model = model
+        self.prefilled(computed=0, cached=0, fetched=0)
         for reason in ("stop", "length", "abort", "error"):
             self._success.labels("0", model, reason)
 
     def finished(self, reason: str) -> None:
         """Count a request that ended; *reason* is stop, length, abort or error."""
         self._success.labels("0", self._model, reason).inc()
+
+    def prefilled(self, *, computed: int, cached: int, fetched: int) -> None:
+        """Count the tokens of a prompt by where they are from."""
+        for source, tokens in (
+            ("local_compute", computed),
+            ("local_cache_hit", cached),
+            ("external_kv_transfer", fetched),
+        ):
+            self._prompt_tokens.labels("0", self._model, source).inc(tokens)
 
     def page(self) -> bytes:
         return generate_latest(self._registry)

@@ -30,6 +30,9 @@ class JobObserver:
         metrics.ttft.observe(self._seconds(whole))
         metrics.prefill.observe(self._seconds(alone))
         metrics.queue.observe(self._seconds(whole - alone))
+        cached, fetched = event.cached_tokens, event.fetched_tokens
+        computed = self._prompt_tokens - cached - fetched
+        metrics.prefilled(computed=computed, cached=cached, fetched=fetched)
 
     def token(self, event: Event) -> None:
         self._engine.metrics.token_gap.observe(self._seconds(event.at - self._last_at))

@@ -81,6 +81,19 @@ def test_times_are_observed(metrics: EngineMetrics) -> None:
     assert told["vllm:request_success_total"] == 1
 
 
+def test_prompts_are_counted_by_where_their_tokens_are_from(metrics: EngineMetrics) -> None:
+    metrics.prefilled(computed=5, cached=16, fetched=32)
+    metrics.prefilled(computed=7, cached=0, fetched=0)
+    families = text_string_to_metric_families(metrics.page().decode())
+    [family] = [each for each in families if each.name == "vllm:prompt_tokens_by_source"]
+
+    assert {
+        sample.labels["source"]: sample.value
+        for sample in family.samples
+        if sample.name == "vllm:prompt_tokens_by_source_total"
+    } == {"local_compute": 12, "local_cache_hit": 16, "external_kv_transfer": 32}
+
+
 def test_two_engines_of_a_process_count_by_themselves() -> None:
     one, other = (EngineMetrics("m", lambda: SNAPSHOT) for _ in range(2))
     one.finished("stop")
