@@ -87,6 +87,9 @@ def _show_revision(found: Found, console: Console) -> None:
     ]
     if rows:
         console.print(_table(SHARE_COLUMNS, rows))
+    elif found.token_count < found.block_tokens:
+        block = f"a block, which has {found.block_tokens}"
+        say(console, f"a prompt of {_tokens(found.token_count)} does not fill {block}")
     else:
         start = f"the first {found.block_tokens} of the prompt's {found.token_count} tokens"
         say(console, f"no worker is known to hold {start}")
@@ -170,6 +173,10 @@ def _state(lease: pb.Lease) -> str:
 
 def _name(worker: str, rank: int) -> str:
     return f"{worker} rank {rank}" if rank else worker
+
+
+def _tokens(count: int) -> str:
+    return f"{count} token{'s' * (count != 1)}"
 
 
 def size(size_bytes: float) -> str:

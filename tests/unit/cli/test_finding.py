@@ -48,6 +48,16 @@ def test_people_see_that_nobody_holds_a_prompt() -> None:
     assert lines(screen) == ["no worker is known to hold the first 16 of the prompt's 70 tokens"]
 
 
+def test_a_prompt_shorter_than_a_block_is_said_to_be_so() -> None:
+    screen = console()
+
+    show_found([Found("1", 1, 16, (), ()), Found("1", 15, 16, (), ())], screen)
+
+    _, one, _, more = lines(screen)
+    assert one == "a prompt of 1 token does not fill a block, which has 16"
+    assert more == "a prompt of 15 tokens does not fill a block, which has 16"
+
+
 def test_people_see_which_revision_is_spoken_of_where_there_are_several() -> None:
     screen = console()
     broken = Found("3", 0, 0, (), (), problem="p-9 does not name the prompt's blocks: 404")
