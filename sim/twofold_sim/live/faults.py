@@ -21,6 +21,9 @@ FaultKind = Literal[
 ]
 KINDS: tuple[FaultKind, ...] = get_args(FaultKind)
 
+MOST_FACTOR = 1e6
+"""That everything is slowed by, or quickened: a step then takes hours, and no wait is endless."""
+
 
 class InvalidFaultError(TwofoldError):
     """A fault that cannot be ordered; the message names it."""
@@ -34,7 +37,8 @@ class FaultOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     when a leg 1 comes, or when it was answered. ``drop-lease``: the blocks of a leg 1 are gone when
     it is answered. ``corrupt-params``: its answer names a request that the engine does not know.
     ``cut``: end a stream's connection after ``after_chunks`` tokens. ``slow``: while it is on
-    order, everything takes ``factor`` times as long.
+    order, everything takes ``factor`` times as long, of several orders the product, with the same
+    bounds as one.
     """
 
     kind: FaultKind
@@ -53,8 +57,10 @@ class FaultOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise ValueError(f"count must be at least 1, not {self.count}")
         if not 400 <= self.status <= 599:
             raise ValueError(f"status must be 400 to 599, not {self.status}")
-        if not 0.0 < self.factor < float("inf"):
-            raise ValueError(f"factor must be above 0, not {self.factor}")
+        if not 1 / MOST_FACTOR <= self.factor <= MOST_FACTOR:
+            raise ValueError(
+                f"factor must be above 0, {1 / MOST_FACTOR:g} to {MOST_FACTOR:g}, not {self.factor}"
+            )
         if self.after_chunks < 0:
             raise ValueError(f"after_chunks must be at least 0, not {self.after_chunks}")
         if self.kind == "slow" and (self.count is not None or self.probability != 1.0):
@@ -84,7 +90,7 @@ class Faults:
         for order in self._orders:
             if order.kind == "slow":
                 factor *= order.factor
-        return factor
+        return min(max(factor, 1 / MOST_FACTOR), MOST_FACTOR)
 
     def replace(self, orders: Sequence[FaultOrder]) -> None:
         """Forget all orders, and take these."""

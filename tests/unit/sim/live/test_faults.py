@@ -49,6 +49,11 @@ def test_slowness_lasts_while_it_is_ordered() -> None:
     assert faults.slowness == 1.0
 
 
+@pytest.mark.parametrize("factor", [1e6, 1e-6])
+def test_several_slow_faults_are_bounded_together(factor: float) -> None:
+    assert Faults([FaultOrder(kind="slow", factor=factor)] * 100, seed=0).slowness == factor
+
+
 def test_a_flag_orders_a_fault() -> None:
     expected = FaultOrder(kind="cut", after_chunks=3, count=1, probability=0.5)
 
@@ -65,6 +70,8 @@ def test_a_flag_orders_a_fault() -> None:
         ("cut:probability=1.5", "probability must be above 0"),
         ("refuse:status=200", "status must be 400 to 599"),
         ("slow:factor=0", "factor must be above 0"),
+        ("slow:factor=1e308", "factor must be above 0, 1e-06 to 1e\\+06, not 1e\\+308"),
+        ("slow:factor=nan", "factor must be above 0"),
         ("slow:count=1", "slow has no count"),
         ("cut:colour=red", "colour"),
     ],
