@@ -119,6 +119,11 @@ def engine_error_code(body: bytes) -> str | None:
     return code if isinstance(code, str) else None
 
 
+def engine_error_message(body: bytes) -> str:
+    """Return what an engine's error says, or its beginning if that cannot be found."""
+    return _message_of(body)[0]
+
+
 def engine_error_status(body: bytes) -> int | None:
     """Return the HTTP status that an engine's error has as its ``code``, None for any other."""
     try:

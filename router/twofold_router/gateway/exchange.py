@@ -6,7 +6,13 @@ from time import monotonic
 
 import msgspec
 
-from twofold_cluster.errors import Fault, RequestError, engine_error_status
+from twofold_cluster.apis import Api
+from twofold_cluster.errors import (
+    Fault,
+    RequestError,
+    engine_error_message,
+    engine_error_status,
+)
 from twofold_cluster.identity import WorkerId
 from twofold_cluster.legs import decode_leg, local_leg
 from twofold_router.gateway.continuing import Continuation, continuation_of
@@ -32,6 +38,7 @@ from twofold_router.http import (
     BrokenError,
     ClientGoneError,
     Response,
+    StoppedError,
     UnreachableError,
 )
 from twofold_router.metrics import Leg
@@ -40,8 +47,14 @@ from twofold_router.placement import Dispatch, Reason
 LAST_WORDS_SECONDS = 5.0
 """For the end of a stream whose client may have stopped to read."""
 
-_ERROR_EVENTS = (b'data: {"error"', b"event: error\n")
-"""OpenAI's, and Anthropic's."""
+_ERROR_DATA = b'data: {"error"'
+_ERROR_NAME = b"event: error\n"
+_ERROR_EVENTS = (_ERROR_DATA, _ERROR_NAME)
+"""OpenAI's, and Anthropic's. No other event has them within: in a text of JSON quotes and ends of
+lines are escaped."""
+
+_NAMED_EVENTS = frozenset((Api.MESSAGES, Api.RESPONSES))
+"""Whose streams tell of errors by ``_ERROR_NAME``."""
 
 _OUR_ERRORS = frozenset((429, *range(500, 600)))
 """Statuses that no client can help."""
@@ -206,7 +219,8 @@ class Exchange:
     async def _relay_stream(self, ticket: Ticket, response: Response) -> Verdict | Cut | None:
         """Pass the stream on. The status is sent with its first piece, and not before: until then
         another worker may answer instead. So it may when the first piece is an error, as vLLM
-        tells of a transfer that failed; that is a verdict."""
+        tells of a transfer that failed; that is a verdict. Later, as when its core has died, it is
+        a break like any other."""
         first = await response.first()
         if not first:
             raise BrokenError("the worker sent an empty stream")
@@ -225,7 +239,11 @@ class Exchange:
                 response.status,
                 (),
                 keep_bytes=keep_bytes,
+                stop_at=_ERROR_NAME if self._call.api in _NAMED_EVENTS else _ERROR_DATA,
             )
+        except StoppedError as stopped:
+            message = engine_error_message(_data_of(stopped.rest))
+            return Cut((joining or response).kept(), message)
         except BrokenError as error:
             return Cut((joining or response).kept(), str(error))
         self._lessons.stream(ticket, response.kept(), self._prefilled)

@@ -12,6 +12,7 @@ from twofold_router.http.errors import (
     BrokenError,
     ClientGoneError,
     HttpError,
+    StoppedError,
     UnreachableError,
 )
 from twofold_router.http.headers import HeaderPairs, Headers, end_to_end
@@ -42,6 +43,7 @@ __all__ = [
     "ServerLimits",
     "Sink",
     "Source",
+    "StoppedError",
     "UnreachableError",
     "end_to_end",
     "open_client",

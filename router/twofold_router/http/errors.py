@@ -19,5 +19,14 @@ class BrokenError(HttpError):
     """The connection broke: nobody knows how far the worker went."""
 
 
+class StoppedError(BrokenError):
+    """A stream came to what its relay was to stop at; nobody reads on."""
+
+    def __init__(self, rest: bytes) -> None:
+        super().__init__("the worker ended the stream with an error")
+        self.rest = rest
+        """What came with it, from there on; it was not passed on."""
+
+
 class AnswerTooLargeError(HttpError):
     """An answer that must be held is larger than the limit."""

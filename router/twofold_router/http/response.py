@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from twofold_router.http.backpressure import Source
-from twofold_router.http.errors import AnswerTooLargeError, BrokenError
+from twofold_router.http.errors import AnswerTooLargeError, BrokenError, StoppedError
 from twofold_router.http.headers import HeaderPairs, Headers
 
 _EVENTS = b"text/event-stream"
@@ -59,6 +59,7 @@ class Response:
         "_kept",
         "_pause_at_bytes",
         "_responder",
+        "_stop_at",
         "_waiter",
         "_wake_at_bytes",
         "headers",
@@ -81,6 +82,7 @@ class Response:
         self._responder: Sink | None = None
         self._kept: list[bytes] = []
         self._keep_bytes = 0
+        self._stop_at = b""
 
     @property
     def is_stream(self) -> bool:
@@ -131,6 +133,7 @@ class Response:
         *,
         finish: bool = False,
         keep_bytes: int = 0,
+        stop_at: bytes = b"",
     ) -> None:
         """Answer with *status* and *headers*, unless *responder* has started, and pass the body on
         as it comes. In the end the answer is left open, unless it is to *finish* a whole one.
@@ -138,13 +141,18 @@ class Response:
         A piece is framed anew for the client, which is about a hundredth of what it costs. With the
         worker's own framing passed on, a break within a chunk could not be told to the client.
 
+        A piece with *stop_at* in it is the end: what is before that is passed on, and the rest is
+        aborted. Of pieces that came together all are looked at; one mark in two of them is missed.
+
         Raises:
             BrokenError: the body ends too early; what came of it was passed on.
+            StoppedError: it came to *stop_at*.
             ClientGoneError: the client has left.
         """
         if self._error is not None and not self._held:
             raise self._error
         self._keep_bytes = keep_bytes
+        self._stop_at = stop_at
         self._responder = responder
         try:
             if not responder.started:
@@ -193,12 +201,22 @@ class Response:
 
     def _pass_on(self, piece: bytes) -> None:
         assert self._responder is not None
+        if self._stop_at in piece and self._stop_at:
+            piece = self._stop(piece)
         self._responder.write(piece)
         self._keep_bytes = keep_bytes = self._keep_bytes - len(piece)
         if keep_bytes >= 0:
             self._kept.append(piece)
         else:
             self._kept.clear()
+
+    def _stop(self, piece: bytes) -> bytes:
+        """End the relay. Returns what of *piece* is still to be passed on."""
+        before, mark, after = piece.partition(self._stop_at)
+        self.close()
+        # Also where the end had come already.
+        self._error = StoppedError(mark + after)
+        return before
 
     def _hold(self, piece: bytes) -> None:
         self._held.append(piece)

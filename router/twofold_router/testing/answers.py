@@ -9,9 +9,6 @@ import msgspec
 from twofold_cluster.apis import Api
 
 DONE = b"data: [DONE]\n\n"
-FAILED_LOAD = msgspec.json.encode(
-    {"error": {"message": "KV load failure", "type": "InternalServerError", "code": 500}}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +65,25 @@ def events(api: Api, answer: Answer, *, tells_usage: bool) -> Iterator[bytes]:
 
 def failed_load(api: Api) -> Iterator[bytes]:
     """Tell of a failed transfer as vLLM does in a stream: status 200, the first event an error."""
+    return _error(api, "KV load failure")
+
+
+def died(api: Api) -> Iterator[bytes]:
+    """Tell as vLLM does in a stream that its core has died."""
+    return _error(api, "EngineCore encountered an issue.")
+
+
+def _error(api: Api, message: str) -> Iterator[bytes]:
     if api is Api.MESSAGES:
-        error = {"type": "error", "error": {"type": "internal_error", "message": "KV load failure"}}
-        yield _event("error", error)
+        yield _event(
+            "error", {"type": "error", "error": {"type": "internal_error", "message": message}}
+        )
         return
-    yield b"data: " + FAILED_LOAD + b"\n\n"
+    error = {"message": message, "type": "InternalServerError", "code": 500}
+    if api is Api.RESPONSES:
+        yield _typed("error", message=message, code="500")
+        return
+    yield _data({"error": error})
     yield DONE
 
 

@@ -15,7 +15,7 @@ from twofold_cluster.worker import Worker
 from twofold_router.gateway.listening import listen, url_of
 from twofold_router.http import HeaderPairs, Refusal, Request, Responder, ServerLimits, serve
 from twofold_router.static_workers.testing import Pages, vllm_pages
-from twofold_router.testing.answers import Answer, events, failed_load, text_of, whole
+from twofold_router.testing.answers import Answer, died, events, failed_load, text_of, whole
 from twofold_router.testing.received import BYTES_PER_TOKEN, Received
 
 _JSON = (b"content-type", b"application/json")
@@ -47,6 +47,8 @@ class Behaviour:
     """Close the connection in the middle of a stream; events before the first token count."""
     cuts_within_event: bool = False
     """Do so after half of the next event."""
+    dies_after_events: int | None = None
+    """Tell in the middle of a stream, as vLLM does, that the engine's core has died."""
     pause_after_events: int | None = None
     """Wait in the middle of a stream until the gate opens."""
     token_count: int = 3
@@ -131,6 +133,8 @@ class FakeEngine:
             asks_for_usage = (received.body.get("stream_options") or {}).get("include_usage")
             answer = self._generate(received)
             told = tuple(events(api, answer, tells_usage=bool(asks_for_usage)))
+            if self.behaviour.dies_after_events is not None:
+                told = (*told[: self.behaviour.dies_after_events], *died(api))
             await self._stream(self.behaviour.pieces or told, responder)
 
     def _generate(self, received: Received) -> Answer:

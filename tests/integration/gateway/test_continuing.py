@@ -77,6 +77,56 @@ async def test_a_broken_stream_goes_on_at_another_worker(
         assert cluster.metric("requests_total", **labels) == 1
 
 
+def die(cluster: "Cluster", name: str, *, after_events: int) -> None:
+    cluster[name].behaviour.dies_after_events = after_events
+
+
+@pytest.mark.parametrize("names", ["p1 d1 d2", "d1 d2", "b1 b2"])
+@pytest.mark.parametrize("api", [Api.CHAT, Api.COMPLETIONS])
+async def test_a_stream_goes_on_elsewhere_when_its_engine_tells_that_its_core_has_died(
+    open_cluster: "OpenCluster", names: str, api: Api
+) -> None:
+    first, second = names.split()[-2:]
+    async with open_cluster(names) as cluster:
+        give_all(cluster, 6)
+        die(cluster, first, after_events=3)
+        seen = await ask_first(cluster, first, api, prompt="say: ")
+
+        assert_one_stream(seen, 6)
+        assert len(cluster[second].received) == 1
+        assert cluster.metric("continuations_total", outcome="tried") == 1
+        assert cluster.metric("upstream_errors_total", leg="2", kind="cut") == 1
+
+
+async def test_a_part_that_goes_on_elsewhere_may_end_with_a_dead_core_too(
+    open_cluster: "OpenCluster",
+) -> None:
+    async with open_cluster("d1 d2 d3", disaggregate=False) as cluster:
+        give_all(cluster, 9)
+        die(cluster, "d1", after_events=3)
+        asking, second, third = await begin(cluster)
+        die(cluster, second, after_events=3)
+        cluster[second].behaviour.gate.set()
+
+        assert_one_stream(await asking, 9)
+        assert cluster[third].received[0].body["messages"][-1]["content"] == text_of(0, 4)
+
+
+@pytest.mark.parametrize("api", list(Api))
+async def test_a_dead_core_is_told_where_nobody_can_go_on(
+    open_cluster: "OpenCluster", api: Api
+) -> None:
+    async with open_cluster("d1", disaggregate=False) as cluster:
+        die(cluster, "d1", after_events=2)
+        seen = await cluster.ask(api, stream=True, prompt="x", input="x")
+
+        ends = api in (Api.CHAT, Api.COMPLETIONS)
+        assert seen.body.count(b"EngineCore encountered an issue.") == 1
+        assert seen.body.count(b"[DONE]") == ends
+        assert seen.body.count(b"engine_failed") == (api is not Api.MESSAGES)
+        assert cluster.metric("upstream_errors_total", leg="2", kind="cut") == 1
+
+
 async def test_a_broken_completion_goes_on_from_its_prompt_and_text(
     open_cluster: "OpenCluster",
 ) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twofold_router.http.client_connection import ClientConnection
-from twofold_router.http.errors import BrokenError
+from twofold_router.http.errors import BrokenError, StoppedError
 from twofold_router.http.limits import ClientLimits, ServerLimits
 from twofold_router.http.request import Request
 from twofold_router.http.request_reading import RequestReader
@@ -237,6 +237,35 @@ async def test_what_was_passed_on_is_kept_within_its_bound(
     assert relay.response is not None
     assert relay.response.kept() == kept
     assert sum(map(len, relay.response._kept)) <= keep_bytes
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [b"one", b"two", b"stop!", b"more"],
+        [b"one", b"twostop!", b"more"],
+        [b"onetwo" + b"stop!"],
+    ],
+)
+@pytest.mark.parametrize("comes_at_once", [True, False])
+async def test_a_relay_ends_before_what_it_is_to_stop_at(
+    pieces: list[bytes], comes_at_once: bool
+) -> None:
+    relay = Relay()
+    relay.and_then = lambda responder, _response: responder.write(b"|sorry")
+    first = b"".join(map(chunk, pieces)) + END
+    await relay.begin(first if comes_at_once else b"", keep_bytes=100, stop_at=b"stop")
+    if not comes_at_once:
+        for piece in pieces:
+            relay.upstream.data_received(chunk(piece))
+        await turn()
+
+    assert body_of(relay.transport.take()) == (b"onetwo|sorry", True)
+    assert isinstance(relay.error, StoppedError)
+    assert relay.error.rest.startswith(b"stop!")
+    assert relay.response is not None
+    assert relay.response.kept() == b"onetwo"
+    assert comes_at_once or relay.upstream_transport.is_aborted
 
 
 async def test_what_was_kept_can_be_read_in_between() -> None:
