@@ -57,7 +57,18 @@ ANONYMOUS = Caller(name="anonymous", tenant="anonymous", salt=None, class_name=N
 headers: without a key there is no cap on the priority."""
 
 
+def shared_salt(told: str) -> str:
+    """Return the salt of the tenants whose entries have the salt *told*. It is a hash, since vLLM
+    takes neither all characters nor more than 128 of them
+    (vllm/entrypoints/generate/base/protocol.py, ``validate_cache_salt``)."""
+    return _salt(b"twofold shared salt\0", told)
+
+
 def tenant_salt(tenant: str) -> str:
     """Return the salt of a tenant that has none of its own. It need not be secret: a client
     cannot present it (see ``Caller.cache_salt``)."""
-    return sha256(b"twofold cache salt\0" + tenant.encode()).hexdigest()[:32]
+    return _salt(b"twofold cache salt\0", tenant)
+
+
+def _salt(purpose: bytes, text: str) -> str:
+    return sha256(purpose + text.encode()).hexdigest()[:32]

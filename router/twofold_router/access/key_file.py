@@ -11,7 +11,8 @@
     tokens_per_minute = 200_000      # else no limit
     models = ["qwen3-8b"]            # else all
     salt = "two-teams"               # else one made from the tenant; tenants whose entries have
-                                     # the same salt share cached blocks
+                                     # the same salt share cached blocks;
+                                     # the engines are sent a hash of it
 
 TOML has comments and no indentation to get wrong, and a mistake in it is an error with its line.
 
@@ -27,7 +28,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from twofold_router.access.callers import Caller, Limits, tenant_salt
+from twofold_router.access.callers import Caller, Limits, shared_salt, tenant_salt
 from twofold_router.access.errors import InvalidAccessError
 from twofold_router.access.request_class import DEFAULT_CLASS, NAME_PATTERN
 
@@ -61,7 +62,7 @@ class KeyEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
         return Caller(
             name=self.name,
             tenant=self.tenant,
-            salt=self.salt or tenant_salt(self.tenant),
+            salt=shared_salt(self.salt) if self.salt else tenant_salt(self.tenant),
             class_name=self.class_name,
             limits=None if limits == Limits() else limits,
             models=None if self.models is None else frozenset(self.models),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from twofold_router.access import Caller, InvalidAccessError, Limits
-from twofold_router.access.callers import tenant_salt
+from twofold_router.access.callers import shared_salt, tenant_salt
 from twofold_router.access.key_file import parse_keys
 
 CLASSES = {"default", "interactive"}
@@ -42,7 +42,7 @@ def test_all_fields_are_read() -> None:
     assert caller == Caller(
         "one",
         "research",
-        "two-teams",
+        shared_salt("two-teams"),
         "interactive",
         Limits(60, 200_000),
         frozenset({"a", "org/b"}),
@@ -57,8 +57,22 @@ def test_tenants_with_one_salt_share_it() -> None:
 
     callers = parse_keys((ENTRY + salt + second + salt).encode(), CLASSES).values()
 
-    assert {caller.salt for caller in callers} == {"both"}
+    assert {caller.salt for caller in callers} == {shared_salt("both")}
     assert {caller.tenant for caller in callers} == {"research", "sales"}
+
+
+@pytest.mark.parametrize("told", ["acme/eu", "a@b", r"a\\b", "x" * 129, "x" * 256])
+def test_the_engines_are_sent_a_salt_that_they_take(told: str) -> None:
+    [caller] = parse_keys(f'{ENTRY}salt = "{told}"\n'.encode(), CLASSES).values()
+    [other] = parse_keys(f'{ENTRY}salt = "{told[:-1]}"\n'.encode(), CLASSES).values()
+
+    assert caller.salt != other.salt
+    for own in (None, told):
+        salt = caller.cache_salt(own)
+        assert salt is not None
+        # As vLLM checks it (vllm/entrypoints/generate/base/protocol.py).
+        assert 0 < len(salt) <= 128
+        assert not set("@/\\\0") & set(salt)
 
 
 @pytest.mark.parametrize(
