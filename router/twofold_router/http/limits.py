@@ -27,7 +27,7 @@ class ServerLimits:
     they who close, and no request meets that moment."""
 
     write_seconds: float = 30.0
-    """For a client that does not read: to take what stands in its buffer."""
+    """For a client whose buffer is full: to take some of it, and so much again for the next."""
 
     linger_seconds: float = 2.0
     """After a last answer, for the client to read it and close."""

@@ -33,6 +33,7 @@ class ServerConnection(asyncio.Protocol):
     Invariant: ``_responder`` is the answer being given, None between requests; ``_ahead`` is what
     waits for it: requests, then perhaps the refusal of what could not be read after them. When
     ``_is_deaf``, what comes in is discarded; when ``_is_over``, nothing more is answered either.
+    ``_unread_bytes``: of answers, when their client's deadline was last set.
     """
 
     __slots__ = (
@@ -48,6 +49,7 @@ class ServerConnection(asyncio.Protocol):
         "_responder",
         "_serving",
         "_transport",
+        "_unread_bytes",
         "deadline",
         "pressure",
         "write",
@@ -64,6 +66,7 @@ class ServerConnection(asyncio.Protocol):
         self._ahead: deque[Request | RefusedError] = deque()
         self._responder: Responder | None = None
         self.pressure = Backpressure()
+        self._unread_bytes: float = 0
         self._held = b""
         self._discarded_bytes = 0
         self._is_paused = False
@@ -109,7 +112,7 @@ class ServerConnection(asyncio.Protocol):
         self._reader.close()
 
     def pause_writing(self) -> None:
-        self.deadline = self._serving.clock() + self._limits.write_seconds
+        self._wait_for_reader(self._transport.get_write_buffer_size())
         self.pressure.rise()
 
     def resume_writing(self) -> None:
@@ -134,8 +137,12 @@ class ServerConnection(asyncio.Protocol):
 
     def expire(self) -> None:
         """End what was not done until the deadline."""
-        if self.pressure.is_full:
-            self.abort()
+        unread_bytes = self._transport.get_write_buffer_size()
+        if self.pressure.is_full or (self._is_over and unread_bytes):
+            if unread_bytes < self._unread_bytes:
+                self._wait_for_reader(unread_bytes)
+            else:
+                self.abort()
         elif self._is_over:
             # What the kernel still holds is the client's to read.
             self._transport.abort()
@@ -282,12 +289,18 @@ class ServerConnection(asyncio.Protocol):
             if not responder.finished:
                 self._serving.cancel(responder)
 
+    def _wait_for_reader(self, unread_bytes: int) -> None:
+        """Wait for the client to take some of the *unread_bytes* of its answers."""
+        self._unread_bytes = unread_bytes
+        self.deadline = self._serving.clock() + self._limits.write_seconds
+
     def _set_deadline(self) -> None:
         """Set the limit of what is waited for now, unless the client must read first."""
         if self.pressure.is_full:
             return
         limits = self._limits
         if self._is_over:
+            self._unread_bytes = math.inf
             seconds = limits.linger_seconds
         elif self._responder is not None:
             seconds = math.inf

@@ -46,6 +46,11 @@ class MemoryTransport(asyncio.Transport):
         if self._is_closing:
             self._lose(None)
 
+    def trickle(self, size_bytes: int) -> None:
+        """Have the other side read so much of what waits, and no more."""
+        self.sent += self._waiting[:size_bytes]
+        del self._waiting[:size_bytes]
+
     def receive_eof(self) -> None:
         """Have the other side close its side."""
         if not self._protocol.eof_received():

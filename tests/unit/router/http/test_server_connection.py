@@ -656,6 +656,49 @@ async def test_a_client_that_reads_again_gets_its_time_back() -> None:
         assert not transport.is_closing()
 
 
+@pytest.mark.parametrize("request_", [GET, LAST])
+async def test_a_client_that_reads_slowly_is_left_only_when_it_reads_no_more(
+    request_: bytes,
+) -> None:
+    handler = Waiting()
+    site = Site(handler)
+    connection, transport = site.connect()
+    async with ended(site):
+        connection.data_received(request_)
+        await turn()
+        transport.stalled = True
+        handler.responders[0].send(200, [], b"x" * 4000)
+        for _ in range(3):
+            transport.trickle(100)
+            await site.pass_time(40)
+        was_open = not transport.is_closing()
+        await site.pass_time(40)
+
+        assert was_open
+        assert transport.is_aborted
+
+
+async def test_the_rest_of_a_last_answer_is_not_lost_to_a_client_that_reads_slowly() -> None:
+    handler = Waiting()
+    site = Site(handler)
+    connection, transport = site.connect()
+    async with ended(site):
+        connection.data_received(LAST)
+        await turn()
+        transport.stalled = True
+        handler.responders[0].send(200, [], b"x" * 500)
+        await site.pass_time(5)
+        transport.trickle(100)
+        await site.pass_time(39.9)
+        was_open = not transport.is_closing()
+        transport.flush()
+        await site.pass_time(0.1)
+
+        assert was_open
+        assert transport.take().endswith(b"x" * 500)
+        assert transport.is_aborted
+
+
 async def test_one_connection_too_many_is_told_and_two_hundred_are_not() -> None:
     site = Site()
     for _ in range(2):
