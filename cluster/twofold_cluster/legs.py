@@ -94,10 +94,11 @@ _UNUSED_IN_RESPONSES = _UNUSED | {
     "background": (_NULL, _FALSE),
 }
 
-# A prompt is a text or a list of token ids; a list of texts or of such lists is several.
-_SEVERAL_PROMPTS = re.compile(rb"\[[ \t\r\n]*[^]0-9 \t\r\n]")
+# A prompt is a text or a list of token ids; there may also be a list of such prompts.
+_LIST_OF_PROMPTS = re.compile(rb"\[[ \t\r\n]*[^]0-9 \t\r\n]")
 
 _encode = msgspec.json.Encoder().encode
+_decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
@@ -121,7 +122,7 @@ def why_inseparable(api: Api, fields: Fields) -> str | None:
         if name in fields and fields[name] not in values:
             return name
     prompt = fields.get("prompt")
-    several = api is Api.COMPLETIONS and prompt and _SEVERAL_PROMPTS.match(memoryview(prompt))
+    several = api is Api.COMPLETIONS and prompt is not None and _is_of_several(prompt)
     return "prompt" if several else None
 
 
@@ -229,6 +230,15 @@ def pulled_prefix(params: msgspec.Raw) -> PulledPrefix | None:
     if told.prefix_tokens <= 0 or told.prefix_seconds <= 0:
         return None
     return PulledPrefix(told.prefix_tokens, told.prefix_seconds)
+
+
+def _is_of_several(prompt: msgspec.Raw) -> bool:
+    """Tell whether *prompt* is not one. A list of one is served as that one is (vLLM's
+    ``prompt_to_seq``), with the same request ids."""
+    if not _LIST_OF_PROMPTS.match(memoryview(prompt)):
+        return False
+    prompts = _decode_list(prompt)
+    return len(prompts) != 1 or bytes(memoryview(prompts[0])[:1]) not in (b'"', b"[")
 
 
 def _clients_own(fields: Fields) -> dict[str, msgspec.Raw]:
