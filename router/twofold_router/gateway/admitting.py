@@ -1,5 +1,6 @@
 """Who a request is from, on which terms it is served, and whether its key may ask once more."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -18,6 +19,10 @@ BYTES_PER_TOKEN = 4
 
 EXPECTED_OUTPUT_TOKENS = 256
 """Reserved for an answer whose client has set no bound."""
+
+_MEDIA = re.compile(rb'"data(?::[^",]{0,200};base64,|"\s*:\s*")')
+"""What images and audio within a request begin with: OpenAI's URLs, and the fields ``data`` of
+OpenAI's audio and of Anthropic's images."""
 
 
 @dataclass(slots=True)
@@ -60,7 +65,7 @@ class Admitting:
         return terms
 
     async def charge(
-        self, caller: Caller, size_bytes: int, max_output_tokens: int | None
+        self, caller: Caller, body: bytes, max_output_tokens: int | None
     ) -> Bill | None:
         """Take one request from the limits of *caller*; None if it has none.
 
@@ -70,7 +75,7 @@ class Admitting:
         if caller.limits is None:
             return None
         expected = EXPECTED_OUTPUT_TOKENS if max_output_tokens is None else max_output_tokens
-        tokens = size_bytes // BYTES_PER_TOKEN + expected
+        tokens = _text_bytes(body) // BYTES_PER_TOKEN + expected
         return Bill(await self._limiter.admit(caller.name, caller.limits, tokens))
 
     def settle(self, bill: Bill) -> None:
@@ -78,3 +83,14 @@ class Admitting:
         used = bill.used_tokens
         if used is not None:
             self._limiter.settle(bill.admission, used)
+
+
+def _text_bytes(body: bytes) -> int:
+    """Return the size of *body* without images and audio, whose tokens their bytes do not tell."""
+    media_bytes = end = 0
+    while (begins := _MEDIA.search(body, end)) is not None:
+        end = body.find(b'"', begins.end())
+        if end < 0:
+            break
+        media_bytes += end - begins.end()
+    return len(body) - media_bytes

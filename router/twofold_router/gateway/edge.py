@@ -83,7 +83,7 @@ class Edge:
             call = parse_call(request, reply.request_id, api, caller, terms, arrived_at)
             self._require_model(call.model, caller)
             bill = await self._admitting.charge(
-                caller, len(request.body), max_output_tokens(call.fields)
+                caller, request.body, max_output_tokens(call.fields)
             )
             if bill is not None:
                 reply.add_headers(bill.admission.headers())
@@ -95,8 +95,6 @@ class Edge:
             else:
                 await Exchange(resources, call, reply).run()
         except RequestError as error:
-            if reply.dispatch is None:
-                reply.used_tokens = 0
             self._refuse(reply, error)
         finally:
             resources.metrics.request(reply.dispatch, reply.outcome())

@@ -246,7 +246,7 @@ class Exchange:
             return Cut((joining or response).kept(), message)
         except BrokenError as error:
             return Cut((joining or response).kept(), str(error))
-        self._lessons.stream(ticket, response.kept(), self._prefilled)
+        self._lessons.stream(ticket, response.ending(), self._prefilled)
         (joining or self._responder).finish()
         return None
 

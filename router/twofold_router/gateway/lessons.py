@@ -46,19 +46,21 @@ class Lessons:
         if bytes(self._call.fields.get("stream", b"")) == b"true":
             self._metrics.promise(self._call.terms.class_name, Promise.FAILED)
 
-    def stream(self, ticket: Ticket, kept: bytes | None, prefilled: Prefilled | None) -> None:
-        """Learn from a stream that is whole; *kept* is None if it was too long to be kept."""
+    def stream(
+        self, ticket: Ticket, ending: tuple[bytes, int], prefilled: Prefilled | None
+    ) -> None:
+        """Learn from a stream that is whole, by its *ending* and the number of events before."""
         dispatch = self._reply.dispatch
-        if kept is None or dispatch is None:
-            return
+        assert dispatch is not None
+        body, events_before = ending
         decode_seconds = self._desk.now() - self._first_byte_at
         ttft_seconds = self._first_byte_at - dispatch.decided_at
-        usage = usage_of_stream(kept)
+        usage = usage_of_stream(body)
         if usage is not None:
             self._learn(ticket, usage, decode_seconds, ttft_seconds)
             self._observe_tpot(usage.output_tokens, decode_seconds)
             return
-        tokens = event_count(kept)
+        tokens = events_before + event_count(body)
         self._observe_tpot(tokens, decode_seconds)
         ticket.outcome = Outcome(tokens, decode_seconds, ttft_seconds)
         self._metrics.output(tokens)

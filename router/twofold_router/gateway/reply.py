@@ -62,7 +62,7 @@ class Reply:
         self.dispatch: Dispatch | None = None
         """How the request is served, once that is decided."""
         self.used_tokens: int | None = None
-        """Of prompt and answer, as far as an engine has told."""
+        """Of prompt and answer, as far as an engine has told; 0 of an error."""
         self._headers: list[tuple[bytes, bytes]] = [(b"x-request-id", request_id.encode())]
         self._status = 0
 
@@ -80,6 +80,8 @@ class Reply:
         body = answer.body
         if self._api is Api.MESSAGES and answer.status >= 400:
             body = anthropic_error(answer.status, body)
+        if answer.status >= 400:
+            self.used_tokens = 0  # nobody pays for an error
         self.responder.send(answer.status, self._complete(answer.headers), body)
         self._status = answer.status
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
@@ -12,6 +13,11 @@ from twofold_router.http.headers import HeaderPairs, Headers
 _EVENTS = b"text/event-stream"
 
 _NEVER_BYTES = sys.maxsize
+
+_END_BYTES = 16 * 1024
+"""Kept of the end of what is relayed, however long it is: the last events, with the usage."""
+
+_EVENT = b"data: {"
 
 
 class Entry(Protocol):
@@ -50,13 +56,16 @@ class Response:
     """
 
     __slots__ = (
+        "_dropped_events",
         "_entry",
         "_error",
         "_held",
         "_held_bytes",
         "_is_over",
+        "_is_whole",
         "_keep_bytes",
         "_kept",
+        "_kept_bytes",
         "_pause_at_bytes",
         "_responder",
         "_stop_at",
@@ -80,7 +89,10 @@ class Response:
         self._is_over = False
         self._waiter: asyncio.Future[None] | None = None
         self._responder: Sink | None = None
-        self._kept: list[bytes] = []
+        self._kept: deque[bytes] = deque()
+        self._kept_bytes = 0
+        self._is_whole = True
+        self._dropped_events = 0
         self._keep_bytes = 0
         self._stop_at = b""
 
@@ -141,6 +153,8 @@ class Response:
         A piece is framed anew for the client, which is about a hundredth of what it costs. With the
         worker's own framing passed on, a break within a chunk could not be told to the client.
 
+        Up to *keep_bytes* are kept whole; of more, 16 KiB and a piece.
+
         A piece with *stop_at* in it is the end: what is before that is passed on, and the rest is
         aborted. Of pieces that came together all are looked at; one mark in two of them is missed.
 
@@ -172,7 +186,12 @@ class Response:
 
     def kept(self) -> bytes | None:
         """Return what was relayed so far, None if that is more than was to be kept."""
-        return None if self._keep_bytes < 0 else b"".join(self._kept)
+        return b"".join(self._kept) if self._is_whole else None
+
+    def ending(self) -> tuple[bytes, int]:
+        """Return the end of what was relayed so far, all of it if that was kept, and how many
+        events with data came before."""
+        return b"".join(self._kept), self._dropped_events
 
     def close(self) -> None:
         """Abort the request at the worker, unless the answer is complete."""
@@ -204,11 +223,19 @@ class Response:
         if self._stop_at in piece and self._stop_at:
             piece = self._stop(piece)
         self._responder.write(piece)
-        self._keep_bytes = keep_bytes = self._keep_bytes - len(piece)
-        if keep_bytes >= 0:
-            self._kept.append(piece)
-        else:
-            self._kept.clear()
+        self._kept.append(piece)
+        self._kept_bytes = kept_bytes = self._kept_bytes + len(piece)
+        if kept_bytes > self._keep_bytes:
+            self._keep_the_end()
+
+    def _keep_the_end(self) -> None:
+        self._is_whole = False
+        self._keep_bytes = _END_BYTES
+        kept = self._kept
+        while kept and self._kept_bytes - len(kept[0]) >= _END_BYTES:
+            dropped = kept.popleft()
+            self._kept_bytes -= len(dropped)
+            self._dropped_events += dropped.count(_EVENT)
 
     def _stop(self, piece: bytes) -> bytes:
         """End the relay. Returns what of *piece* is still to be passed on."""

@@ -187,7 +187,8 @@ async def test_what_was_really_used_is_charged(
 ) -> None:
     path = tmp_path / "keys.toml"
     path.write_text(entry("alice", ALICE, tokens_per_minute=1000))
-    async with open_cluster(names, keys_file=path) as cluster:
+    # Less than a stream has, so that not all of it is kept.
+    async with open_cluster(names, keys_file=path, max_kept_bytes=10) as cluster:
         limit = "max_output_tokens" if api is Api.RESPONSES else "max_tokens"
         body = {"prompt": "hello", "input": "hello", **body, limit: 900}
         first = await cluster.ask(api, bearer(ALICE), **body)
@@ -197,6 +198,39 @@ async def test_what_was_really_used_is_charged(
         left = [int(each.headers["x-ratelimit-remaining-tokens"]) for each in (first, second)]
         assert [first.status, second.status] == [200, 200]
         assert left[0] - left[1] < 20
+
+
+@pytest.mark.parametrize("usage", [{}, {"stream_options": {"include_usage": True}}], ids=str)
+async def test_all_of_a_long_stream_is_charged(
+    open_cluster: "OpenCluster", tmp_path: Path, usage: dict[str, Any]
+) -> None:
+    path = tmp_path / "keys.toml"
+    path.write_text(entry("alice", ALICE, tokens_per_minute=10_000))
+    async with open_cluster("d1", keys_file=path, max_kept_bytes=1000) as cluster:
+        cluster["d1"].behaviour.token_count = 500
+        body = {"stream": True, **usage}
+        first = await cluster.ask(headers=bearer(ALICE), **body)
+        second = await cluster.ask(headers=bearer(ALICE), **body)
+
+        left = [int(each.headers["x-ratelimit-remaining-tokens"]) for each in (first, second)]
+        assert 480 < left[0] - left[1] < 540
+        assert 1000 <= cluster.metric("output_tokens_total") < 1010
+        assert cluster.metric("tpot_seconds_count") == 2
+
+
+@pytest.mark.parametrize("status", [400, 500])
+@pytest.mark.parametrize("names", ["p1 d1", "d1"])
+async def test_an_engines_error_costs_no_tokens(
+    open_cluster: "OpenCluster", tmp_path: Path, names: str, status: int
+) -> None:
+    path = tmp_path / "keys.toml"
+    path.write_text(entry("alice", ALICE, tokens_per_minute=1000))
+    async with open_cluster(names, keys_file=path) as cluster:
+        for engine in cluster.engines.values():
+            engine.behaviour.status = status
+        seen = [await cluster.ask(headers=bearer(ALICE), max_tokens=900) for _ in range(3)]
+
+        assert {each.status for each in seen} == {status}
 
 
 async def test_embeddings_are_charged_for_what_they_read(

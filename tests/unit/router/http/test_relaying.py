@@ -236,7 +236,26 @@ async def test_what_was_passed_on_is_kept_within_its_bound(
 
     assert relay.response is not None
     assert relay.response.kept() == kept
-    assert sum(map(len, relay.response._kept)) <= keep_bytes
+    assert relay.response.ending() == (b"onetwo", 0)
+
+
+@pytest.mark.parametrize("keep_bytes", [0, 100_000])
+async def test_of_what_is_too_long_the_end_is_kept_and_the_events_are_counted(
+    keep_bytes: int,
+) -> None:
+    relay = Relay()
+    await relay.begin(keep_bytes=keep_bytes)
+    pieces = [b'data: {"at": %04d, "x": "%b"}\n\n' % (at, b"x" * 72) for at in range(4000)]
+    for piece in pieces:
+        relay.upstream.data_received(chunk(piece))
+    relay.upstream.data_received(END)
+    await turn()
+
+    assert relay.response is not None
+    end, dropped_count = relay.response.ending()
+    assert relay.response.kept() is None
+    assert end == b"".join(pieces[dropped_count:])
+    assert 16 * 1024 <= len(end) < 16 * 1024 + len(pieces[0])
 
 
 @pytest.mark.parametrize(
