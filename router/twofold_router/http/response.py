@@ -18,6 +18,7 @@ _END_BYTES = 16 * 1024
 """Kept of the end of what is relayed, however long it is: the last events, with the usage."""
 
 _EVENT = b"data: {"
+_EVENT_END = b"\n\n"
 
 
 class Entry(Protocol):
@@ -102,21 +103,26 @@ class Response:
         media_type = self.headers.get(b"content-type", b"").partition(b";")[0]
         return media_type.strip().lower() == _EVENTS
 
-    async def first(self) -> bytes:
+    async def first(self, after: tuple[bytes, ...] = ()) -> bytes:
         """Wait for the first piece of the body and return it, empty if there is none. It is still
         part of what is read or relayed.
+
+        Events that begin with one of *after* are passed over, unless nothing else comes before the
+        end, or before as much is held as may be.
 
         Raises:
             BrokenError: the answer ends before it.
         """
-        if not self._held and not self._is_over:
-            self._wake_at_bytes = 1
+        while not (begun := self._without(after)) and not self._is_over:
+            if self._held_bytes >= self._pause_at_bytes:
+                break
+            self._wake_at_bytes = self._held_bytes + 1
             await self._wait()
-        if self._held:
-            return self._held[0]
+        if begun:
+            return begun
         if self._error is not None:
             raise self._error
-        return b""
+        return b"".join(self._held)
 
     async def read(self, limit_bytes: int) -> bytes:
         """Return the whole body.
@@ -252,6 +258,15 @@ class Response:
             self._wake()
         if self._held_bytes >= self._pause_at_bytes:
             self._entry.pause_reading()
+
+    def _without(self, prefaces: tuple[bytes, ...]) -> bytes:
+        """Return what is held, from the first event that begins with none of *prefaces*."""
+        if not self._held or not prefaces:
+            return self._held[0] if self._held else b""
+        held = b"".join(self._held)
+        while held.startswith(prefaces):
+            held = held.partition(_EVENT_END)[2]
+        return held
 
     async def _wait(self) -> None:
         """Wait for the end, or until so much is held that there is something to do."""

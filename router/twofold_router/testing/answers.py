@@ -64,8 +64,11 @@ def events(api: Api, answer: Answer, *, tells_usage: bool) -> Iterator[bytes]:
 
 
 def failed_load(api: Api) -> Iterator[bytes]:
-    """Tell of a failed transfer as vLLM does in a stream: status 200, the first event an error."""
-    return _error(api, "KV load failure")
+    """Tell of a failed transfer as vLLM does in a stream: status 200, the first event an error,
+    after those that only say that a response has begun."""
+    if api is Api.RESPONSES:
+        yield from _prefaces({"object": "response"})
+    yield from _error(api, "KV load failure")
 
 
 def died(api: Api) -> Iterator[bytes]:
@@ -117,11 +120,17 @@ def _messages_events(answer: Answer) -> Iterator[bytes]:
 
 def _responses_events(answer: Answer) -> Iterator[bytes]:
     told = {"id": answer.answer_id, "object": "response", "status": "in_progress"}
-    yield _typed("response.created", response={**told, "usage": None})
+    yield from _prefaces(told)
     for text in answer.texts:
         yield _typed("response.output_text.delta", delta=text)
     usage = _usage(Api.RESPONSES, answer)
     yield _typed("response.completed", response={**told, "status": "completed", "usage": usage})
+
+
+def _prefaces(told: dict[str, Any]) -> Iterator[bytes]:
+    """Tell what vLLM tells before it has computed anything."""
+    for name in ("response.created", "response.in_progress"):
+        yield _typed(name, response={**told, "usage": None})
 
 
 def _usage(api: Api, answer: Answer) -> dict[str, Any]:

@@ -117,7 +117,7 @@ async def test_a_dead_core_is_told_where_nobody_can_go_on(
     open_cluster: "OpenCluster", api: Api
 ) -> None:
     async with open_cluster("d1", disaggregate=False) as cluster:
-        die(cluster, "d1", after_events=2)
+        die(cluster, "d1", after_events=3)
         seen = await cluster.ask(api, stream=True, prompt="x", input="x")
 
         ends = api in (Api.CHAT, Api.COMPLETIONS)

@@ -412,17 +412,38 @@ async def test_a_stream_that_breaks_before_its_first_byte_is_begun_anew(
         assert cluster.metric("upstream_errors_total", leg="2", kind="broken") == asked
 
 
-@pytest.mark.parametrize("api", [Api.CHAT, Api.COMPLETIONS, Api.MESSAGES])
+@pytest.mark.parametrize("api", list(Api))
 async def test_a_stream_that_begins_with_a_failed_transfer_is_computed_again(
     open_cluster: "OpenCluster", api: Api
 ) -> None:
     async with open_cluster("p1 d1") as cluster:
         misbehave(cluster, "d1", fails_to_load=True)
-        seen = await cluster.ask(api, stream=True, prompt="hello")
+        seen = await cluster.ask(api, stream=True, prompt="hello", input="hello")
 
         assert seen.served == ("fallback", None, "d1", "transfer-failed")
         assert b"error" not in seen.body
         assert b"a2 " in seen.body
+
+
+async def test_a_response_has_begun_when_its_prompt_is_computed(
+    open_cluster: "OpenCluster",
+) -> None:
+    async with open_cluster("d1", disaggregate=False) as cluster:
+        cluster["d1"].behaviour.pause_after_events = 2
+        asking = asyncio.create_task(cluster.ask(Api.RESPONSES, stream=True, input="hello"))
+        await cluster.eventually(lambda: not cluster["d1"].behaviour.gate.is_set())
+        await asyncio.sleep(0.05)
+        begun = cluster.metric("ttft_seconds_count")
+        cluster["d1"].behaviour.gate.set()
+        seen = await asking
+
+        assert begun == 0
+        assert cluster.metric("ttft_seconds_count") == 1
+        assert [event["type"] for event in seen.events[:3]] == [
+            "response.created",
+            "response.in_progress",
+            "response.output_text.delta",
+        ]
 
 
 async def test_an_empty_stream_is_a_failure(open_cluster: "OpenCluster") -> None:

@@ -287,6 +287,53 @@ async def test_a_relay_ends_before_what_it_is_to_stop_at(
     assert comes_at_once or relay.upstream_transport.is_aborted
 
 
+PREFACES = (b"event: a\n", b"event: b\n")
+A, B, C = (b"event: %b\ndata: {}\n\n" % name for name in (b"a", b"b", b"c"))
+
+
+async def first_of(*pieces: bytes, after: tuple[bytes, ...], ends: bool) -> bytes:
+    """Return what a worker begins with that sends *pieces* one by one, and then breaks off."""
+    upstream = ClientConnection(ClientLimits(read_ahead_bytes=200), Shelf())
+    transport = MemoryTransport(upstream)
+    asking = asyncio.create_task(upstream.exchange(b"", None, is_head=False, on_sent=None))
+    await turn()
+    upstream.data_received(UPSTREAM_HEAD)
+    response = await asking
+    first = asyncio.create_task(response.first(after))
+    for piece in pieces:
+        await turn()
+        assert not first.done()
+        upstream.data_received(chunk(piece))
+    await turn()
+    if ends:
+        assert not first.done()
+        transport.receive_eof()
+    try:
+        return await asyncio.wait_for(first, 1)
+    finally:
+        response.close()
+
+
+@pytest.mark.parametrize(
+    ("pieces", "first"),
+    [
+        ([A, B, C], C),
+        ([A + B + C], C),
+        ([A[:12], A[12:] + B, C], C),
+        ([A, B + C + A], C + A),
+        ([A * 20], A * 20),  # more than may be read ahead
+    ],
+)
+async def test_prefaces_are_passed_over(pieces: list[bytes], first: bytes) -> None:
+    assert await first_of(*pieces, after=PREFACES, ends=False) == first
+    assert await first_of(A, after=(), ends=False) == A
+
+
+async def test_what_breaks_in_its_prefaces_has_not_begun() -> None:
+    with pytest.raises(BrokenError):
+        await first_of(A, B, after=PREFACES, ends=True)
+
+
 async def test_what_was_kept_can_be_read_in_between() -> None:
     relay = Relay()
     await relay.begin(chunk(b"one"), keep_bytes=100)
