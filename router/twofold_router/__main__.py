@@ -13,6 +13,7 @@ from typing import Any
 from twofold_cluster.logs import log_json
 from twofold_router.access import Classes, InvalidAccessError, parse_class
 from twofold_router.gateway import CannotListenError
+from twofold_router.open_files import raise_open_files
 from twofold_router.placement import POLICIES
 from twofold_router.processes import (
     GATEWAY_FLAG,
@@ -56,6 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log_json(parsed.log_level)
     try:
         settings = settings_of(parsed, os.environ)
+        if parsed.gateway_process is None:  # who has it from the process that started it
+            # Each connection of a client may have one to a worker.
+            raise_open_files(2 * settings.server_limits().connection_count)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_work_of(settings, parsed.gateway_process))
     except _BAD_START as error:
