@@ -119,7 +119,10 @@ async def open_dispatcher(
     """
     placement = make_placement(settings.policy, settings.placement())
     dispatcher = Dispatcher(
-        placement, suspect_seconds=settings.suspect_seconds, observe=metrics.placement
+        placement,
+        suspect_seconds=settings.suspect_seconds,
+        keeps_names=bool(settings.workers),
+        observe=metrics.placement,
     )
 
     followers = Followers(dispatcher.blocks_changed, metrics.kv_events)

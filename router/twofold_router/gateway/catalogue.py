@@ -13,18 +13,22 @@ class Catalogue:
     Made anew when it is asked for after a change, so that a request does not look at the workers.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, keeps_gone: bool = False) -> None:
+        """*keeps_gone*: workers that are gone come back with the same id, as those that are given
+        do, and the names they had stay known."""
+        self._keeps_gone = keeps_gone
         self._told: dict[WorkerId, tuple[tuple[str, ...], tuple[str, ...]]] = {}
         self._models: dict[str, str] | None = {}
 
     def follow(self, changed: Iterable[Worker], gone: Iterable[WorkerId]) -> None:
-        """Take *changed* workers as they are now, and forget those that are *gone*."""
+        """Take *changed* workers as they are now, and forget those that are *gone*, unless they
+        are kept."""
         for worker in changed:
             told = ((worker.model, *worker.aliases), worker.adapters)
             if self._told.get(worker.worker_id) != told:
                 self._told[worker.worker_id] = told
                 self._models = None
-        for worker_id in gone:
+        for worker_id in () if self._keeps_gone else gone:
             if self._told.pop(worker_id, None) is not None:
                 self._models = None
 

@@ -46,10 +46,12 @@ class Dispatcher:
         placement: Placement,
         *,
         suspect_seconds: float = 1.0,
+        keeps_names: bool = False,
         clock: Callable[[], float] = time.monotonic,
         observe: Callable[[float], None] = lambda seconds: None,
     ) -> None:
-        """*observe* is told how many seconds of computing each placement takes."""
+        """*observe* is told how many seconds of computing each placement takes. *keeps_names*:
+        those of workers that are gone, which come back, stay known."""
         self._is_stale: Callable[[], bool] = lambda: False
         self._observe = observe
         self._placement = placement
@@ -57,7 +59,7 @@ class Dispatcher:
         self._suspect_seconds = suspect_seconds
         self._suspects = Suspects(suspect_seconds)
         self._workers: dict[WorkerId, Worker] = {}
-        self._catalogue = Catalogue()
+        self._catalogue = Catalogue(keeps_gone=keeps_names)
         self._deciders: dict[str, Callable[[Decision], None]] = {}
         self._serial = itertools.count(1)
 

@@ -68,7 +68,12 @@ class Home:
         self.metrics = Metrics()
         self.link = Link()
         send = self.link.send
-        self.desk = RemoteDesk(assignment.process, send, suspect_seconds=settings.suspect_seconds)
+        self.desk = RemoteDesk(
+            assignment.process,
+            send,
+            suspect_seconds=settings.suspect_seconds,
+            keeps_names=bool(settings.workers),
+        )
         self.limiter = RemoteLimiter(send)
         self.reporting = Reporting(send, self.metrics.tallies)
         self.is_lost = False

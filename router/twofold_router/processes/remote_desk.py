@@ -54,9 +54,11 @@ class RemoteDesk:
         send: Callable[[Message], None],
         *,
         suspect_seconds: float = 1.0,
+        keeps_names: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """*process* is a number that no other process of this router ever had."""
+        """*process* is a number that no other process of this router ever had. *keeps_names*: as
+        of a Dispatcher."""
         self.welcomed = asyncio.Event()
         """Set when the workers are known, or never will be."""
         self._process = process
@@ -64,7 +66,7 @@ class RemoteDesk:
         self._clock = clock
         self._suspects = Suspects(suspect_seconds)
         self._workers: dict[WorkerId, Worker] = {}
-        self._catalogue = Catalogue()
+        self._catalogue = Catalogue(keeps_gone=keeps_names)
         self._is_stale = False
         self._is_lost = False
         self._serial = itertools.count(1)

@@ -41,6 +41,17 @@ def test_a_name_goes_with_the_last_worker_that_has_it() -> None:
     assert made.models == {}
 
 
+def test_a_name_of_given_workers_stays_until_one_comes_back_with_another() -> None:
+    made = Catalogue(keeps_gone=True)
+    made.follow([W1, W2], [])
+    made.follow([], [W1.worker_id, W2.worker_id])
+    without = dict(made.models)
+    made.follow([make_worker("w1", Role.BOTH, model="n")], [])
+
+    assert without == {"a": "m", "b": "m", "m": "m"}
+    assert made.models == {"m": "m", "n": "n"}
+
+
 def test_a_name_stays_while_its_workers_drain() -> None:
     made = catalogue()
     made.follow([msgspec.structs.replace(W1, state=WorkerState.DRAINING)], [W2.worker_id])
