@@ -165,12 +165,17 @@ class Run(msgspec.Struct, frozen=True):
     record: Record
 
 
-class Document(msgspec.Struct, frozen=True, kw_only=True):
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """What is found again in ``--json FILE``."""
+
+    runs: list[Run]
+
+
+class Document(Kept, frozen=True, kw_only=True):
     """What ``--json FILE`` holds."""
 
     benchmark: str = "placement_quality"
     command: str
-    runs: list[Run]
     goals: list[Goal] = []
 
 
@@ -374,7 +379,7 @@ def _records(runs: Sequence[Run], name: str) -> list[Record]:
 def _read(path: Path | None) -> list[Run]:
     if path is None or not path.exists():
         return []
-    return msgspec.json.decode(path.read_bytes(), type=Document).runs
+    return msgspec.json.decode(path.read_bytes(), type=Kept).runs
 
 
 def _tell(name: str, record: Record) -> None:
