@@ -54,7 +54,8 @@ _ERROR_EVENTS = (_ERROR_DATA, _ERROR_NAME)
 lines are escaped."""
 
 _PREFACES = (
-    *(b"event: response.created\n", b"event: response.in_progress\n"),
+    b"event: response.created\n",
+    b"event: response.in_progress\n",
     b"event: response.queued\n",
 )
 """Which vLLM sends before it has computed anything (openai/responses/serving.py,
