@@ -344,8 +344,7 @@ class Exchange:
         await self._end_stream(RequestError(Fault.ENGINE_FAILED, message))
 
     async def _tell_too_late(self) -> None:
-        seconds = self._settings.request_timeout_seconds
-        error = RequestError(Fault.DEADLINE_EXCEEDED, f"not finished within {seconds:g} seconds")
+        error = self._resources.deadlines.error(self._settings.request_timeout_seconds)
         if not self._responder.started:
             self._lessons.failed()
             raise error

@@ -29,8 +29,7 @@ async def pass_on(resources: Resources, call: Call) -> WholeAnswer:
     except TimeoutError as timeout:
         if not deadline.expired:
             raise
-        message = f"not finished within {seconds:g} seconds"
-        raise RequestError(Fault.DEADLINE_EXCEEDED, message) from timeout
+        raise resources.deadlines.error(seconds) from timeout
 
 
 async def _ask_several(resources: Resources, call: Call) -> WholeAnswer:

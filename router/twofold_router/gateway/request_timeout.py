@@ -5,7 +5,10 @@ as the placement's decision. A request that takes minutes does not mind a tick m
 """
 
 import asyncio
+import math
 from types import TracebackType
+
+from twofold_cluster.errors import Fault, RequestError
 
 
 class Deadlines:
@@ -13,6 +16,7 @@ class Deadlines:
 
     def __init__(self) -> None:
         self._running: set[Deadline] = set()
+        self._is_ending = False
 
     def at(self, moment: float) -> "Deadline":
         """Return a context that is cancelled after *moment*, on the clock that ``sweep`` is told,
@@ -23,6 +27,19 @@ class Deadlines:
         """End what is over its time."""
         for deadline in [each for each in self._running if each.moment <= now]:
             deadline.expire()
+
+    def end_all(self) -> None:
+        """End all of them: the router leaves them no more time."""
+        self._is_ending = True
+        self.sweep(math.inf)
+
+    def error(self, limit_seconds: float) -> RequestError:
+        """Return what is told of a request that was ended, which had *limit_seconds*."""
+        if self._is_ending:
+            message = "the router ends, and did not come to the end of the request"
+            return RequestError(Fault.DRAINING, message, retry_after_seconds=1)
+        message = f"not finished within {limit_seconds:g} seconds"
+        return RequestError(Fault.DEADLINE_EXCEEDED, message)
 
 
 class Deadline:

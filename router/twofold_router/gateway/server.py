@@ -76,6 +76,7 @@ async def open_gateway(
             settings.server_limits(),
             answer_of_refusal,
             drain_seconds=settings.drain_timeout_seconds,
+            give_up=deadlines.end_all,
         ) as server:
             _log.info("listening", extra={"url": url})
             yield Gateway(url, server, readiness, settings.drain_delay_seconds)

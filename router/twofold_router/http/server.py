@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 
 from twofold_router.http.limits import ServerLimits
 from twofold_router.http.refusals import RefusalAnswer
@@ -13,6 +13,9 @@ from twofold_router.http.serving import Handler, Serving
 from twofold_router.http.sweeping import Sweeping
 
 _log = logging.getLogger(__name__)
+
+LAST_WORDS_SECONDS = 1.0
+"""For clients to be told that nothing more comes."""
 
 CANCEL_SECONDS = 5.0
 """For handlers to end after they were cancelled."""
@@ -31,9 +34,11 @@ class Server:
         """How many there are."""
         return len(self._serving.connections)
 
-    async def shutdown(self, drain_seconds: float) -> None:
+    async def shutdown(
+        self, drain_seconds: float, give_up: Callable[[], None] = lambda: None
+    ) -> None:
         """Stop accepting, close what is idle, and wait *drain_seconds* for the answers in flight;
-        each is its connection's last. Then cancel their handlers."""
+        each is its connection's last. Then have the handlers *give up*, and cancel them."""
         serving = self._serving
         self._listening.close()
         serving.is_draining = True
@@ -44,7 +49,11 @@ class Server:
                 await serving.emptied()
                 await _ended(serving)
         except TimeoutError:
-            _log.warning("cancelling what was not drained", extra={"count": self.connections})
+            _log.warning("giving up what was not drained", extra={"count": self.connections})
+            give_up()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LAST_WORDS_SECONDS):
+                    await serving.emptied()
         finally:
             self._sweeping.stop()
             await self._cancel()
@@ -70,8 +79,10 @@ async def serve(
     refusal: RefusalAnswer,
     *,
     drain_seconds: float,
+    give_up: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Server]:
     """Serve *listener*, which is closed in the end, for the duration of the block; then drain.
+    When *drain_seconds* are over, *give_up* is to have the handlers come to their ends.
 
     *handler* runs in one task per request, and is cancelled when the client leaves: when its
     connection is lost, or when it closes its side of it while its request is in progress. The
@@ -88,7 +99,7 @@ async def serve(
     try:
         yield server
     finally:
-        await server.shutdown(drain_seconds)
+        await server.shutdown(drain_seconds, give_up)
 
 
 async def _ended(serving: Serving) -> None:

@@ -48,6 +48,7 @@ async def run_gateway_process(settings: RouterSettings, assignment: Assignment) 
         ):
             home.reporting.count_connections = lambda: gateway.server.connections
             await stop.wait()
+            home.is_leaving = True
             if not home.is_lost:
                 await gateway.leave(stop)
             # Whatever hangs from here on, nobody is left to look for it if the parent has gone.
@@ -78,6 +79,8 @@ class Home:
         self.reporting = Reporting(send, self.metrics.tallies)
         self.is_lost = False
         """Set once nobody places any more."""
+        self.is_leaving = False
+        """Set once it was told to end: so is the placement process, which may be sooner."""
         self._stop = stop
         self.link.receive(
             {
@@ -97,7 +100,7 @@ class Home:
             await self.desk.welcomed.wait()
 
     def _lose(self) -> None:
-        if not self._stop.is_set():
+        if not (self.is_leaving or self._stop.is_set()):
             _log.error("the placement process has gone; ending")
         self.is_lost = True
         self.desk.lose()
