@@ -18,8 +18,16 @@ Manifest = dict[str, Any]
 
 START_SECONDS = 120.0
 ADMIN_TOKEN = "an-administrator-of-this-test-alone"
-LATER_KINDS = ("policy/v1 PodDisruptionBudget", "autoscaling/v2 HorizontalPodAutoscaler")
-"""What the operator and the examples make, and the older API server has not."""
+LATER_KINDS = (
+    "policy/v1 PodDisruptionBudget",
+    "autoscaling/v2 HorizontalPodAutoscaler",
+    "networking.k8s.io/v1 NetworkPolicy",
+)
+"""What the operator and the examples make, and the older API server has not, or without fields
+that they have: ``endPort`` of a NetworkPolicy."""
+
+OLDER_GROUP = "networking.k8s.io/v1"
+"""Which the API server leaves to its later kinds, with the admission that reads it."""
 
 NEEDS_LATER_KINDS = (
     "ValidatingAdmissionPolicy",
@@ -162,8 +170,9 @@ class ControlPlane:
             f"--token-auth-file={at / 'tokens.csv'}",
             "--authorization-mode=RBAC",
             "--service-cluster-ip-range=10.96.0.0/16",
-            # No controller gives accounts to pods here.
-            "--disable-admission-plugins=ServiceAccount",
+            f"--runtime-config={OLDER_GROUP}=false",
+            # No controller gives accounts to pods here, and nobody serves classes of Ingresses.
+            "--disable-admission-plugins=ServiceAccount,DefaultIngressClass",
             f"--audit-log-path={self.audit_log}",
             f"--audit-policy-file={at / 'audit.json'}",
             f"--requestheader-client-ca-file={at / 'front-ca.crt'}",
@@ -322,12 +331,16 @@ def _has(found: Manifest, condition: str) -> bool:
 
 def anything(group: str, version: str, kind: str) -> Manifest:
     """Return the CRD of a kind whose objects may hold anything."""
-    plural = f"{kind.lower()}s"
+    plural = f"{kind.lower().removesuffix('y')}ies" if kind.endswith("y") else f"{kind.lower()}s"
     schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    approval = {"api-approved.kubernetes.io": "unapproved, a stand-in"}
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.{group}"},
+        "metadata": {
+            "name": f"{plural}.{group}",
+            "annotations": approval if group.endswith(".k8s.io") else {},
+        },
         "spec": {
             "group": group,
             "scope": "Namespaced",
