@@ -35,7 +35,7 @@ FOLLOWED = 1300
 STORY = 900
 SHARED = 480
 """Tokens of the story that the next request begins with: three full blocks."""
-ATTEMPTS = 4
+ATTEMPTS = 10
 BEGUN_AGAIN = 4
 """Requests that go on with the whole story meanwhile."""
 OWN = 600
