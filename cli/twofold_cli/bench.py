@@ -349,11 +349,11 @@ class _Outputs:
 
     def write(self, records: "Sequence[Record]") -> None:
         """Print the table, and write what was asked for."""
-        from twofold_sim.measuring import goodput_table, table, write_records
+        from twofold_sim.measuring import goodput_table, long_prompts_of, table, write_records
 
         command = shlex.join(["twofold", *sys.argv[1:]])
         print(table(records))
-        for long_prompts in dict.fromkeys(filter(None, (each.long_prompts for each in records))):
+        for long_prompts in long_prompts_of(records):
             print(f"\n{long_prompts}.")
         if len({record.qps for record in records}) > 1:
             print(f"\n{goodput_table(records)}")

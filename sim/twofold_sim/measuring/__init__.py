@@ -3,7 +3,7 @@
 from twofold_sim.measuring.goodput import Goodput, goodput, goodputs
 from twofold_sim.measuring.measures import Figures, Measures, Slo, measure
 from twofold_sim.measuring.quantiles import Quantiles, quantile
-from twofold_sim.measuring.record import Record, read_records, write_records
+from twofold_sim.measuring.record import Record, long_prompts_of, read_records, write_records
 from twofold_sim.measuring.samples import Samples
 from twofold_sim.measuring.served import Served
 from twofold_sim.measuring.tables import goodput_table, quartile_table, table
@@ -20,6 +20,7 @@ __all__ = [
     "goodput",
     "goodput_table",
     "goodputs",
+    "long_prompts_of",
     "measure",
     "quantile",
     "quartile_table",

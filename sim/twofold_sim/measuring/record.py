@@ -1,6 +1,6 @@
 """One run as it is kept: what was run, and what it gave."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -42,6 +42,11 @@ class RecordFile(msgspec.Struct, frozen=True, kw_only=True):
 
     command: str
     records: list[Record]
+
+
+def long_prompts_of(records: Iterable[Record]) -> list[LongPrompts]:
+    """Return what was cut or left out of the workloads of *records*, each once."""
+    return list(dict.fromkeys(filter(None, (record.long_prompts for record in records))))
 
 
 def write_records(path: Path, command: str, records: Sequence[Record]) -> None:

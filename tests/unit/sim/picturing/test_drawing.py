@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from twofold_sim.measuring import Record, Samples, Served, Slo, measure
 from twofold_sim.picturing import draw, write_pictures, write_report
 from twofold_sim.picturing.pictures import capacity, hit_rate, load, ttft
 from twofold_sim.picturing.scenes import scenes
+from twofold_sim.workloads import LongPrompts
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -155,6 +157,15 @@ def test_names_are_no_markup_in_the_report(html: str) -> None:
 def test_the_report_has_a_line_for_each_record(html: str) -> None:
     assert html.count("<td>twofold</td>") == 1 + 2 * 8
     assert "seconds_per_token 0.00016" in html
+
+
+def test_the_report_says_once_what_was_cut_of_the_workload(tmp_path: Path) -> None:
+    long_prompts = LongPrompts(count=3, total=12, most_tokens=20_480, on_long="drop")
+    records = [replace(record("twofold", qps), long_prompts=long_prompts) for qps in (2.0, 3.0)]
+
+    write_report(records, tmp_path / "report.html", "twofold bench replay")
+
+    assert (tmp_path / "report.html").read_text().count(f"<p>{long_prompts}.</p>") == 1
 
 
 def test_matplotlib_is_imported_by_drawing_only() -> None:
