@@ -117,6 +117,9 @@ class Dispatcher:
         loop = asyncio.get_running_loop()
         loop.call_later(self._suspect_seconds + 0.01, self._trust_again, worker.worker_id)
 
+    def is_suspect(self, worker: Worker) -> bool:
+        return self._suspects.has(worker, self._clock())
+
     def partner_of(self, prefill: Worker, name: str, avoid: frozenset[WorkerId]) -> Worker | None:
         marked = self._suspects.mark(self._workers.values(), self._clock())
         return partner_of(marked, prefill, name, avoid)

@@ -1,7 +1,9 @@
 """Requests that leave no KV cache behind: any worker of the model answers them."""
 
 import random
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from twofold_cluster.errors import Fault, RequestError
 from twofold_cluster.identity import WorkerId
@@ -36,10 +38,11 @@ async def _ask_several(resources: Resources, call: Call) -> WholeAnswer:
     avoid: set[WorkerId] = set()
     verdict: Verdict | None = None
     for _ in range(resources.settings.max_attempts):
-        worker = _least_busy(resources.desk.workers, call.model, avoid)
+        worker = _least_busy(resources, call.model, avoid)
         if worker is None:
             break
-        answer = await _ask(resources, call, worker)
+        with _counted(resources.passed_on, worker.worker_id):
+            answer = await _ask(resources, call, worker)
         if isinstance(answer, WholeAnswer):
             return answer
         resources.metrics.upstream_error(Leg.PASSED_ON, answer.kind)
@@ -67,17 +70,37 @@ async def _ask(resources: Resources, call: Call, worker: Worker) -> WholeAnswer 
     return WholeAnswer(response.status, relayed_headers(response.headers), raw)
 
 
-def _least_busy(workers: Iterable[Worker], model: str, avoid: set[WorkerId]) -> Worker | None:
-    able = [
-        worker
-        for worker in workers
+def _least_busy(resources: Resources, model: str, avoid: set[WorkerId]) -> Worker | None:
+    """Return the worker with the fewest requests by its last report and by our own count, which
+    is newer; a suspect only where there is no other."""
+    desk, passed_on = resources.desk, resources.passed_on
+
+    def burden(worker: Worker) -> tuple[bool, int]:
+        load = worker.load
+        count = load.running_count + load.waiting_count + passed_on[worker.worker_id]
+        return desk.is_suspect(worker), count
+
+    burdens = [
+        (burden(worker), worker)
+        for worker in desk.workers
         if model in worker.names
         and worker.state is WorkerState.READY
         and worker.worker_id not in avoid
     ]
-    if not able:
+    if not burdens:
         return None
-    least = min(worker.load.running_count + worker.load.waiting_count for worker in able)
+    least = min(found for found, _ in burdens)
     return random.choice(  # noqa: S311 - spreads load, guards nothing
-        [w for w in able if w.load.running_count + w.load.waiting_count == least]
+        [worker for found, worker in burdens if found == least]
     )
+
+
+@contextmanager
+def _counted(counts: Counter[WorkerId], worker_id: WorkerId) -> Iterator[None]:
+    counts[worker_id] += 1
+    try:
+        yield
+    finally:
+        counts[worker_id] -= 1
+        if not counts[worker_id]:
+            del counts[worker_id]

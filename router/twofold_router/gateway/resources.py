@@ -1,7 +1,9 @@
 """What all exchanges of one gateway share."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
+from twofold_cluster.identity import WorkerId
 from twofold_router.gateway.background import Background
 from twofold_router.gateway.request_timeout import Deadlines
 from twofold_router.gateway.tickets import Desk
@@ -20,3 +22,5 @@ class Resources:
     background: Background
     deadlines: Deadlines
     metrics: Metrics
+    passed_on: Counter[WorkerId] = field(default_factory=Counter)
+    """How many requests that are not placed each worker is answering."""

@@ -18,6 +18,9 @@ class Suspects:
     def add(self, worker: Worker, now: float) -> None:
         self._until[life_of(worker)] = now + self._suspect_seconds
 
+    def has(self, worker: Worker, now: float) -> bool:
+        return self._until.get(life_of(worker), now) > now
+
     def mark(self, workers: Iterable[Worker], now: float) -> list[Worker]:
         """Return *workers* with the suspects as draining: they keep what they have."""
         self._until = {life: until for life, until in self._until.items() if until > now}

@@ -72,6 +72,10 @@ class Desk(Protocol):
         """Give *worker* nothing new for a while: it cannot be reached."""
         ...
 
+    def is_suspect(self, worker: Worker) -> bool:
+        """Return True while *worker* is to get nothing new."""
+        ...
+
     def partner_of(self, prefill: Worker, name: str, avoid: frozenset[WorkerId]) -> Worker | None:
         """Return some decode worker that can read, and so free, what *prefill* has computed for
         *name*."""

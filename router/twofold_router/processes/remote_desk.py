@@ -126,6 +126,9 @@ class RemoteDesk:
         self._take_suspect(doubt)
         self._send(doubt)
 
+    def is_suspect(self, worker: Worker) -> bool:
+        return self._suspects.has(worker, self._clock())
+
     def partner_of(self, prefill: Worker, name: str, avoid: frozenset[WorkerId]) -> Worker | None:
         marked = self._suspects.mark(self._workers.values(), self._clock())
         return partner_of(marked, prefill, name, avoid)

@@ -1,5 +1,7 @@
 """What there is to ask for, and what of a request reaches an engine."""
 
+import asyncio
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import anthropic
@@ -43,6 +45,36 @@ async def test_what_leaves_no_cache_finds_another_worker(open_cluster: "OpenClus
         assert {each.json["by"] for each in seen} == {"d3"}
         assert cluster.metric("upstream_errors_total", leg="passed-on", kind="failed") >= 1
         assert cluster.metric("upstream_errors_total", leg="passed-on", kind="unreachable") >= 1
+
+
+async def test_what_leaves_no_cache_is_spread_before_the_next_report(
+    open_cluster: "OpenCluster",
+) -> None:
+    async with open_cluster("d1 d2 d3") as cluster:
+        for engine in cluster.engines.values():
+            engine.behaviour.gate.clear()
+        asking = [asyncio.create_task(cluster.ask("/v1/embeddings")) for _ in range(12)]
+        while sum(len(engine.received) for engine in cluster.engines.values()) < len(asking):
+            await asyncio.sleep(0.01)
+        for engine in cluster.engines.values():
+            engine.behaviour.gate.set()
+        seen = await asyncio.gather(*asking)
+
+        assert Counter(each.json["by"] for each in seen) == {"d1": 4, "d2": 4, "d3": 4}
+
+
+async def test_what_leaves_no_cache_goes_to_a_suspect_last(open_cluster: "OpenCluster") -> None:
+    async with open_cluster("d1 d2", suspect_seconds=60.0) as cluster:
+        failing = cluster.unreach("d1")
+        cluster.dispatcher.suspect(cluster["d1"].worker)
+        seen = [await cluster.ask("/v1/embeddings") for _ in range(10)]
+
+        assert {each.json["by"] for each in seen} == {"d2"}
+        assert cluster.metric("upstream_errors_total") == 0
+
+        cluster.restore(failing)
+        cluster.follow("d1")
+        assert (await cluster.ask("/v1/embeddings")).json["by"] == "d1"
 
 
 async def test_what_no_worker_answers_gets_the_last_error(open_cluster: "OpenCluster") -> None:
