@@ -99,9 +99,21 @@ def _at_most(quantity: int | str, limit: int | str) -> int | str:
     return limit if parse_quantity(limit) < parse_quantity(quantity) else quantity
 
 
-def pull_secrets(images: Images, settings: PlanSettings) -> dict[str, Any]:
+def pod_spec(images: Images, settings: PlanSettings) -> dict[str, Any]:
+    """Return what all our pods have in common.
+
+    Kubernetes' variables for each Service of the namespace are left out: engines read their own
+    settings from such names, as vLLM does from VLLM_PORT, which a Service ``vllm`` would set.
+    """
     secrets = [*settings.image_pull_secrets, *(secret.name for secret in images.pull_secrets)]
-    return {"imagePullSecrets": [{"name": name} for name in secrets]} if secrets else {}
+    spec: dict[str, Any] = {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": pod_security(),
+    }
+    if secrets:
+        spec["imagePullSecrets"] = [{"name": name} for name in secrets]
+    return spec
 
 
 def template(ours: dict[str, Any], theirs: dict[str, Any], selected: dict[str, str]) -> Any:

@@ -139,9 +139,7 @@ def manager_template(
     ours = {
         "metadata": {"labels": labels},
         "spec": {
-            **pods.pull_secrets(service.spec.images, settings),
-            "automountServiceAccountToken": False,
-            "securityContext": pods.pod_security(),
+            **pods.pod_spec(service.spec.images, settings),
             "terminationGracePeriodSeconds": grace_seconds(settings),
             "containers": [container],
             "volumes": [*pods.scratch_volumes(), dshm],

@@ -129,8 +129,9 @@ def _group(
             "num-cpus": str(int(cpus_of(pool))),
             "num-gpus": str(pool.gpus(service.spec.engine)),
             "node-manager-port": str(RAYLET_PORT),
-            # One worker a pod, and each where its role belongs.
-            "resources": f'"{{\\"{ray_resource(role)}\\": 1}}"',
+            # One worker a pod, and each where its role belongs. Quoted for the shell that KubeRay
+            # hands it to, in quotes that KubeRay takes off where it reads it itself.
+            "resources": f"'{{\"{ray_resource(role)}\": 1}}'",
         },
         "template": pods.template(ours, pool.pod_template, labels),
     }
@@ -146,9 +147,12 @@ def _worker(service: LLMService, image: str, settings: PlanSettings, role: Role)
     spec = service.spec
     pool = pool_of(spec, role)
     container = _ray_container(service, image, "worker", RAYLET_PORT)
-    # Kubernetes' node, where transfers find shared memory; Ray's node is the pod.
-    node = {"fieldRef": {"fieldPath": "spec.nodeName"}}
-    container["env"].append({"name": "TWOFOLD_NODE", "valueFrom": node})
+    # Kubernetes' node, where transfers find shared memory; Ray's node is the pod. Pods have the
+    # label of its zone from Kubernetes 1.35 on, and name none before.
+    places = {"NODE": "spec.nodeName", "ZONE": f"metadata.labels['{names.ZONE_LABEL}']"}
+    for place, path in places.items():
+        field = {"fieldRef": {"fieldPath": path}}
+        container["env"].append({"name": f"TWOFOLD_{place}", "valueFrom": field})
     # The only one that a NetworkPolicy opens to who scrapes metrics.
     container["env"].append({"name": "TWOFOLD_WORKER_PORT", "value": str(names.WORKER_PORT)})
     # What the engine says comes out of the container, and not into a file of Ray's.
@@ -205,9 +209,7 @@ def _pod(
     return {
         "metadata": {"labels": labels},
         "spec": {
-            **pods.pull_secrets(service.spec.images, settings),
-            "automountServiceAccountToken": False,
-            "securityContext": pods.pod_security(),
+            **pods.pod_spec(service.spec.images, settings),
             "terminationGracePeriodSeconds": grace_seconds(settings),
             "containers": containers,
             "volumes": [*pods.scratch_volumes(), _SHARED_MEMORY],

@@ -140,9 +140,7 @@ def _pod(service: LLMService, settings: PlanSettings, labels: dict[str, str]) ->
     return {
         "metadata": {"labels": labels},
         "spec": {
-            **pods.pull_secrets(spec.images, settings),
-            "automountServiceAccountToken": False,
-            "securityContext": pods.pod_security(),
+            **pods.pod_spec(spec.images, settings),
             "terminationGracePeriodSeconds": GRACE_SECONDS,
             "topologySpreadConstraints": [
                 {

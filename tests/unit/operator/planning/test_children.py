@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import jsonschema
 import pytest
 import yaml
 
-from twofold_engine.actor import PORT_ENV
+from twofold_engine.actor import NODE_ENV, PORT_ENV, ZONE_ENV
 from twofold_engine.draining.__main__ import parser as draining_parser
 from twofold_operator.planning.actions import ApplyObject
 from twofold_operator.planning.settings import PlanSettings
@@ -115,6 +116,7 @@ def test_pods_have_no_privileges_and_write_to_their_volumes_only() -> None:
         spec = template["spec"]
         assert spec["securityContext"]["runAsNonRoot"]
         assert spec["automountServiceAccountToken"] is False
+        assert spec["enableServiceLinks"] is False
         assert spec["imagePullSecrets"] == [{"name": "pull"}]
         volumes = {volume["name"] for volume in spec["volumes"]}
         for container in spec["containers"]:
@@ -226,10 +228,19 @@ def test_a_pod_has_room_for_one_worker_of_its_role() -> None:
 
     for pool in manager.told.pools:
         parameters = group(world, pool.role)["rayStartParams"]
-        offered = json.loads(json.loads(parameters["resources"]))
-        assert offered == dict(pool.resources)
+        (told,) = shlex.split(parameters["resources"])
+        assert json.loads(told) == dict(pool.resources)
+        # As KubeRay reads it, beside handing it to a shell.
+        assert json.loads(parameters["resources"].strip("'\"` ")) == dict(pool.resources)
         assert float(parameters["num-cpus"]) == pool.engine.cpus
         assert float(parameters["num-gpus"]) == pool.engine.gpus
+
+
+def test_a_worker_knows_the_node_and_the_zone_that_its_pod_is_in() -> None:
+    environment = {each["name"]: each.get("valueFrom") for each in worker(made())["env"]}
+
+    paths = [environment[name]["fieldRef"]["fieldPath"] for name in (NODE_ENV, ZONE_ENV)]
+    assert paths == ["spec.nodeName", "metadata.labels['topology.kubernetes.io/zone']"]
 
 
 def test_a_worker_gets_a_gpu_for_each_part_of_its_model() -> None:
