@@ -30,8 +30,8 @@ class Model(Part, frozen=True, kw_only=True):
 
     source: Annotated[str, Meta(min_length=1, max_length=1024)]
     """Where the weights are: hf://ORGANISATION/NAME, s3://BUCKET/PATH, pvc://CLAIM/PATH,
-    oci://REPOSITORY:TAG (an image volume: Kubernetes 1.35, or before with its feature gate; KubeRay 1.3),
-    or an absolute path in the worker image."""
+    oci://REPOSITORY:TAG (an image volume: KubeRay 1.3 and Kubernetes 1.35, or before with its
+    feature gate), or an absolute path in the worker image."""
     served_name: ModelName | None = None
     """What clients send as the model. Default: the resource's name."""
     revision: ShortText | None = None
