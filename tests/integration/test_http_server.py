@@ -51,7 +51,11 @@ class Site:
 
 
 @asynccontextmanager
-async def opened(limits: ServerLimits = LIMITS, drain_seconds: float = 1.0) -> AsyncIterator[Site]:
+async def opened(
+    limits: ServerLimits = LIMITS,
+    drain_seconds: float = 1.0,
+    wants_body: Callable[[Request], bool] = lambda _request: True,
+) -> AsyncIterator[Site]:
     async def handle(request: Request, responder: Responder) -> None:
         if request.path == "/wait":
             try:
@@ -79,7 +83,9 @@ async def opened(limits: ServerLimits = LIMITS, drain_seconds: float = 1.0) -> A
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
     port = listener.getsockname()[1]
-    async with serve(listener, handle, limits, refuse, drain_seconds=drain_seconds) as server:
+    async with serve(
+        listener, handle, limits, refuse, drain_seconds=drain_seconds, wants_body=wants_body
+    ) as server:
         site = Site(server, port)
         yield site
 
@@ -147,6 +153,22 @@ async def test_who_sends_too_much_reads_why() -> None:
 
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b"BODY_TOO_LARGE" in answer
+
+
+@on_both_loops
+async def test_who_sends_all_of_an_unwanted_body_reads_the_answer() -> None:
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 30000000\r\n\r\n"
+
+    def send_then_read(port: int) -> bytes:
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connected:
+            connected.sendall(head + b"x" * 30_000_000)
+            return connected.recv(1000)
+
+    async with opened(wants_body=lambda _request: False) as site:
+        answer = await asyncio.to_thread(send_then_read, site.port)
+
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(b"\r\n\r\n0")
 
 
 @on_both_loops

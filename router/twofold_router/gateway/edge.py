@@ -55,6 +55,17 @@ class Edge:
         self._readiness = readiness
         self._began_at = int(time.time())
 
+    def wants_body(self, request: Request) -> bool:
+        """Tell whether the answer to *request* takes more than its head: not for whom we do not
+        know, so that they have no memory of ours."""
+        if request.path not in _APIS or request.method != "POST":
+            return False
+        try:
+            self._admitting.identify(request.headers)
+        except RequestError:
+            return False
+        return True
+
     async def handle(self, request: Request, responder: Responder) -> None:
         """Answer *request*."""
         headers = request.headers

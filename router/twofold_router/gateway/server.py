@@ -77,6 +77,7 @@ async def open_gateway(
             answer_of_refusal,
             drain_seconds=settings.drain_timeout_seconds,
             give_up=deadlines.end_all,
+            wants_body=edge.wants_body,
         ) as server:
             _log.info("listening", extra={"url": url})
             yield Gateway(url, server, readiness, settings.drain_delay_seconds)

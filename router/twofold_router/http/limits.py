@@ -33,7 +33,9 @@ class ServerLimits:
     """After a last answer, for the client to read it and close."""
 
     linger_bytes: int = 8 * 1024 * 1024
-    """Discarded meanwhile: what the client has sent before it reads that it was refused."""
+    """Discarded meanwhile: what the client has sent before it reads that it was refused. A body
+    that is answered without being read is discarded whole, within its own limits: many clients
+    send all of it before they read."""
 
     pipelined_count: int = 16
     """Requests read ahead of the one being answered; then reading pauses."""

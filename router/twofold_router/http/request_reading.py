@@ -37,7 +37,8 @@ _IDLE, _HEAD, _BODY = Phase
 class RequestReader:
     """The parser of one connection. After a RefusedError it is not fed any more.
 
-    ``body_bytes``: what has come of an unfinished body.
+    ``request``: the one whose body has not come whole; ``is_body_wanted``: somebody has said so.
+    ``body_bytes``: what has come of that body.
     ``expects_continue``: the client waits for 100 before it sends its body.
     ``is_closed``: the last request was the connection's last; what follows is ignored.
     """
@@ -57,27 +58,29 @@ class RequestReader:
         "_pieces",
         "_refused",
         "_repeated_count",
-        "_request",
         "_start",
         "_target",
         "body_bytes",
         "expects_continue",
+        "is_body_wanted",
         "is_closed",
         "on_body",
         "phase",
+        "request",
     )
 
     def __init__(self, limits: ServerLimits, on_request: Callable[[Request], None]) -> None:
         self.phase = _IDLE
         self.expects_continue = False
         self.is_closed = False
+        self.request: Request | None = None
+        self.is_body_wanted = False
         self._limits = limits
         self._on_request = on_request
         self._pieces: list[bytes] = []
         # Called by the parser without a frame of ours between.
         self.on_body = self._pieces.append
         self._refused: RefusedError | None = None
-        self._request: Request | None = None
         self._known: tuple[bytes, bytes, bytes | None] | None = None
         self._start = Start("", "", "", is_http_1_0=False)
         self._is_upgrade = False
@@ -112,6 +115,11 @@ class RequestReader:
         if self.phase is not _IDLE:
             self._bound()
         return None
+
+    def drop_body(self) -> None:
+        """Let go of what has come of a body. Nothing more is fed after that."""
+        self._pieces.clear()
+        self._joined.clear()
 
     def close(self) -> None:
         """Read nothing more. The parser holds this object, and what it calls may: without this
@@ -161,7 +169,8 @@ class RequestReader:
             raise
         # HTTP/1.0 is never kept: it has no chunks, and its keep-alive was an extension.
         keep_alive = keep_alive and not is_http_1_0
-        self._request = Request(method_name, path, query, headers, keep_alive, is_http_1_0)
+        self.request = Request(method_name, path, query, headers, keep_alive, is_http_1_0)
+        self.is_body_wanted = False
         self.phase = _BODY
         # Trailers are collected apart, and dropped.
         self._begin()
@@ -169,7 +178,7 @@ class RequestReader:
     def on_message_complete(self) -> None:
         if self._is_upgrade:
             return
-        request = self._request
+        request = self.request
         assert request is not None
         if self._pieces:
             request.body = self._whole_body()
@@ -180,7 +189,7 @@ class RequestReader:
         self._content_length = 0
         self.expects_continue = False
         self.is_closed = not request.keep_alive
-        self._request = None
+        self.request = None
         on_request = self._on_request
         on_request(request)
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from twofold_router.http.limits import ServerLimits
 from twofold_router.http.refusals import RefusalAnswer
 from twofold_router.http.server_connection import ServerConnection
-from twofold_router.http.serving import Handler, Serving
+from twofold_router.http.serving import Handler, Serving, WantsBody
 from twofold_router.http.sweeping import Sweeping
 
 _log = logging.getLogger(__name__)
@@ -80,6 +80,7 @@ async def serve(
     *,
     drain_seconds: float,
     give_up: Callable[[], None] = lambda: None,
+    wants_body: WantsBody = lambda _request: True,
 ) -> AsyncIterator[Server]:
     """Serve *listener*, which is closed in the end, for the duration of the block; then drain.
     When *drain_seconds* are over, *give_up* is to have the handlers come to their ends.
@@ -88,10 +89,12 @@ async def serve(
     connection is lost, or when it closes its side of it while its request is in progress. The
     requests of a connection are answered in order; the next handler starts when the answer before
     is complete. A handler that fails is logged and answered with 500, or by closing the connection
-    if it had begun to answer. *refusal* makes the answers to what no handler sees.
+    if it had begun to answer. *refusal* makes the answers to what no handler sees. A request whose
+    body takes more than one read, and is not what *wants_body*, is handled without it at once, and
+    is its connection's last.
     """
     loop = asyncio.get_running_loop()
-    serving = Serving(handler, limits, refusal, loop.time)
+    serving = Serving(handler, limits, refusal, loop.time, wants_body)
     listening = await loop.create_server(
         lambda: ServerConnection(serving), sock=listener, backlog=limits.accept_backlog_count
     )

@@ -33,6 +33,7 @@ class ServerConnection(asyncio.Protocol):
     Invariant: ``_responder`` is the answer being given, None between requests; ``_ahead`` is what
     waits for it: requests, then perhaps the refusal of what could not be read after them. When
     ``_is_deaf``, what comes in is discarded; when ``_is_over``, nothing more is answered either.
+    ``_skips_body``: what is discarded is the rest of a body that has not passed its limits.
     ``_unread_bytes``: of answers, when their client's deadline was last set.
     """
 
@@ -48,6 +49,7 @@ class ServerConnection(asyncio.Protocol):
         "_reader",
         "_responder",
         "_serving",
+        "_skips_body",
         "_transport",
         "_unread_bytes",
         "deadline",
@@ -72,6 +74,7 @@ class ServerConnection(asyncio.Protocol):
         self._is_paused = False
         self._is_deaf = False
         self._is_over = False
+        self._skips_body = False
 
     # What the loop calls.
 
@@ -175,6 +178,8 @@ class ServerConnection(asyncio.Protocol):
                 reader.feed(data)
             else:
                 self._read_in_slices(data)
+            if reader.phase is _BODY and not reader.is_body_wanted:
+                self._ask_for_body()
         except RefusedError as refused:
             self._is_deaf = True
             self._ahead.append(refused)
@@ -197,6 +202,18 @@ class ServerConnection(asyncio.Protocol):
             size = reader.stride()
             reader.feed(data[at : at + size])
             at += size
+
+    def _ask_for_body(self) -> None:
+        """Have a request whose body nobody wants answered without it, before it is sent."""
+        reader = self._reader
+        request = reader.request
+        assert request is not None
+        reader.is_body_wanted = self._serving.wants_body(request)
+        if not reader.is_body_wanted:
+            self._skips_body = True
+            reader.drop_body()
+            request.keep_alive = False
+            self._take(request)
 
     def _take(self, request: Request) -> None:
         if not request.keep_alive:
@@ -252,7 +269,9 @@ class ServerConnection(asyncio.Protocol):
         """Throw away what a refused client still sends, so that it comes to read the answer: a
         close with unread data would reset the connection and take the answer with it."""
         self._discarded_bytes += size_bytes
-        if self._discarded_bytes > self._limits.linger_bytes:
+        limits = self._limits
+        may_bytes = limits.linger_bytes + (limits.body_bytes if self._skips_body else 0)
+        if self._discarded_bytes > may_bytes:
             if self._is_over:
                 self._transport.abort()
             else:
@@ -301,7 +320,7 @@ class ServerConnection(asyncio.Protocol):
         limits = self._limits
         if self._is_over:
             self._unread_bytes = math.inf
-            seconds = limits.linger_seconds
+            seconds = limits.body_seconds if self._skips_body else limits.linger_seconds
         elif self._responder is not None:
             seconds = math.inf
         elif self._reader.phase is _IDLE:

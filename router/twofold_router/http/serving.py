@@ -20,6 +20,10 @@ Handler = Callable[[Request, Responder], Coroutine[Any, Any, None]]
 """Answers a request. It is cancelled when the client leaves."""
 
 
+WantsBody = Callable[[Request], bool]
+"""Tells by the head of a request, its ``body`` still empty, whether its answer needs the body."""
+
+
 class Expiring(Protocol):
     """A connection as its server sees it: it may have a limit of time, and it can be ended."""
 
@@ -44,8 +48,10 @@ class Serving:
         limits: ServerLimits,
         refusal: RefusalAnswer,
         clock: Callable[[], float],
+        wants_body: WantsBody = lambda _request: True,
     ) -> None:
         self.limits = limits
+        self.wants_body = wants_body
         self.refusal = refusal
         self.clock = clock
         self.connections: set[Expiring] = set()

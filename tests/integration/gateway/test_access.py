@@ -52,6 +52,37 @@ async def test_nobody_is_served_without_a_valid_key(
         assert cluster.metric("refusals_total", code="invalid_api_key") == 3
 
 
+@pytest.mark.parametrize("expect", ["", "Expect: 100-continue\r\n"])
+async def test_no_body_is_read_of_whom_nobody_knows(
+    open_cluster: "OpenCluster", keys_file: Path, expect: str
+) -> None:
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer tf-wrong\r\n{expect}"
+    async with open_cluster("p1 d1", keys_file=keys_file) as cluster:
+        client = await cluster.connect(f"{head}Content-Length: 30000000\r\n\r\n".encode())
+        async with asyncio.timeout(10):
+            told = await client.reader.read()
+        await client.leave()
+
+        assert told.startswith(b"HTTP/1.1 401 ")
+        assert b"\r\nconnection: close\r\n" in told
+        assert b'"code":"invalid_api_key"' in told
+        assert cluster.metric("requests_total", status="4xx") == 1
+
+
+async def test_the_body_of_whom_we_know_is_called_for(
+    open_cluster: "OpenCluster", keys_file: Path
+) -> None:
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ALICE}\r\n"
+    async with open_cluster("p1 d1", keys_file=keys_file) as cluster:
+        expect = "Expect: 100-continue\r\nContent-Length: 2\r\n\r\n"
+        client = await cluster.connect((head + expect).encode())
+        async with asyncio.timeout(10):
+            called = await client.reader.readline()
+        await client.leave()
+
+        assert called == b"HTTP/1.1 100 Continue\r\n"
+
+
 async def test_a_key_opens_all_that_there_is(open_cluster: "OpenCluster", keys_file: Path) -> None:
     async with open_cluster("p1 d1", keys_file=keys_file) as cluster:
         for headers in (bearer(ALICE), {"x-api-key": BOB}):

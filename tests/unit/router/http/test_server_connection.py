@@ -18,7 +18,7 @@ from twofold_router.http.refusals import Refusal
 from twofold_router.http.request import Request
 from twofold_router.http.responding import Responder
 from twofold_router.http.server_connection import ServerConnection
-from twofold_router.http.serving import Serving
+from twofold_router.http.serving import Serving, WantsBody
 from twofold_router.http.testing import MemoryTransport
 
 LIMITS = ServerLimits(
@@ -76,9 +76,10 @@ class Site:
     handler: Handler = echo
     limits: ServerLimits = LIMITS
     clock: Clock = field(default_factory=Clock)
+    wants_body: WantsBody = lambda _request: True
 
     def __post_init__(self) -> None:
-        self.serving = Serving(self.handler, self.limits, refusal, self.clock)
+        self.serving = Serving(self.handler, self.limits, refusal, self.clock, self.wants_body)
         self.serving.date_line = b""
 
     def connect(self) -> tuple[ServerConnection, MemoryTransport]:
@@ -385,6 +386,80 @@ async def test_a_body_that_is_too_large_is_not_called_for() -> None:
     )
 
     assert transport.take().startswith(b"HTTP/1.1 413 ")
+
+
+def wants_none(_request: Request) -> bool:
+    return False
+
+
+UNWANTED = b"POST /e HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n"
+TOLD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n/e"
+
+
+@pytest.mark.parametrize(
+    "sent", [UNWANTED + b"\r\n", UNWANTED + b"Expect: 100-continue\r\n\r\n", UNWANTED + b"\r\nxy"]
+)
+async def test_what_needs_no_body_is_answered_without_it(sent: bytes) -> None:
+    connection, transport = Site(wants_body=wants_none).connect()
+
+    connection.data_received(sent)
+    await turn()
+
+    assert transport.take() == TOLD
+    assert transport.has_ended
+
+
+async def test_an_unwanted_body_is_discarded_within_a_bodys_limits() -> None:
+    site = Site(wants_body=wants_none)
+    connection, transport = site.connect()
+    connection.data_received(UNWANTED + b"\r\n")
+    await turn()
+
+    connection.data_received(b"x" * (LIMITS.body_bytes + LIMITS.linger_bytes))
+    await site.pass_time(LIMITS.body_seconds - 1)
+    was_open = not transport.is_closing()
+    connection.data_received(b"x")
+
+    assert was_open
+    assert transport.is_aborted
+
+
+async def test_an_unwanted_body_is_waited_for_no_longer_than_any() -> None:
+    site = Site(wants_body=wants_none)
+    connection, transport = site.connect()
+    connection.data_received(UNWANTED + b"\r\n")
+    await turn()
+
+    await site.pass_time(LIMITS.body_seconds)
+
+    assert transport.is_aborted
+
+
+async def test_an_unwanted_body_is_answered_in_its_turn() -> None:
+    connection, transport = Site(wants_body=wants_none).connect()
+
+    connection.data_received(GET + UNWANTED + b"\r\nx")
+    connection.data_received(b"x" * 900 + GET)
+    await turn()
+
+    assert transport.take() == answer(b"/get") + TOLD
+
+
+async def test_a_body_is_asked_about_once() -> None:
+    asked: list[str] = []
+
+    def wants(request: Request) -> bool:
+        asked.append(request.path)
+        return True
+
+    connection, transport = Site(wants_body=wants).connect()
+    for byte in POST + POST:
+        connection.data_received(bytes([byte]))
+    connection.data_received(POST)  # whole, and nothing to ask
+    await turn()
+
+    assert transport.take() == answer(b"hi") * 3
+    assert asked == ["/echo", "/echo"]
 
 
 @pytest.mark.parametrize("how", ["eof", "loss"])
