@@ -146,6 +146,8 @@ def _add_bounds(parser: argparse.ArgumentParser) -> None:
     add("--block-tokens", int, _DEFAULT["block_tokens"], "by which prompts are compared")
     add("--request-timeout", float, _DEFAULT["request_timeout_seconds"], "whole request, s")
     add("--leg-1-timeout", float, _DEFAULT["leg_1_timeout_seconds"], "prefill, s")
+    first_byte = "for a stream to begin, beyond the prediction, s"
+    add("--first-byte-timeout", float, _DEFAULT["first_byte_timeout_seconds"], first_byte)
     add("--connect-timeout", float, _DEFAULT["connect_timeout_seconds"], "to a worker, s")
     add("--drain-delay", float, _DEFAULT["drain_delay_seconds"], "from SIGTERM to the drain, s")
     add("--drain-timeout", float, _DEFAULT["drain_timeout_seconds"], "at shutdown, s")
@@ -188,6 +190,7 @@ def settings_of(parsed: argparse.Namespace, environment: Mapping[str, str]) -> R
         block_tokens=parsed.block_tokens,
         request_timeout_seconds=parsed.request_timeout,
         leg_1_timeout_seconds=parsed.leg_1_timeout,
+        first_byte_timeout_seconds=parsed.first_byte_timeout,
         connect_timeout_seconds=parsed.connect_timeout,
         drain_delay_seconds=parsed.drain_delay,
         drain_timeout_seconds=parsed.drain_timeout,

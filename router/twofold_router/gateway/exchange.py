@@ -22,6 +22,7 @@ from twofold_router.gateway.placing import placement_request
 from twofold_router.gateway.prefilling import Prefilled, PrefillOutcome, Rejected, prefill
 from twofold_router.gateway.releasing import release, release_when_over
 from twofold_router.gateway.reply import Reply, WholeAnswer, relayed_headers
+from twofold_router.gateway.request_timeout import Deadline
 from twofold_router.gateway.resources import Resources
 from twofold_router.gateway.stream_errors import end_of_stream
 from twofold_router.gateway.tickets import Ticket
@@ -32,6 +33,7 @@ from twofold_router.gateway.verdicts import (
     Verdict,
     judge_answer,
     judge_error,
+    judge_silence,
 )
 from twofold_router.http import (
     AnswerTooLargeError,
@@ -190,20 +192,31 @@ class Exchange:
         """Send leg 2 and relay its answer; return a verdict if that was not all of it."""
         dispatch = self._reply.dispatch
         assert dispatch is not None
+        seconds = dispatch.ttft_seconds + self._settings.first_byte_timeout_seconds
+        deadline = self._resources.deadlines.at(self._resources.desk.now() + seconds)
         try:
-            verdict = await self._ask_decode(ticket, dispatch)
+            with deadline:
+                verdict = await self._ask_decode(ticket, dispatch, deadline)
         except (UnreachableError, BrokenError, AnswerTooLargeError) as error:
             verdict = judge_error(error)
             if isinstance(error, UnreachableError):
                 self._resources.desk.suspect(dispatch.decode)
+        except TimeoutError:
+            if not deadline.expired:
+                raise
+            verdict = judge_silence(seconds)
         if verdict is not None:
             if not self._responder.started:
                 self._owed = self._prefilled
             self._metrics.upstream_error(Leg.DECODE, verdict.kind)
         return verdict
 
-    async def _ask_decode(self, ticket: Ticket, dispatch: Dispatch) -> Verdict | Cut | None:
+    async def _ask_decode(
+        self, ticket: Ticket, dispatch: Dispatch, deadline: Deadline
+    ) -> Verdict | Cut | None:
         call = self._call
+        if not call.asks_for_stream:
+            deadline.lift()  # its first byte comes with its last
         prefilled = self._prefilled
         if self._continuation is not None:
             body = self._continuation.body
@@ -218,13 +231,15 @@ class Exchange:
                 raw = await response.read(self._settings.max_answer_bytes)
                 return judge_answer(response.status, response.headers, raw)
             if response.is_stream:
-                return await self._relay_stream(ticket, response)
+                return await self._relay_stream(ticket, response, deadline)
             raw = await response.read(self._settings.max_answer_bytes)
             self._lessons.answer(ticket, raw)
             self._reply.send(WholeAnswer(response.status, relayed_headers(response.headers), raw))
         return None
 
-    async def _relay_stream(self, ticket: Ticket, response: Response) -> Verdict | Cut | None:
+    async def _relay_stream(
+        self, ticket: Ticket, response: Response, deadline: Deadline
+    ) -> Verdict | Cut | None:
         """Pass the stream on. The status is sent with its first piece, and not before: until then
         another worker may answer instead. So it may when the first piece is an error, as vLLM tells
         of a transfer that failed; that is a verdict. An event that only says that a response has
@@ -232,6 +247,7 @@ class Exchange:
         first = await response.first(_PREFACES if self._call.api is Api.RESPONSES else ())
         if not first:
             raise BrokenError("the worker sent an empty stream")
+        deadline.lift()
         if first.startswith(_ERROR_EVENTS):
             error = _data_of(first)
             return judge_answer(engine_error_status(error) or 500, response.headers, error)
@@ -276,8 +292,8 @@ class Exchange:
             if policy == "fail":
                 message = f"the prompt was computed, but leg 2 failed ({verdict.kind})"
                 raise RequestError(Fault.TRANSFER_FAILED, message)
-            if verdict.kind == "broken":
-                # Probably dead. An engine that answered can still compute the prompt itself.
+            if verdict.kind in ("broken", "timeout"):
+                # Probably dead, or hung. One that answered can still compute the prompt itself.
                 self._avoid |= {dispatch.decode.worker_id}
             return may_try and await self._compute_again(ticket, Reason.TRANSFER_FAILED)
         self._avoid |= {dispatch.decode.worker_id}

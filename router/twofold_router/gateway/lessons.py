@@ -43,7 +43,7 @@ class Lessons:
 
     def failed(self) -> None:
         """Take note that the request ends in an error of ours, before its first byte."""
-        if bytes(self._call.fields.get("stream", b"")) == b"true":
+        if self._call.asks_for_stream:
             self._metrics.promise(self._call.terms.class_name, Promise.FAILED)
 
     def stream(

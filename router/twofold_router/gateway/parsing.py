@@ -50,6 +50,10 @@ class Call:
     """Seconds on the desk's clock."""
 
     @property
+    def asks_for_stream(self) -> bool:
+        return bytes(self.fields.get("stream", b"")) == b"true"
+
+    @property
     def two_legged_api(self) -> Api:
         assert isinstance(self.api, Api), self.api
         return self.api

@@ -72,6 +72,10 @@ class Deadline:
             if task.uncancel() == 0:
                 raise TimeoutError from error
 
+    def lift(self) -> None:
+        """Leave the task as much time as it takes."""
+        self._running.discard(self)
+
     def expire(self) -> None:
         """Cancel the task."""
         assert self._task is not None

@@ -82,6 +82,12 @@ def judge_error(error: TwofoldError) -> Verdict:
             raise AssertionError(error)
 
 
+def judge_silence(seconds: float) -> Failed:
+    """Judge a worker whose stream has not begun after *seconds*."""
+    message = f"the engine sent nothing within {seconds:.0f} seconds"
+    return Failed(answer_of(RequestError(Fault.DEADLINE_EXCEEDED, message)), "timeout")
+
+
 def _openai_error(status: int, body: bytes) -> bytes:
     # A worker of ours answers in OpenAI's shape already, with a code that says more than a status.
     if engine_error_code(body) in _OUR_CODES:

@@ -412,6 +412,78 @@ async def test_a_stream_that_breaks_before_its_first_byte_is_begun_anew(
         assert cluster.metric("upstream_errors_total", leg="2", kind="broken") == asked
 
 
+@pytest.mark.parametrize("opens", [False, True])
+async def test_a_stream_that_does_not_begin_is_asked_of_another_worker(
+    open_cluster: "OpenCluster", opens: bool
+) -> None:
+    async with open_cluster("d1 d2", disaggregate=False, first_byte_timeout_seconds=0.1) as cluster:
+        if opens:
+            misbehave(cluster, "d1", pause_after_events=0)
+        else:
+            cluster["d1"].behaviour.gate.clear()
+        seen = [await cluster.ask(stream=True, messages=say(word)) for word in WORDS]
+
+        assert {each.served for each in seen} == {("aggregated", None, "d2", None)}
+        asked = len(cluster["d1"].received)
+        assert asked
+        await cluster.eventually(lambda: cluster["d1"].aborted == asked)
+        assert cluster.metric("upstream_errors_total", leg="2", kind="timeout") == asked
+
+
+async def test_a_leg_2_that_does_not_begin_is_computed_by_another_worker(
+    open_cluster: "OpenCluster",
+) -> None:
+    async with open_cluster(
+        "p1 d1 d2", first_byte_timeout_seconds=0.1, release_timeout_seconds=0.1
+    ) as cluster:
+        cluster.keeps_leases = True
+        await lead_to_d1(cluster)
+        cluster["d1"].behaviour.gate.clear()
+        seen = await cluster.ask(stream=True)
+
+        assert seen.served == ("fallback", None, "d2", "transfer-failed")
+        assert seen.said == "a0 a1 a2 "
+
+
+async def test_a_decode_worker_that_hangs_is_not_asked_again(open_cluster: "OpenCluster") -> None:
+    async with open_cluster(
+        "p1 d1", first_byte_timeout_seconds=0.1, release_timeout_seconds=0.1
+    ) as cluster:
+        cluster.keeps_leases = True
+        cluster["d1"].behaviour.gate.clear()
+        seen = await cluster.ask(stream=True, max_tokens=50)
+
+        assert (seen.status, seen.error["code"]) == (504, "deadline_exceeded")
+        assert [leg.body["max_tokens"] for leg in cluster.leg_2s].count(50) == 1
+
+
+async def test_a_stream_that_begins_nowhere_is_too_late(open_cluster: "OpenCluster") -> None:
+    async with open_cluster("d1", disaggregate=False, first_byte_timeout_seconds=0.1) as cluster:
+        cluster["d1"].behaviour.gate.clear()
+        seen = await cluster.ask(stream=True)
+
+        assert (seen.status, seen.error["code"]) == (504, "deadline_exceeded")
+        assert seen.error["message"].startswith("the engine sent nothing within")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_may_take_longer_than_a_first_byte(
+    open_cluster: "OpenCluster", stream: bool
+) -> None:
+    async with open_cluster("d1", disaggregate=False, first_byte_timeout_seconds=0.1) as cluster:
+        engine = cluster["d1"].behaviour
+        if stream:
+            engine.pause_after_events = 2
+        else:
+            engine.gate.clear()
+        asked = asyncio.create_task(cluster.ask(stream=stream))
+        await cluster.eventually(lambda: cluster["d1"].running == 1)
+        await asyncio.sleep(0.5)
+        engine.gate.set()
+
+        assert (await asked).said == "a0 a1 a2 "
+
+
 @pytest.mark.parametrize("api", list(Api))
 async def test_a_stream_that_begins_with_a_failed_transfer_is_computed_again(
     open_cluster: "OpenCluster", api: Api

@@ -38,6 +38,7 @@ BOTH = GivenWorker(Role.BOTH, "http://127.0.0.1:1")
         ("body_timeout_seconds", -1.0),
         ("request_timeout_seconds", 0.0),
         ("leg_1_timeout_seconds", 0.0),
+        ("first_byte_timeout_seconds", 0.0),
         ("release_timeout_seconds", 0.0),
         ("suspect_seconds", 0.0),
         ("connect_timeout_seconds", float("nan")),
