@@ -19,3 +19,5 @@ class PassedOnApi(enum.StrEnum):
     EMBEDDINGS = "/v1/embeddings"
     TOKENIZE = "/tokenize"
     DETOKENIZE = "/detokenize"
+    COUNT_TOKENS = "/v1/messages/count_tokens"
+    """Anthropic's."""

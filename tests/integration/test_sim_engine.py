@@ -87,12 +87,14 @@ async def test_completions_responses_and_messages_are_served(
     deltas = [event.delta async for event in stream if event.type == "response.output_text.delta"]
     body = {"model": "quick", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 5}
     message = (await http.post("/v1/messages", json=body)).json()
+    counted = (await http.post("/v1/messages/count_tokens", json=body)).json()
 
     assert completion.usage is not None
     assert completion.usage.completion_tokens == 5
     assert response.output_text == "".join(deltas) == message["content"][0]["text"]
     assert response.usage is not None
     assert response.usage.input_tokens == message["usage"]["input_tokens"]
+    assert counted["input_tokens"] == message["usage"]["input_tokens"]
 
 
 async def test_what_was_computed_is_cached_for_the_same_model_adapter_and_salt(
@@ -202,6 +204,8 @@ async def test_errors_are_those_of_vllm(client: openai.AsyncOpenAI) -> None:
         ("POST", "/tokenize", b"{}", 400),
         ("POST", "/tokenize", b'{"model":"other","prompt":"a"}', 404),
         ("POST", "/detokenize", b'{"model":"other","tokens":[1]}', 404),
+        ("POST", "/v1/messages/count_tokens", b"{}", 400),
+        ("POST", "/v1/messages/count_tokens", b'{"model":"other","messages":[]}', 404),
     ],
 )
 async def test_what_cannot_be_is_refused_and_costs_nothing_else(

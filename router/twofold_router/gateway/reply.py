@@ -15,6 +15,8 @@ JSON_HEADER = (b"content-type", b"application/json")
 # Of a worker's answer, those that the client is to see too.
 _RELAYED_HEADERS = (b"content-type", b"content-encoding", b"retry-after")
 
+_ANTHROPICS = frozenset((Api.MESSAGES, PassedOnApi.COUNT_TOKENS))
+
 _FAULT_OF_REFUSAL = {
     Refusal.BODY_TOO_LARGE: Fault.BODY_TOO_LARGE,
     Refusal.INTERNAL: Fault.INTERNAL,
@@ -78,7 +80,7 @@ class Reply:
     def send(self, answer: WholeAnswer) -> None:
         """Answer in one piece. An error has OpenAI's shape, and is told in that of the API."""
         body = answer.body
-        if self._api is Api.MESSAGES and answer.status >= 400:
+        if self._api in _ANTHROPICS and answer.status >= 400:
             body = anthropic_error(answer.status, body)
         if answer.status >= 400:
             self.used_tokens = 0  # nobody pays for an error

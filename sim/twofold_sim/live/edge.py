@@ -22,7 +22,7 @@ from twofold_sim.live.messages import Messages
 from twofold_sim.live.metrics import CONTENT_TYPE
 from twofold_sim.live.ordering import Dialect
 from twofold_sim.live.responses import Responses
-from twofold_sim.live.tokenizing import answer_detokenize, answer_tokenize
+from twofold_sim.live.tokenizing import answer_count_tokens, answer_detokenize, answer_tokenize
 
 VERSION = "0.32.0"
 """Of vLLM, whose API it is."""
@@ -99,6 +99,8 @@ class Edge:
             _send(responder, 200, answer_tokenize(engine, request.body))
         elif path == PassedOnApi.DETOKENIZE:
             _send(responder, 200, answer_detokenize(engine, request.body))
+        elif path == PassedOnApi.COUNT_TOKENS:
+            _send(responder, 200, answer_count_tokens(engine, request.body))
         elif path == "/reset_prefix_cache" and request.method == "POST":
             engine.clear_cache()
             responder.send(200, (), b"")

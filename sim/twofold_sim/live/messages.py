@@ -9,6 +9,7 @@ from twofold_sim.live.errors import EngineFaultError, InvalidBodyError
 from twofold_sim.live.generating import Answer
 from twofold_sim.live.ordering import Common, Head, Order, Telling, Usage, as_bad_request
 from twofold_sim.live.rendering import render
+from twofold_sim.live.tokens import Tokens
 
 _encode = msgspec.json.Encoder().encode
 
@@ -38,9 +39,8 @@ class Messages:
             raise as_bad_request(error) from error
         if request.max_tokens < 1:
             raise InvalidBodyError("max_tokens must be positive", param="body.max_tokens")
-        system = [{"role": "system", "content": request.system}] if request.system else []
         request.stop = request.stop_sequences
-        prompt = render([*system, *request.messages], request.tools)
+        prompt = prompt_of(request.system, request.messages, request.tools)
         return request.order([prompt], request.max_tokens)
 
     def whole(
@@ -64,6 +64,12 @@ class Messages:
 
     def broken(self, error: EngineFaultError) -> bytes:
         return _event("error", error={"type": "internal_error", "message": error.message})
+
+
+def prompt_of(system: object, messages: list[Any], tools: Any) -> Tokens:
+    """Return the tokens of a request's prompt."""
+    first = [{"role": "system", "content": system}] if system else []
+    return render([*first, *messages], tools)
 
 
 class MessagesTelling:

@@ -1,4 +1,4 @@
-"""``/tokenize`` and ``/detokenize``."""
+"""``/tokenize``, ``/detokenize`` and ``/v1/messages/count_tokens``."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ import msgspec
 
 from twofold_sim.live.engine import SimEngine
 from twofold_sim.live.errors import InvalidBodyError
+from twofold_sim.live.messages import prompt_of
 from twofold_sim.live.ordering import as_bad_request
 from twofold_sim.live.rendering import render
 from twofold_sim.live.tokens import bytes_of, detokenize, tokenize
@@ -26,8 +27,16 @@ class _Detokenize(msgspec.Struct):
     model: str | None = None
 
 
+class _CountTokens(msgspec.Struct):
+    model: str
+    messages: list[Any]
+    system: str | list[Any] | None = None
+    tools: Any = None
+
+
 _decode_tokenize = msgspec.json.Decoder(_Tokenize, strict=False).decode
 _decode_detokenize = msgspec.json.Decoder(_Detokenize, strict=False).decode
+_decode_count_tokens = msgspec.json.Decoder(_CountTokens, strict=False).decode
 
 
 def answer_tokenize(engine: SimEngine, body: bytes) -> dict[str, Any]:
@@ -77,3 +86,19 @@ def answer_detokenize(engine: SimEngine, body: bytes) -> dict[str, Any]:
         raise as_bad_request(error) from error
     engine.adapter(request.model)
     return {"prompt": detokenize(request.tokens)}
+
+
+def answer_count_tokens(engine: SimEngine, body: bytes) -> dict[str, Any]:
+    """Return what vLLM answers.
+
+    Raises:
+        BadRequestError: it is no such request.
+        UnknownModelError: *engine* serves no model of its name.
+    """
+    try:
+        request = _decode_count_tokens(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise as_bad_request(error) from error
+    engine.adapter(request.model)
+    count = len(prompt_of(request.system, request.messages, request.tools))
+    return {"input_tokens": count, "context_management": {"original_input_tokens": count}}

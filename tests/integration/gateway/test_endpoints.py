@@ -256,10 +256,13 @@ async def test_the_clients_of_openai_and_anthropic_are_served(open_cluster: "Ope
             await of_openai.chat.completions.create(model="stranger", messages=hello)
         with pytest.raises(anthropic.NotFoundError) as caught:
             await of_anthropic.messages.create(model="stranger", messages=hello, max_tokens=2)
-        told = caught.value.body
-        assert isinstance(told, dict)
-        assert (told["type"], told["error"]["type"]) == ("error", "not_found_error")
-        assert "stranger" in told["error"]["message"]
+        with pytest.raises(anthropic.NotFoundError) as not_counted:
+            await of_anthropic.messages.count_tokens(model="stranger", messages=hello)
+        for raised in (caught, not_counted):
+            told = raised.value.body
+            assert isinstance(told, dict)
+            assert (told["type"], told["error"]["type"]) == ("error", "not_found_error")
+            assert "stranger" in told["error"]["message"]
 
 
 async def test_the_metrics_are_prometheus_text(open_cluster: "OpenCluster") -> None:
