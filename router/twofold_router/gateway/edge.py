@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 from urllib.parse import unquote
 
 import msgspec
@@ -152,12 +153,15 @@ class Edge:
         caller = self._admitting.identify(request.headers)
         names = self._names_for(caller)
         if path == _MODELS:
-            cards = [model_card(name, desk.models[name], self._began_at) for name in names]
-            return _json({"object": "list", "data": cards})
+            return _json({"object": "list", "data": [self._card(name) for name in names]})
         name = unquote(path.removeprefix(_MODEL))
         if name not in names:
             raise RequestError(Fault.UNKNOWN_MODEL, f"the model {name[:200]!r} does not exist")
-        return _json(model_card(name, desk.models[name], self._began_at))
+        return _json(self._card(name))
+
+    def _card(self, name: str) -> dict[str, Any]:
+        desk = self._resources.desk
+        return model_card(name, desk.models[name], self._began_at, desk.workers)
 
 
 def _json(value: object, *, status: int = 200) -> WholeAnswer:

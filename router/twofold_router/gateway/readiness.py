@@ -7,6 +7,7 @@ from typing import Any, Literal
 from twofold_cluster.identity import WorkerId
 from twofold_cluster.worker import Worker, WorkerState
 from twofold_router.settings import RouterSettings
+from twofold_router.static_workers import UNKNOWN_MODEL_TOKENS
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,20 @@ class ReadinessCheck:
         return Readiness("degraded" if missing else "ready", tuple(missing), stale, self.failing)
 
 
-def model_card(name: str, model: str, created_at: int) -> dict[str, Any]:
-    """Describe *model*, or an adapter of it, as OpenAI does; *created_at* in seconds since 1970."""
-    card = {"id": name, "object": "model", "created": created_at, "owned_by": "twofold"}
-    return card if name == model else card | {"parent": model}
+def model_card(name: str, model: str, created_at: int, workers: Iterable[Worker]) -> dict[str, Any]:
+    """Describe *model*, or an adapter of it, as OpenAI does; *created_at* in seconds since 1970.
+
+    ``max_model_len`` is vLLM's field: the longest context in tokens, here the least of those of
+    the *workers* with the name. A card has none where that is not known."""
+    card: dict[str, Any] = {
+        "id": name,
+        "object": "model",
+        "created": created_at,
+        "owned_by": "twofold",
+    }
+    if name != model:
+        card["parent"] = model
+    longest = [worker.max_model_tokens for worker in workers if name in worker.names]
+    if longest and UNKNOWN_MODEL_TOKENS not in longest:
+        card["max_model_len"] = min(longest)
+    return card

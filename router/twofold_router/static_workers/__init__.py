@@ -12,10 +12,12 @@ from twofold_router.static_workers.fetching import fetch_with
 from twofold_router.static_workers.flags import GivenWorker, parse_worker_flag, parse_worker_flags
 from twofold_router.static_workers.following import ProbeSettings, StaticWorkers
 from twofold_router.static_workers.probing import Fetch
+from twofold_router.static_workers.watching import UNKNOWN_MODEL_TOKENS
 
 __all__ = [
     "KEY_FILE_FLAG",
     "KEY_VARIABLE",
+    "UNKNOWN_MODEL_TOKENS",
     "Fetch",
     "GivenWorker",
     "InvalidEngineKeyError",

@@ -8,8 +8,9 @@ from twofold_router.static_workers.errors import RefusedError
 from twofold_router.static_workers.flags import GivenWorker
 from twofold_router.static_workers.probing import Reading
 
-UNKNOWN_MODEL_TOKENS = 131_072
-"""The longest context, of a server that does not tell: what most current models have."""
+UNKNOWN_MODEL_TOKENS = 131_071
+"""The longest context, of a server that does not tell: what most current models have, less one, so
+that it is not taken for what a server has told."""
 
 UNKNOWN_CAPACITY_TOKENS = 262_144
 """Of a server that does not tell: two such contexts. An 8B model has about 400,000 on 80 GB. Too

@@ -105,6 +105,7 @@ async def test_the_models_are_those_of_the_workers(open_cluster: "OpenCluster") 
 
         assert models == {"object": "list", "data": [model]}
         assert (model["id"], model["object"]) == (MODEL, "model")
+        assert model["max_model_len"] == cluster["p1"].worker.max_model_tokens
 
 
 async def test_prometheus_is_told_where_the_workers_are(open_cluster: "OpenCluster") -> None:

@@ -9,6 +9,7 @@ from twofold_cluster.identity import Role, WorkerId
 from twofold_cluster.worker import WorkerState
 from twofold_router.gateway.readiness import ReadinessCheck, model_card
 from twofold_router.settings import RouterSettings
+from twofold_router.static_workers import UNKNOWN_MODEL_TOKENS
 from twofold_router.testing.workers import make_worker
 
 P, D, B = (make_worker(role, role) for role in (Role.PREFILL, Role.DECODE, Role.BOTH))
@@ -79,5 +80,24 @@ def test_it_tells_what_is_wrong_with_workers_that_do_not_serve() -> None:
 
 
 def test_an_adapter_names_its_model_as_its_parent() -> None:
-    assert "parent" not in model_card("m", "m", 1)
-    assert model_card("a", "m", 1)["parent"] == "m"
+    assert "parent" not in model_card("m", "m", 1, [])
+    assert model_card("a", "m", 1, [])["parent"] == "m"
+
+
+@pytest.mark.parametrize(
+    ("lengths", "told"),
+    [((4096, 8192), 4096), ((8192,), 8192), ((4096, UNKNOWN_MODEL_TOKENS), None), ((), None)],
+)
+def test_a_model_takes_as_much_as_the_least_of_its_workers(
+    lengths: tuple[int, ...], told: int | None
+) -> None:
+    named = make_worker("w", Role.BOTH, model="m", adapters=("a",))
+    other = make_worker("w", Role.BOTH, model="other")
+    workers = [msgspec.structs.replace(named, max_model_tokens=length) for length in lengths]
+
+    for name in ("m", "a"):
+        card = model_card(
+            name, "m", 1, [*workers, msgspec.structs.replace(other, max_model_tokens=1)]
+        )
+
+        assert card.get("max_model_len") == told
