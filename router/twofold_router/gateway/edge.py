@@ -32,6 +32,7 @@ from twofold_router.metrics import CONTENT_TYPE
 _APIS: Mapping[str, Api | PassedOnApi] = {api.value: api for api in (*Api, *PassedOnApi)}
 _MODELS = "/v1/models"
 _MODEL = "/v1/models/"
+_RESPONSE = f"{Api.RESPONSES}/"
 _TARGETS = "/metrics/targets"
 _OWN_PATHS = frozenset({"/health", "/ready", "/metrics", _TARGETS, _MODELS})
 _TEXT = ((b"content-type", CONTENT_TYPE.encode()),)
@@ -136,6 +137,11 @@ class Edge:
     async def _answer(self, request: Request) -> WholeAnswer:
         """Answer what is for the router itself."""
         path = request.path
+        if path.startswith(_RESPONSE):
+            self._admitting.identify(request.headers)
+            name = unquote(path.removeprefix(_RESPONSE).partition("/")[0])[:200]
+            message = f"there is no response {name!r}: responses are not stored"
+            raise RequestError(Fault.UNKNOWN_PATH, message, param="response_id")
         if path not in _OWN_PATHS and not path.startswith(_MODEL):
             raise RequestError(Fault.UNKNOWN_PATH, f"there is nothing at {path[:200]}")
         if request.method not in ("GET", "HEAD"):

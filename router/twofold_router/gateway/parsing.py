@@ -31,6 +31,11 @@ MAX_OUTPUT_TOKENS = 2**32
 _CACHING: frozenset[Api | PassedOnApi] = frozenset([*Api, PassedOnApi.EMBEDDINGS])
 """Those whose prompts the engines look up in their prefix caches."""
 
+_NEEDS_STORE = {
+    "background": "background is not offered",
+    "previous_response_id": "no response can be gone on from; send its items in input",
+}
+
 _OUTPUT_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 
 
@@ -70,7 +75,7 @@ def parse_call(
     """Decode the body of *request*.
 
     Raises:
-        RequestError: it is no JSON, no object, or names no model.
+        RequestError: it is no JSON, no object, names no model, or needs what a response has left.
     """
     headers = request.headers
     _require_json(headers)
@@ -79,6 +84,8 @@ def parse_call(
     if not isinstance(model, str) or not model:
         raise RequestError(Fault.INVALID_REQUEST, "model must be a text", param="model")
     caller.require_model(model)
+    if api is Api.RESPONSES:
+        _require_nothing_stored(fields)
     if caller.salt is not None and api in _CACHING:
         own = decode_field(fields, "cache_salt")
         salt = caller.cache_salt(own if isinstance(own, str) else None)
@@ -104,6 +111,17 @@ def request_id_from(header: bytes | None) -> str:
     if header is not None and _SANE_REQUEST_ID.fullmatch(header):
         return header.decode()
     return f"{_ID_PREFIX}{next(_ID_SERIAL):08x}"
+
+
+def _require_nothing_stored(fields: Fields) -> None:
+    """Check that a response can be made from *fields* alone: each may be another engine's. vLLM
+    refuses the same fields unless it stores responses, which is off by default
+    (openai/responses/serving.py, ``_validate_create_responses_input``)."""
+    for name, why in _NEEDS_STORE.items():
+        if decode_field(fields, name) not in (None, False):
+            raise RequestError(
+                Fault.INVALID_REQUEST, f"{why}: responses are not stored", param=name
+            )
 
 
 def _require_json(headers: Mapping[bytes, bytes]) -> None:

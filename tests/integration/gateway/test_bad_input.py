@@ -1,8 +1,9 @@
 """Requests that nobody can serve."""
 
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import openai
 import pytest
 
 if TYPE_CHECKING:
@@ -15,6 +16,9 @@ BAD = [
     ("POST", "/v1/nothing", {}, b"{}", 404, "not_found"),
     ("GET", "/", {}, b"", 404, "not_found"),
     ("POST", "/v1/chat/completions/", {}, b"{}", 404, "not_found"),
+    ("GET", "/v1/responses/resp_1", {}, b"", 404, "not_found"),
+    ("DELETE", "/v1/responses/resp_1", {}, b"", 404, "not_found"),
+    ("POST", "/v1/responses/resp_1/cancel", {}, b"", 404, "not_found"),
     ("GET", CHAT, {}, b"", 405, "method_not_allowed"),
     ("POST", "/v1/models", {}, b"{}", 405, "method_not_allowed"),
     ("POST", CHAT, {"Content-Type": "text/plain"}, b"{}", 415, "unsupported_media_type"),
@@ -61,6 +65,37 @@ async def test_bad_input_gets_a_clear_error_and_costs_nothing_else(
         if status != 413:  # which the layer below refuses
             assert cluster.metric("refusals_total", code=code) == 1
         assert (await cluster.ask()).status == 200
+
+
+@pytest.mark.parametrize(
+    "field", [{"background": True}, {"previous_response_id": "resp_1"}, {"background": "true"}]
+)
+async def test_a_response_cannot_build_on_what_nobody_stores(
+    open_cluster: "OpenCluster", field: dict[str, Any]
+) -> None:
+    async with open_cluster("p1 d1") as cluster:
+        seen = await cluster.ask("/v1/responses", input="hello", **field)
+        nothing: dict[str, Any] = {"background": False, "previous_response_id": None, "store": True}
+
+        assert (seen.status, seen.error["code"]) == (400, "invalid_request")
+        assert [seen.error["param"]] == list(field)
+        assert "not stored" in seen.error["message"]
+        assert (await cluster.ask("/v1/responses", input="hello", **nothing)).status == 200
+        assert (await cluster.ask(**field)).status == 200  # nothing of that API's
+
+
+async def test_the_client_of_openai_reads_that_no_response_is_stored(
+    open_cluster: "OpenCluster",
+) -> None:
+    async with (
+        open_cluster("p1 d1") as cluster,
+        openai.AsyncOpenAI(base_url=f"{cluster.gateway.url}/v1", api_key="-") as client,
+    ):
+        for ask in (client.responses.retrieve, client.responses.cancel):
+            with pytest.raises(openai.NotFoundError, match="no response 'resp_1'") as caught:
+                await ask("resp_1")
+
+            assert caught.value.param == "response_id"
 
 
 async def test_a_body_without_a_length_is_bounded_too(open_cluster: "OpenCluster") -> None:
