@@ -87,6 +87,15 @@ class Edge:
 
     async def _serve(self, request: Request, reply: Reply, api: Api | PassedOnApi) -> None:
         """Answer a request for an engine, and count it."""
+        try:
+            await self._have_served(request, reply, api)
+            # Else one who stops to read would count as one who was told.
+            await reply.responder.taken()
+        finally:
+            self._resources.metrics.request(reply.dispatch, reply.outcome())
+
+    async def _have_served(self, request: Request, reply: Reply, api: Api | PassedOnApi) -> None:
+        """Answer a request for an engine, and settle what it is charged."""
         resources = self._resources
         arrived_at = resources.desk.now()
         bill: Bill | None = None
@@ -110,7 +119,6 @@ class Edge:
         except RequestError as error:
             self._refuse(reply, error)
         finally:
-            resources.metrics.request(reply.dispatch, reply.outcome())
             if bill is not None:
                 bill.used_tokens = reply.used_tokens
                 self._admitting.settle(bill)

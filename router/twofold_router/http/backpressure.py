@@ -13,12 +13,14 @@ class Source(Protocol):
 
 
 class Backpressure:
-    """Whether the buffer to one client ``is_full``: between ``rise`` and ``fall``."""
+    """Whether the buffer to one client ``is_full``: between ``rise`` and ``fall``. ``was_cut``: it
+    was when the connection ended, and what it held is lost."""
 
-    __slots__ = ("_drained", "_source", "is_full")
+    __slots__ = ("_drained", "_source", "is_full", "was_cut")
 
     def __init__(self) -> None:
         self.is_full = False
+        self.was_cut = False
         self._source: Source | None = None
         self._drained: asyncio.Future[None] | None = None
 
@@ -34,6 +36,11 @@ class Backpressure:
         drained, self._drained = self._drained, None
         if drained is not None:
             drained.set_result(None)
+
+    def end(self) -> None:
+        """Take note that the connection is lost: nobody is to wait any longer."""
+        self.was_cut = self.is_full
+        self.fall()
 
     def follow(self, source: Source | None) -> None:
         """Pause *source* while the buffer is full; None ends that."""

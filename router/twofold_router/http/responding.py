@@ -125,6 +125,18 @@ class Responder:
         await self._exit.pressure.drain()
         self._require_client()
 
+    async def taken(self) -> None:
+        """Wait until the client has read most of an answer that is finished.
+
+        Raises:
+            ClientGoneError: its connection has ended before that.
+        """
+        pressure = self._exit.pressure
+        await pressure.drain()
+        if pressure.was_cut:
+            self.gone = True
+        self._require_client()
+
     def follow(self, source: Source | None) -> None:
         """Pause *source* while the client does not read; None ends that."""
         if not self.gone and not self.finished:

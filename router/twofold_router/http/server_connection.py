@@ -110,7 +110,7 @@ class ServerConnection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._is_over = self._is_deaf = True
         self._leave()
-        self.pressure.fall()
+        self.pressure.end()
         self._serving.forget(self)
         self._reader.close()
 

@@ -135,6 +135,22 @@ async def test_a_client_that_closes_its_side_only_has_left_too(open_cluster: "Op
         await client.leave()
 
 
+async def test_a_client_that_leaves_within_a_whole_answer_has_left(
+    open_cluster: "OpenCluster",
+) -> None:
+    async with open_cluster("d1") as cluster:
+        cluster["d1"].behaviour.token_count = 2_000_000  # more than the kernel's buffers hold
+        client = await cluster.leaving_client()
+        await client.reader.readuntil(b"200 OK")
+        client.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        await cluster.eventually(lambda: cluster.metric("output_tokens_total"))
+        before = cluster.metric("requests_total")
+        await client.leave()
+
+        await cluster.eventually(lambda: cluster.metric("requests_total", status="left") == 1)
+        assert before == 0
+
+
 @pytest.mark.parametrize("api", PassedOnApi)
 async def test_a_client_that_leaves_what_is_passed_on_aborts_it(
     open_cluster: "OpenCluster", api: PassedOnApi

@@ -714,6 +714,52 @@ async def test_a_client_that_does_not_read_is_left_also_in_its_next_request() ->
         assert handler.cancelled_count == 1
 
 
+class Telling:
+    """A handler that sends 2,000 bytes, and remembers whether they were taken."""
+
+    def __init__(self) -> None:
+        self.taken: list[bool] = []
+
+    async def __call__(self, _request: Request, responder: Responder) -> None:
+        responder.send(200, [], b"x" * 2000)
+        try:
+            await responder.taken()
+        finally:
+            self.taken.append(not responder.gone)
+
+
+@pytest.mark.parametrize("request_", [GET, LAST])
+async def test_a_whole_answer_that_is_not_read_in_time_was_not_taken(request_: bytes) -> None:
+    handler = Telling()
+    site = Site(handler)
+    connection, transport = site.connect()
+    transport.stalled = True
+    connection.data_received(request_)
+    await turn()
+    before = list(handler.taken)
+    await site.pass_time(40)
+
+    assert transport.is_aborted
+    assert (before, handler.taken) == ([], [False])
+    assert not site.serving.tasks
+
+
+@pytest.mark.parametrize("request_", [GET, LAST])
+async def test_a_whole_answer_that_is_read_late_was_taken(request_: bytes) -> None:
+    handler = Telling()
+    site = Site(handler)
+    connection, transport = site.connect()
+    transport.stalled = True
+    connection.data_received(request_)
+    await turn()
+    before = list(handler.taken)
+    transport.flush()
+    transport.lose(ConnectionResetError())
+    await turn()
+
+    assert (before, handler.taken) == ([], [True])
+
+
 async def test_a_client_that_reads_again_gets_its_time_back() -> None:
     handler = Waiting()
     site = Site(handler)
