@@ -160,8 +160,14 @@ def _fault_of(status: int, message: str) -> Fault:
     )
 
 
-# vLLM's renderer says the first, its engine the second.
-_CONTEXT_PHRASES = ("context length", "maximum model length")
+_CONTEXT_PHRASES = (
+    "context length",  # renderers/params.py, entrypoints/serve/utils/api_utils.py
+    "maximum model length",  # v1/engine/input_processor.py
+    "exceeds the max_model_len",  # entrypoints/openai/responses/serving.py
+    # renderers/params.py, of output tokens; of a truncation there is a space before the "=".
+    "cannot be greater than max_model_len=",
+)
+"""What vLLM 0.32 says of requests that its model's context does not hold."""
 
 _NOT_OFFERED = "this model does not offer that API"
 """Told instead of the "Not Found" of vLLM's web framework, which knows no model at that path."""

@@ -16,8 +16,31 @@ TOO_LONG_TO_RENDER = (
     "This model's maximum context length is 2048 tokens. However, you requested 9 output tokens "
     "and your prompt contains at least 2040 input tokens."
 )
-TOO_LONG_TO_COMPUTE = (
-    "The decoder prompt (length 3000) is longer than the maximum model length of 2048."
+TOO_LONG = (
+    TOO_LONG_TO_RENDER,
+    (
+        "This model's maximum context length is 2048 tokens. However, your prompt contains 90000 "
+        "characters (more than 81920 characters, which is the upper bound for 2048 input tokens). "
+        "Please reduce the length of the input prompt."
+    ),
+    "Input length (3000) exceeds model's maximum context length (2048).",
+    (
+        "The decoder prompt (length 3000) is longer than the maximum model length of 2048. "
+        "Make sure that `max_model_len` is no smaller than the number of text tokens."
+    ),
+    (
+        "The decoder prompt (length 2048) plus the number of requested output tokens (at least 1) "
+        "is longer than the maximum model length of 2048."
+    ),
+    "The engine prompt length 2048 exceeds the max_model_len 2048. Please reduce prompt.",
+    (
+        "max_tokens=4096 cannot be greater than max_model_len=2048. Please request fewer output "
+        "tokens."
+    ),
+)
+TRUNCATED_TO_TOO_MUCH = (
+    "truncate_prompt_tokens=4096 cannot be greater than max_model_len = 2048. Please request a "
+    "smaller truncation size."
 )
 
 statuses = st.integers(min_value=400, max_value=599)
@@ -127,11 +150,17 @@ def test_an_error_without_a_message_says_at_least_its_status(body: bytes) -> Non
     assert _translated(500, body)["message"] == "the engine answered 500"
 
 
-@pytest.mark.parametrize("message", [TOO_LONG_TO_RENDER, TOO_LONG_TO_COMPUTE])
-def test_a_prompt_that_is_too_long_has_a_code_of_its_own(message: str) -> None:
+@pytest.mark.parametrize("message", TOO_LONG)
+def test_a_request_that_is_too_long_has_a_code_of_its_own(message: str) -> None:
     body = msgspec.json.encode({"error": {"message": message, "code": 400}})
 
     assert _translated(400, body)["code"] == "context_length_exceeded"
+
+
+def test_a_truncation_to_more_than_the_context_is_no_request_that_is_too_long() -> None:
+    body = msgspec.json.encode({"error": {"message": TRUNCATED_TO_TOO_MUCH, "code": 400}})
+
+    assert _translated(400, body)["code"] == "invalid_request"
 
 
 def test_an_engine_that_fails_while_it_speaks_of_context_length_has_failed() -> None:
