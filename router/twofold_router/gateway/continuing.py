@@ -73,7 +73,9 @@ def continuation_of(call: Call, sent: bytes) -> Continuation | None:
         fields["add_generation_prompt"] = _raw(False)
         fields["continue_final_message"] = _raw(True)
     else:
-        fields["prompt"] = _raw(decode_field(fields, "prompt") + events.text)
+        prompt = _prompt_text(call)
+        assert prompt is not None
+        fields["prompt"] = _raw(prompt + events.text)
     return Continuation(local_leg(fields), events)
 
 
@@ -177,7 +179,16 @@ def _is_sound(call: Call) -> bool:
     response_format = decode_field(fields, "response_format")
     if response_format is not None and response_format != {"type": "text"}:
         return False
-    return call.api is Api.CHAT or isinstance(decode_field(fields, "prompt"), str)
+    return call.api is Api.CHAT or _prompt_text(call) is not None
+
+
+def _prompt_text(call: Call) -> str | None:
+    """Return the prompt of a completion, None if it is not one text. A list of one is that one, as
+    for the engine."""
+    match decode_field(call.fields, "prompt"):
+        case str(text) | [str(text)]:
+            return text
+    return None
 
 
 def _read(sent: bytes) -> _Events | None:

@@ -98,6 +98,18 @@ async def test_a_stream_goes_on_elsewhere_when_its_engine_tells_that_its_core_ha
         assert cluster.metric("upstream_errors_total", leg="2", kind="cut") == 1
 
 
+async def test_a_stream_of_a_list_of_one_prompt_goes_on_elsewhere(
+    open_cluster: "OpenCluster",
+) -> None:
+    async with open_cluster("d1 d2") as cluster:
+        give_all(cluster, 6)
+        die(cluster, "d1", after_events=3)
+        seen = await ask_first(cluster, "d1", Api.COMPLETIONS, prompt=["say: "])
+
+        assert_one_stream(seen, 6)
+        assert cluster["d2"].received[-1].body["prompt"].startswith("say: a0 ")
+
+
 async def test_a_part_that_goes_on_elsewhere_may_end_with_a_dead_core_too(
     open_cluster: "OpenCluster",
 ) -> None:
@@ -246,7 +258,9 @@ async def test_a_chat_that_is_more_than_one_text_ends_with_an_error(
         assert cluster.metric("continuations_total", outcome="unsound") == 1
 
 
-@pytest.mark.parametrize("body", [{"logprobs": 0}, {"prompt": ["a"]}, {"prompt": [1]}], ids=str)
+@pytest.mark.parametrize(
+    "body", [{"logprobs": 0}, {"prompt": ["a", "b"]}, {"prompt": [1]}], ids=str
+)
 async def test_a_completion_that_is_more_than_one_text_ends_with_an_error(
     open_cluster: "OpenCluster", body: dict[str, Any]
 ) -> None:

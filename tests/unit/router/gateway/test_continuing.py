@@ -78,8 +78,9 @@ def test_a_chat_goes_on_with_what_was_said() -> None:
     assert (body["max_tokens"], body["min_tokens"], body["temperature"]) == (7, 0, 0.5)
 
 
-def test_a_completion_goes_on_from_prompt_and_text() -> None:
-    body = json.loads(continuation(Api.COMPLETIONS, max_tokens=9).body)
+@pytest.mark.parametrize("prompt", ["hi", ["hi"]])
+def test_a_completion_goes_on_from_prompt_and_text(prompt: Any) -> None:
+    body = json.loads(continuation(Api.COMPLETIONS, max_tokens=9, prompt=prompt).body)
 
     assert body["prompt"] == "hit0 t1 "
     assert body["max_tokens"] == 7
@@ -151,7 +152,7 @@ def test_what_asks_for_more_than_text_does_not_go_on(api: Api, fields: dict[str,
     assert continuation_of(call(api, **fields), begun(api, 2)) is None
 
 
-@pytest.mark.parametrize("prompt", [["a"], [1, 2], None, 1])
+@pytest.mark.parametrize("prompt", [["a", "b"], [1, 2], [[1, 2]], [], None, 1])
 def test_a_prompt_that_is_no_text_does_not_go_on(prompt: Any) -> None:
     assert continuation_of(call(Api.COMPLETIONS, prompt=prompt), begun(Api.COMPLETIONS, 2)) is None
 
