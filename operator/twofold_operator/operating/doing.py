@@ -12,6 +12,7 @@ from twofold_operator.cluster_api import (
     UnavailableError,
 )
 from twofold_operator.planning.actions import Action, AddFinalizer, ApplyObject
+from twofold_operator.pool_managers import ManagerUnreachableError
 
 _NEEDED_BY_ALL = ("ConfigMap", "Secret")
 """Kinds of children that whatever is made after them needs."""
@@ -27,25 +28,30 @@ class Done:
     """Something was written."""
     refused: tuple[ClusterApiError, ...]
     """What the API server answered to the others, or that it did not."""
+    unreachable: tuple[ManagerUnreachableError, ...] = ()
+    """Of pool managers that were not told."""
 
     @classmethod
     def of(cls, *parts: "Done") -> "Done":
         """Return what came of all *parts* together."""
         refused = tuple(error for part in parts for error in part.refused)
-        return cls(any(part.is_changing for part in parts), refused)
+        unreachable = tuple(error for part in parts for error in part.unreachable)
+        return cls(any(part.is_changing for part in parts), refused, unreachable)
 
 
 async def do_all(actions: Iterable[Action], act: Callable[[Action], Awaitable[None]]) -> Done:
     """Do *actions* in their order, without what is refused and what needs that.
 
-    It ends, with what was done so far, at the first that the server had no time for.
+    A pool manager that does not answer stops nobody else. It ends, with what was done so far, at
+    the first action that the server had no time for.
 
     Raises:
         ConflictError, NotFoundError: the plan was made of an old view.
-        ClusterApiError, ManagerUnreachableError: the rest would fail as well.
+        ClusterApiError: the rest would fail as well.
     """
     is_changing = False
     refused: list[ClusterApiError] = []
+    unreachable: list[ManagerUnreachableError] = []
     for action in actions:
         try:
             await act(action)
@@ -59,12 +65,14 @@ async def do_all(actions: Iterable[Action], act: Callable[[Action], Awaitable[No
             if _has_version(action):
                 raise
             refused.append(error)
+        except ManagerUnreachableError as error:
+            unreachable.append(error)
         else:
             is_changing = True
             continue
         if _is_needed_by_all(action):
             break
-    return Done(is_changing, tuple(refused))
+    return Done(is_changing, tuple(refused), tuple(unreachable))
 
 
 def _has_version(action: Action) -> bool:

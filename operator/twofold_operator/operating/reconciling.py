@@ -23,7 +23,7 @@ from twofold_operator.planning.actions import Action, LookAgain, RecordEvent, Se
 from twofold_operator.planning.adapters import service_missing
 from twofold_operator.planning.observed import Manifest, Observed
 from twofold_operator.planning.reporting import failure_report, lost_reports
-from twofold_operator.pool_managers import ManagerUnreachableError, PoolManagers
+from twofold_operator.pool_managers import PoolManagers
 
 _log = logging.getLogger(__name__)
 
@@ -113,10 +113,6 @@ class Reconciler:
             await self._actor.look(key)
             self._waiting.add_later(key, self._again_seconds(key))
             return "conflict"
-        except ManagerUnreachableError as error:
-            _log.info("a pool manager does not answer", extra=_about(key, error))
-            self._waiting.add_later(key, self._again_seconds(key))
-            return "waiting"
 
     async def _round(self, key: ServiceKey) -> Result:
         observed = self._store.observed(key)
@@ -167,6 +163,11 @@ class Reconciler:
         if done.refused:
             self._fail(key, done.refused[0])
             return "failed"
+        if done.unreachable:
+            for error in done.unreachable:
+                _log.info("a pool manager does not answer", extra=_about(key, error))
+            self._waiting.add_later(key, self._again_seconds(key))
+            return "waiting"
         self._failures.pop(key, None)
         return "changed" if done.is_changing else "settled"
 

@@ -12,7 +12,7 @@ from twofold_operator.cluster_api import (
     NotFoundError,
     UnavailableError,
 )
-from twofold_operator.operating.doing import do_all
+from twofold_operator.operating.doing import Done, do_all
 from twofold_operator.planning.actions import (
     Action,
     AddFinalizer,
@@ -24,6 +24,7 @@ from twofold_operator.planning.observed import Reference, Told
 from twofold_operator.pool_managers import ManagerUnreachableError
 
 TELL = TellPools("chat-pools.models:50051", Told())
+OTHER = TellPools("chat-other-pools.models:50051", Told())
 DELETE = DeleteObject(Reference("v1", "Service", "old"), "uid")
 
 
@@ -93,6 +94,16 @@ async def test_a_conflict_without_a_version_does_not_hold_up_the_others() -> Non
     assert doer.done == [TELL]
 
 
+async def test_a_manager_that_does_not_answer_holds_up_neither_others_nor_deletions() -> None:
+    error = ManagerUnreachableError("no answer")
+    doer = Doer(TELL, error)
+
+    done = await do_all([TELL, OTHER, DELETE], doer.act)
+
+    assert doer.done == [OTHER, DELETE]
+    assert done == Done(is_changing=True, refused=(), unreachable=(error,))
+
+
 @pytest.mark.parametrize(
     ("failing", "error"),
     [
@@ -100,12 +111,9 @@ async def test_a_conflict_without_a_version_does_not_hold_up_the_others() -> Non
         (DELETE, ConflictError("409")),
         (AddFinalizer(), ConflictError("409")),
         (apply("Service"), NotFoundError("404")),
-        (TELL, ManagerUnreachableError("no answer")),
     ],
 )
-async def test_what_says_that_the_view_is_old_or_nobody_there_ends_it(
-    failing: Action, error: Exception
-) -> None:
+async def test_what_says_that_the_view_is_old_ends_it(failing: Action, error: Exception) -> None:
     doer = Doer(failing, error)
 
     with pytest.raises(type(error)):

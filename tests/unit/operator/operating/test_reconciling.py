@@ -33,7 +33,9 @@ from twofold_operator.planning.actions import (
     ApplyObject,
     RecordEvent,
     SetStatus,
+    TellPools,
 )
+from twofold_operator.planning.observed import SeenManager
 from twofold_operator.pool_managers import ManagerUnreachableError
 
 KEY = ServiceKey("models", "chat")
@@ -62,17 +64,25 @@ def unreadable_memory() -> Manifest:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": ["no map"]}
 
 
+def made(manifest: Any, version: int) -> Manifest:
+    """Return *manifest* as the API server has it once it is applied."""
+    metadata = {**manifest["metadata"], "uid": f"uid-{version}", "resourceVersion": str(version)}
+    return {**manifest, "metadata": metadata}
+
+
 class Managers:
-    """No pool manager anywhere."""
+    """No pool manager anywhere, or one at each address that has not been told anything yet."""
 
     def __init__(self) -> None:
         self.followed: dict[ServiceKey, Any] = {}
+        self.answer = False
 
     def follow(self, key: ServiceKey, addresses: Any) -> None:
         self.followed[key] = addresses
 
     def seen(self, key: ServiceKey) -> dict[str, Any]:
-        return {}
+        addresses = self.followed[key] if self.answer else ()
+        return {address: SeenManager() for address in addresses}
 
     def unasked(self, key: ServiceKey) -> frozenset[str]:
         return frozenset()
@@ -83,6 +93,8 @@ class Actor:
 
     def __init__(self) -> None:
         self.failure: Exception | None = None
+        self.unreachable: Exception | None = None
+        """Of every pool manager."""
         self.refused: dict[str, Exception] = {}
         """By the kind of what cannot be applied."""
         self.done: list[Action] = []
@@ -93,6 +105,8 @@ class Actor:
             raise self.failure
         if isinstance(action, ApplyObject) and action.manifest["kind"] in self.refused:
             raise self.refused[action.manifest["kind"]]
+        if isinstance(action, TellPools) and self.unreachable is not None:
+            raise self.unreachable
         self.done.append(action)
 
     async def look(self, key: ServiceKey) -> None:
@@ -208,6 +222,26 @@ async def test_what_waiting_mends_is_tried_again(
 
     assert await asyncio.wait_for(bench.waiting.take(), LIMIT_SECONDS) == KEY
     assert bench.actor.looked == ([KEY] if isinstance(failure, NotFoundError) else [])
+
+
+async def test_what_was_seen_is_told_though_a_manager_does_not_take_what_it_is_told(
+    bench: Bench,
+) -> None:
+    chat = service()
+    chat["spec"]["ray"] = {"address": "ray.example:6379"}
+    chat["metadata"]["resourceVersion"] = "2"
+    bench.store.put(chat)
+    await bench.reconciler.reconcile(KEY)
+    for version, action in enumerate(bench.actor.done):
+        if isinstance(action, ApplyObject):
+            bench.store.put(made(action.manifest, version))
+    bench.actor.done.clear()
+    bench.managers.answer = True
+    bench.actor.unreachable = ManagerUnreachableError("no answer")
+
+    assert await bench.reconciler.reconcile(KEY) == "waiting"
+
+    assert bench.actor.statuses("LLMService")
 
 
 @pytest.mark.usefixtures("quiet")
