@@ -267,8 +267,9 @@ def _remembering(leg: Leg, desired: Counts, now: int, *, is_complete: bool) -> L
     old, stand, aim = leg.remembered, leg.stand, leg.aim
     ready = sum(stand.ready(role) for role in ROLES)
     lacks_since, most_ready = old.lacks_since, max(old.most_ready, ready)
+    active = {role: count for role in ROLES if (count := stand.active(role))}
     if not stand.is_known:
-        most_ready = old.most_ready
+        most_ready, active = old.most_ready, old.active
     elif is_complete or aim.is_leaving:
         lacks_since, most_ready = None, 0
     elif lacks_since is None or ready > old.most_ready:
@@ -278,6 +279,7 @@ def _remembering(leg: Leg, desired: Counts, now: int, *, is_complete: bool) -> L
         old,
         lacks_since=lacks_since,
         most_ready=most_ready,
+        active=active,
         is_made=old.is_made or leg.home is not None,
         was_active=old.was_active or not (aim.standby or aim.is_leaving),
         has_served=stand.has_served,

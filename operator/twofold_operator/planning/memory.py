@@ -32,6 +32,8 @@ class Remembered(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Since when workers are missing and no further one has got ready; None: none is missing."""
     most_ready: int = 0
     """While workers are missing, the most that were ready at once."""
+    active: dict[Role, int] = {}
+    """Workers that took requests when its pool manager answered last."""
     is_made: bool = False
     """Its RayCluster or manager was seen."""
     was_active: bool = False

@@ -12,10 +12,11 @@ from twofold_operator.planning.actions import Action, RecordEvent, SetStatus
 from twofold_operator.planning.adapters import Adapters, adapter_status, lost_status
 from twofold_operator.planning.children import router
 from twofold_operator.planning.conditions import Verdict, updated
+from twofold_operator.planning.counting import last_ready_count, last_updated_count
 from twofold_operator.planning.course import Course
 from twofold_operator.planning.observed import Manifest, Observed, Reference
 from twofold_operator.planning.rollout import ROLES
-from twofold_operator.planning.verdicts import pool_verdict, ready_count, stopped, verdicts
+from twofold_operator.planning.verdicts import pool_verdict, stopped, verdicts
 from twofold_operator.resources import (
     API_VERSION,
     LLM_SERVICE,
@@ -80,7 +81,7 @@ def pool_reports(course: Course, observed: Observed, now: float) -> list[Action]
         pool = observed.children.get((WORKER_POOL.kind, name))
         if pool is None:
             continue
-        ready, desired = ready_count(course, role), course.desired[role]
+        ready, desired = last_ready_count(course, role), course.desired[role]
         selected = names.labels(course.service.metadata.name, role)
         selector = (names.INSTANCE_LABEL, names.COMPONENT_LABEL)
         status = WorkerPoolStatus(
@@ -162,8 +163,8 @@ def _rollout_events(course: Course) -> list[Action]:
 def _role_status(course: Course, role: Role) -> RoleStatus:
     return RoleStatus.of(
         desired=course.desired[role],
-        ready=ready_count(course, role),
-        updated=course.target.stand.active(role),
+        ready=last_ready_count(course, role),
+        updated=last_updated_count(course, role),
     )
 
 

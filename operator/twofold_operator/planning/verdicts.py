@@ -4,6 +4,7 @@ from twofold_cluster.identity import Role
 from twofold_operator.planning import names, routers
 from twofold_operator.planning.children import ray_cluster, router
 from twofold_operator.planning.conditions import Verdict
+from twofold_operator.planning.counting import last_ready_count, ready_count, silence
 from twofold_operator.planning.course import Course, Leg
 from twofold_operator.planning.observed import Manifest, Observed, Phase
 from twofold_operator.planning.reported import reported
@@ -38,10 +39,6 @@ def stopped(reason: str, message: str) -> list[Verdict]:
     ]
 
 
-def ready_count(course: Course, role: Role) -> int:
-    return sum(leg.stand.active(role) for leg in course.legs)
-
-
 def pool_verdict(course: Course, role: Role) -> Verdict:
     """Return what is to be said of the workers of one role."""
     kind = f"{str(role).capitalize()}Ready"
@@ -51,19 +48,12 @@ def pool_verdict(course: Course, role: Role) -> Verdict:
     message = f"{ready} of {desired} {role} workers are ready"
     if ready >= desired:
         return Verdict(kind, True, "WorkersReady", message)
-    if silence := _silence(course):
-        message = f"{ready} of {desired} {role} workers are known to be ready; {silence}"
+    if silent := silence(course):
+        last = last_ready_count(course, role)
+        message = f"{last} of {desired} {role} workers were ready when last seen; {silent}"
         return Verdict(kind, None, "ManagerUnreachable", message)
     troubles = _troubles(course.target, role)
     return Verdict(kind, False, "WorkersMissing", "; ".join([message, *troubles]))
-
-
-def _silence(course: Course) -> str | None:
-    """Return whose workers may serve though nobody sees them; None: nobody's."""
-    unseen = [leg.revision for leg in course.legs if leg.unseen_until is not None]
-    if not unseen:
-        return None
-    return f"the pool manager of revision {unseen[0]} does not answer, and workers outlive it"
 
 
 def _troubles(leg: Leg, role: Role | None = None) -> list[str]:
@@ -148,14 +138,14 @@ def _ready_verdict(
         return Verdict("Ready", False, "RouterNotReady", router.message)
     alone = " by decode workers alone" if _missing(course) else ""
     message = f"requests are served{alone}"
-    if silence := _silence(course):
-        message = f"routers take requests; {silence}"
+    if silent := silence(course):
+        message = f"routers take requests; {silent}"
     return Verdict("Ready", True, "Serving", message)
 
 
 def _missing(course: Course) -> list[Role]:
     """Return the roles that are wanted and that nobody has, as far as is known."""
-    if _silence(course):
+    if silence(course):
         return []
     return [role for role in ROLES if course.desired[role] and not ready_count(course, role)]
 
@@ -193,7 +183,7 @@ def _progressing_verdict(
             message += "; routers that know the Redis before are being replaced"
         return Verdict(kind, True, "RollingOut", message)
     if course.target.unseen_until is not None:
-        message = f"it is not known which workers revision {revision} has; {_silence(course)}"
+        message = f"it is not known which workers revision {revision} has; {silence(course)}"
         return Verdict(kind, None, "ManagerUnreachable", message)
     if not course.target.remembered.has_served:
         return Verdict(kind, True, "Starting", f"revision {revision} starts")

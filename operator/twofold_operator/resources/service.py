@@ -58,7 +58,8 @@ class RoleStatus(Part, frozen=True, kw_only=True):
     desired: Count
     """Wanted by now, within the bounds."""
     ready: Count
-    """That serve, of whatever revision."""
+    """That serve, of whatever revision. While their pool manager does not answer and they may
+    serve: that did when it answered last; PrefillReady and DecodeReady are Unknown then."""
     updated: Count
     """That serve, of the wanted revision."""
     summary: Annotated[str, Meta(max_length=32)]

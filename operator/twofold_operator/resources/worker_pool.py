@@ -28,7 +28,7 @@ class WorkerPoolStatus(Part, frozen=True, kw_only=True):
     replicas: Count
     """Workers there are, ready or not."""
     ready_replicas: Count
-    """Workers that serve."""
+    """Workers that serve; while Ready is Unknown, those that did when they were seen last."""
     summary: Annotated[str, Meta(max_length=32)]
     """READY/WANTED, for a person."""
     selector: Annotated[str, Meta(max_length=1024)]

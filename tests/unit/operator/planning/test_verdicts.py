@@ -9,6 +9,7 @@ from twofold_operator.planning import plan
 from twofold_operator.planning.actions import LookAgain
 from twofold_operator.planning.conditions import timestamp
 from twofold_operator.planning.observed import Phase
+from twofold_operator.planning.rollout import ROLES
 from twofold_operator.planning.testing import World
 
 SPEC: dict[str, Any] = {
@@ -154,6 +155,62 @@ def test_workers_that_outlive_their_manager_serve(
     world.unreachable = set()
     world.settle()
     assert reasons(world)["PrefillReady"] == ("True", "WorkersReady")
+
+
+def counts(world: World) -> list[Any]:
+    """Return ready, updated and the summary of both roles, and the same of the WorkerPools."""
+    status = world.service["status"]
+    pools = [world.objects["WorkerPool", f"chat-{role}"]["status"] for role in ROLES]
+    return [
+        *([status[role][name] for name in ("ready", "updated", "summary")] for role in ROLES),
+        *([pool["readyReplicas"], pool["summary"]] for pool in pools),
+    ]
+
+
+@pytest.mark.parametrize("engine", ["vllm", "no such"])
+def test_a_silent_managers_workers_count_as_they_were_seen_last(engine: str) -> None:
+    world = World({**SPEC, "decode": {"replicas": 2}})
+    world.settle()
+    (manager,) = world.managers.values()
+    manager.workers.pop()
+    world.follow(world.plan())
+    world.change({**world.service["spec"], "engine": engine})
+
+    for _ in range(2):
+        fall_silent(world)
+
+        assert counts(world) == [[1, 1, "1/1"], [1, 1, "1/2"], [1, "1/1"], [1, "1/2"]]
+    message = world.condition("DecodeReady")["message"]
+    assert message.startswith("1 of 2 decode workers were ready when last seen")
+
+
+def test_workers_count_no_more_once_they_have_ended() -> None:
+    world = World(EXISTING)
+    world.settle()
+    fall_silent(world, "Available")
+
+    world.now += 601
+    world.follow(world.plan())
+
+    assert counts(world) == [[0, 0, "0/1"]] * 2 + [[0, "0/1"]] * 2
+
+
+def test_each_revision_counts_as_it_was_seen_last() -> None:
+    world = serving()
+    (before,) = world.managers
+    world.change({**SPEC, "model": {"source": "hf://acme/other"}})
+    for _ in range(7):
+        world.follow(world.plan())
+        world.live()
+    assert [worker.standby for worker in world.managers[before].workers] == [True, True]
+    world.follow(world.plan())
+    world.unreachable = {before}
+    world.change(SPEC)
+
+    for _ in range(2):
+        world.follow(world.plan())
+
+        assert [status[:2] for status in counts(world)[:2]] == [[1, 0]] * 2
 
 
 def test_workers_outlive_their_manager_for_ten_minutes() -> None:
