@@ -19,6 +19,7 @@ from twofold_operator.planning.reporting import (
     pool_reports,
     service_report,
 )
+from twofold_operator.planning.routers import foreseen
 from twofold_operator.planning.settings import PlanSettings
 from twofold_operator.planning.verdicts import stopped
 from twofold_operator.resources import (
@@ -58,7 +59,7 @@ def plan(observed: Observed, settings: PlanSettings, now: float) -> list[Action]
         actions += _end(leg, settings, now)
     actions += pruned(wanted, course, observed)
     if not course.waits_for(observed.unasked):  # else we would call it broken, and whole again
-        actions += service_report(course, observed, problem, now)
+        actions += service_report(course, foreseen(observed, actions), problem, now)
         actions += pool_reports(course, observed, now)
         actions += adapter_reports(course, observed, adapters, now)
     return actions + _limits(course, settings, now)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from twofold_operator.planning import plan
-from twofold_operator.planning.actions import LookAgain
+from twofold_operator.planning.actions import ApplyObject, LookAgain
 from twofold_operator.planning.conditions import timestamp
 from twofold_operator.planning.observed import Phase
 from twofold_operator.planning.rollout import ROLES
@@ -290,9 +290,9 @@ def roll_routers_out(world: World, reason: str = "ReplicaSetUpdated") -> None:
 def test_a_change_of_routers_is_progress_until_all_are_new() -> None:
     world = serving()
     world.change(KEYS)
-    world.follow(world.plan())
-    world.follow(world.plan())
-    assert reasons(world)["Progressing"] == ("True", "RouterRollingOut")
+    for _ in range(2):  # as it is told, and before Kubernetes has seen it
+        world.follow(world.plan())
+        assert reasons(world)["Progressing"] == ("True", "RouterRollingOut")
 
     roll_routers_out(world)
     assert reasons(world)["Progressing"] == ("True", "RouterRollingOut")
@@ -300,6 +300,37 @@ def test_a_change_of_routers_is_progress_until_all_are_new() -> None:
     world.settle()
 
     assert reasons(world)["Progressing"] == ("False", "Complete")
+
+
+def test_a_change_of_how_many_routers_there_are_is_progress() -> None:
+    world = serving()
+    world.change({**SPEC, "gateway": {"replicas": 2}})
+    world.follow(world.plan())
+
+    assert reasons(world)["Progressing"] == ("True", "RouterRollingOut")
+
+
+def test_routers_that_somebody_else_writes_into_are_complete() -> None:
+    world = serving()
+    pod = world.objects["Deployment", "chat-router"]["spec"]["template"]["spec"]
+    pod["containers"][0]["image"] = "mirror.example/twofold-router"
+    actions = world.plan()
+
+    assert any(isinstance(action, ApplyObject) for action in actions)
+    world.follow(actions)
+    assert reasons(world)["Progressing"] == ("False", "Complete")
+
+
+def test_a_change_of_stuck_routers_is_not_stuck_before_it_is_tried() -> None:
+    world = serving()
+    world.change(KEYS)
+    world.follow(world.plan())
+    roll_routers_out(world, "ProgressDeadlineExceeded")
+    world.change(SPEC)
+    world.follow(world.plan())
+
+    assert reasons(world)["Progressing"] == ("True", "RouterRollingOut")
+    assert reasons(world)["Degraded"] == ("False", "AsExpected")
 
 
 def test_routers_that_do_not_get_ready_are_a_degradation_and_those_before_serve() -> None:
