@@ -6,9 +6,6 @@ from twofold_operator.planning.conditions import seconds
 from twofold_operator.planning.observed import Manifest
 from twofold_operator.resources import LLMService
 
-ORPHAN_LIMIT_SECONDS = 600
-"""A worker whose manager has not asked for it so long ends by itself (decision 017)."""
-
 _POD_CONDITIONS = ("Available", "HeadPodReady")
 """What a Deployment and a RayCluster say of the pod that the manager is in."""
 
@@ -31,4 +28,4 @@ def given_up_at(service: LLMService, home: Manifest | None) -> float:
         return math.inf
     ray = service.spec.ray
     outlive = ray.address is not None or ray.gcs_fault_tolerance is not None
-    return min(lost) + (ORPHAN_LIMIT_SECONDS if outlive else 0)
+    return min(lost) + (ray.orphan_seconds if outlive else 0)

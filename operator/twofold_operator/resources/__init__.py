@@ -28,7 +28,7 @@ from twofold_operator.resources.parsing import (
 )
 from twofold_operator.resources.pools import Pool, PoolRole
 from twofold_operator.resources.quantities import parse_quantity
-from twofold_operator.resources.ray import GcsFaultTolerance, Ray
+from twofold_operator.resources.ray import ORPHAN_SECONDS, GcsFaultTolerance, Ray
 from twofold_operator.resources.rollout import Rollout
 from twofold_operator.resources.service import (
     LLMService,
@@ -63,6 +63,7 @@ __all__ = [
     "LLM_SERVICE",
     "LORA_ADAPTER",
     "MERGE_KEYS",
+    "ORPHAN_SECONDS",
     "VERSION",
     "WORKER_POOL",
     "AdapterOnWorker",

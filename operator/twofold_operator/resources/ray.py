@@ -12,6 +12,9 @@ from twofold_operator.resources.wire import (
     Template,
 )
 
+ORPHAN_SECONDS = 600
+"""The pool manager's own default (decision 017)."""
+
 
 class GcsFaultTolerance(Part, frozen=True, kw_only=True):
     """A Redis that keeps the state of Ray's head, so that a head may restart."""
@@ -43,6 +46,9 @@ class Ray(Part, frozen=True, kw_only=True):
     gcs_fault_tolerance: GcsFaultTolerance | None = None
     """Of a cluster that KubeRay (1.3 or newer) makes. Default: Ray's state is in its head's
     memory."""
+    orphan_seconds: Annotated[int, Meta(ge=60, le=86_400)] = ORPHAN_SECONDS
+    """Workers whose pool manager has not asked for them for so long drain and end by themselves, as
+    where its pod finds no place any more. Another number is a new revision."""
     head_resources: ResourceRequirements = ResourceRequirements()
     """Of the head's Ray container."""
     head_pod_template: Template = field(default_factory=dict)

@@ -126,6 +126,9 @@ class Gateway(Part, frozen=True, kw_only=True):
     """Of the Service."""
     keys_secret: SecretKeyReference | None = None
     """The file of API keys. Without it everybody who reaches the Service is let in."""
+    drain_seconds: Annotated[int, Meta(ge=1, le=3600)] = 60
+    """How long a router that is told to end goes on with the requests that it has. Its pod has half
+    a minute more."""
     resources: ResourceRequirements = ResourceRequirements()
     """Of one router."""
     pod_template: Template = field(default_factory=dict)

@@ -9,7 +9,7 @@ from twofold_operator.planning.children import pods
 from twofold_operator.planning.children.ownership import child, selector
 from twofold_operator.planning.redis import Redis
 from twofold_operator.planning.settings import PlanSettings
-from twofold_operator.resources import LLMService, ResourceRequirements
+from twofold_operator.resources import ORPHAN_SECONDS, LLMService, ResourceRequirements
 
 HEAD_COMPONENT = "head"
 
@@ -43,6 +43,7 @@ def manager_container(
             f"--engine={service.spec.engine}",
             f"--drain-seconds={settings.drain_seconds:g}",
             *(["--leave-workers"] if leaves_workers else []),
+            *_orphan_limit(service),
             *_directory_limit(service),
             *arguments,
         ],
@@ -53,6 +54,12 @@ def manager_container(
         "securityContext": pods.container_security(),
         "volumeMounts": pods.scratch_mounts(),
     }
+
+
+def _orphan_limit(service: LLMService) -> list[str]:
+    """Return nothing at the default, so that the pods of services that do not say it stay."""
+    limit = service.spec.ray.orphan_seconds
+    return [] if limit == ORPHAN_SECONDS else [f"--orphan-seconds={limit}"]
 
 
 def _directory_limit(service: LLMService) -> list[str]:

@@ -13,8 +13,8 @@ COMPONENT = "router"
 
 DELAY_SECONDS = 5
 """Until all who send requests know that a router leaves."""
-DRAIN_SECONDS = 60
-GRACE_SECONDS = DELAY_SECONDS + DRAIN_SECONDS + 25
+END_SECONDS = 25
+"""After the drain: last words to those who are not answered, blocks given back, and room."""
 
 _KEYS_PATH = "/etc/twofold/keys"
 _REQUESTS = ResourceRequirements(requests={"cpu": "250m", "memory": "256Mi"})
@@ -141,7 +141,9 @@ def _pod(service: LLMService, settings: PlanSettings, labels: dict[str, str]) ->
         "metadata": {"labels": labels},
         "spec": {
             **pods.pod_spec(spec.images, settings),
-            "terminationGracePeriodSeconds": GRACE_SECONDS,
+            "terminationGracePeriodSeconds": DELAY_SECONDS
+            + spec.gateway.drain_seconds
+            + END_SECONDS,
             "topologySpreadConstraints": [
                 {
                     "maxSkew": 1,
@@ -172,7 +174,7 @@ def _arguments(service: LLMService) -> list[str]:
         f"--on-no-prefill={ways.on_no_prefill}",
         f"--on-transfer-failure={ways.on_transfer_failure}",
         f"--drain-delay={DELAY_SECONDS}",
-        f"--drain-timeout={DRAIN_SECONDS}",
+        f"--drain-timeout={spec.gateway.drain_seconds}",
         *_classes(service.spec.slo),
     ]
     if not ways.enabled:

@@ -14,6 +14,7 @@ import yaml
 
 from twofold_engine.actor import NODE_ENV, PORT_ENV, ZONE_ENV
 from twofold_engine.draining.__main__ import parser as draining_parser
+from twofold_engine.pools.settings import ORPHAN_LIMIT_SECONDS
 from twofold_operator.planning.actions import ApplyObject
 from twofold_operator.planning.settings import PlanSettings
 from twofold_operator.planning.testing import World
@@ -171,6 +172,32 @@ def test_a_heads_manager_leaves_its_workers_if_ray_outlives_the_head(
     (manager,) = [one for one in head["containers"] if one["name"] == "pools"]
 
     assert ("--leave-workers" in manager["args"]) is leaves
+
+
+@pytest.mark.parametrize("ray", [{}, {"address": "ray.example:6379"}])
+def test_a_manager_is_told_how_long_workers_outlive_it_if_not_as_long_as_ever(
+    ray: dict[str, Any],
+) -> None:
+    def told(orphan_seconds: int) -> list[str]:
+        world = made(ray={**ray, "orphanSeconds": orphan_seconds})
+        (manager,) = [
+            one
+            for pod in pods(world)
+            for one in pod["spec"]["containers"]
+            if one["name"] == "pools"
+        ]
+        return [word for word in manager["args"] if word.startswith("--orphan-seconds")]
+
+    assert told(int(ORPHAN_LIMIT_SECONDS)) == []
+    assert told(900) == ["--orphan-seconds=900"]
+
+
+def test_routers_drain_within_the_grace_that_their_pods_have() -> None:
+    for drain, world in ((60, made()), (600, made(gateway={"drainSeconds": 600}))):
+        pod = only(world, "Deployment", "router")["spec"]["template"]["spec"]
+
+        assert f"--drain-timeout={drain}" in pod["containers"][0]["args"]
+        assert pod["terminationGracePeriodSeconds"] == 5 + drain + 25
 
 
 def test_a_redis_without_a_password_is_named_alone() -> None:

@@ -31,7 +31,7 @@ def revision(settings: PlanSettings = SETTINGS, **changes: Any) -> str:
     "changes",
     [
         {"prefill": {"replicas": 7, "minReplicas": 1, "maxReplicas": 9}},
-        {"gateway": {"replicas": 3, "port": 8080}},
+        {"gateway": {"replicas": 3, "port": 8080, "drainSeconds": 300}},
         {"routing": {"blockTokens": 64}},
         {"slo": {"ttftMs": 1}},
         {"rollout": {"maxSurge": 1}},
@@ -40,6 +40,7 @@ def revision(settings: PlanSettings = SETTINGS, **changes: Any) -> str:
         {"images": {"router": "other"}},
         # What the API server fills in.
         {"engine": "vllm", "transfer": {"connector": "nixl", "rdma": False}},
+        {"ray": {"orphanSeconds": 600}},
     ],
 )
 def test_what_needs_no_new_workers_is_no_new_revision(changes: dict[str, Any]) -> None:
@@ -61,6 +62,7 @@ def test_what_needs_no_new_workers_is_no_new_revision(changes: dict[str, Any]) -
         {"transfer": {"rdma": True}},
         {"ray": {"address": "ray:6379"}},
         {"ray": {"gcsFaultTolerance": {"redisAddress": "redis:6379"}}},
+        {"ray": {"orphanSeconds": 900}},
         {"observability": {"kvEvents": True}},
         {"observability": {"directoryHoldings": 100}},
     ],

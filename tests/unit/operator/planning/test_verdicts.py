@@ -213,8 +213,11 @@ def test_each_revision_counts_as_it_was_seen_last() -> None:
         assert [status[:2] for status in counts(world)[:2]] == [[1, 0]] * 2
 
 
-def test_workers_outlive_their_manager_for_ten_minutes() -> None:
-    world = World(EXISTING)
+@pytest.mark.parametrize(("told", "limit"), [({}, 600), ({"orphanSeconds": 900}, 900)])
+def test_workers_outlive_their_manager_for_as_long_as_they_are_told(
+    told: dict[str, int], limit: int
+) -> None:
+    world = World({**EXISTING, "ray": {**EXISTING["ray"], **told}})
     world.settle()
     fall_silent(world, "Available")
 
@@ -222,7 +225,7 @@ def test_workers_outlive_their_manager_for_ten_minutes() -> None:
     world.now += look.after_seconds
     world.follow(world.plan())
 
-    assert look.after_seconds == 600
+    assert look.after_seconds == limit
     assert reasons(world)["Ready"] == ("False", "PrefillNotReady")
     assert reasons(world)["Degraded"] == ("True", "ManagerUnreachable")
 
