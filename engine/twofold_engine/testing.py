@@ -30,6 +30,7 @@ class FakeHandle:
     standby_fails: bool = False
     standby: bool = False
     standby_attempts: int = 0
+    standby_may_end: asyncio.Event = field(default_factory=asyncio.Event)
     adapters: dict[str, str] = field(default_factory=dict)
     adapter_attempts: int = 0
     started: bool = False
@@ -72,6 +73,7 @@ class FakeHandle:
     def __post_init__(self) -> None:
         self.standby = self.settings.standby
         self.drain_may_end.set()
+        self.standby_may_end.set()
 
     async def start(self) -> str:
         await self.has_place.wait()
@@ -98,6 +100,7 @@ class FakeHandle:
 
     async def stand_by(self, standby: bool) -> None:
         self.standby_attempts += 1
+        await self.standby_may_end.wait()
         if self.standby_fails:
             raise EngineError("standby: Redis does not take the announcement")
         self.standby = standby

@@ -15,7 +15,7 @@ from twofold_cluster.rpc.pools_pb2_grpc import PoolsStub, add_PoolsServicer_to_s
 
 if TYPE_CHECKING:
     from twofold_cluster.rpc.pools_pb2_grpc import PoolsAsyncStub
-from twofold_engine.pools.managing import PoolManager
+from twofold_engine.pools.managing import INTERVAL_SECONDS, PoolManager
 from twofold_engine.pools.planning import Phase
 from twofold_engine.pools.serving import PoolsService
 from twofold_engine.pools.settings import ManagerSettings
@@ -24,6 +24,7 @@ from twofold_engine.testing import FakeHandle, FakeLauncher
 
 ENGINE = EngineSpec(model="m", served_name="m")
 PREFILL_0 = WorkerId("s-prefill-0")
+SOME_ROUNDS_SECONDS = 3 * INTERVAL_SECONDS
 
 
 class Clock:
@@ -171,6 +172,28 @@ async def test_a_worker_that_waits_for_a_place_can_be_given_up(managed: Managed)
     managed.want(2, prefill=0, decode=0)
 
     await until(lambda: not managed.phases())
+    assert handle.stopped
+
+
+@pytest.mark.parametrize("dies", [FakeHandle.crash, FakeHandle.lose])
+async def test_a_worker_that_dies_while_its_standby_changes_gives_its_place_back(
+    dies: Callable[[FakeHandle], None], managed: Managed
+) -> None:
+    managed.want(1, prefill=1, decode=0)
+    handle = await managed.handle(PREFILL_0)
+    handle.become_ready()
+    await until(lambda: managed.phases()[PREFILL_0] is Phase.READY)
+    handle.standby_may_end.clear()
+    managed.manager.apply(2, [Pool(Role.PREFILL, "1", 1, ENGINE, standby=True)])
+    await until(lambda: handle.standby_attempts == 1)
+
+    dies(handle)
+    await until(lambda: managed.phases()[PREFILL_0] is Phase.DEAD)
+    await asyncio.sleep(SOME_ROUNDS_SECONDS)
+    handle.standby_may_end.set()
+    managed.clock.now = 1.0
+    await managed.handle(PREFILL_0, count=2)
+
     assert handle.stopped
 
 

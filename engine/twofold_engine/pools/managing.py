@@ -208,13 +208,14 @@ class PoolManager:
                 await self._bury(member, member.message)
 
     async def _bury(self, member: Member, message: str) -> None:
-        """Fence a dead worker: its entry goes before a new incarnation comes."""
+        """Fence a dead worker: its entry goes before a new incarnation comes. Then give its place
+        back, whatever is under way on it, unless somebody begins to drain it meanwhile."""
         if member.phase is not Phase.DEAD:
             _log.warning("%s is dead: %s", member.worker_id, message)
             member.die(message, self._clock())
         farewell = Gone(worker_id=member.worker_id, incarnation=member.incarnation)
         await withdraw(self._redis, self._settings.service, farewell)
-        if member.busy is None:
+        if member.phase is not Phase.DRAINING:
             self._begin(member, self._stop(member))
 
     def _plan(self) -> list[Action]:
