@@ -1,6 +1,7 @@
 """Who a worker is, and which of its lives this is."""
 
 import enum
+import re
 import secrets
 import time
 from typing import NewType
@@ -10,6 +11,8 @@ WorkerId = NewType("WorkerId", str)
 
 Incarnation = NewType("Incarnation", str)
 """One life of a worker. Later ones compare greater, so a reader can tell which fences which."""
+
+_FORM = re.compile("([0-9a-f]{12})-[0-9a-f]{8}")
 
 
 class Role(enum.StrEnum):
@@ -28,10 +31,13 @@ class Role(enum.StrEnum):
         return self is not Role.PREFILL
 
 
-def new_incarnation() -> Incarnation:
+def new_incarnation(after: Incarnation | None = None) -> Incarnation:
     """Begin a life: milliseconds since 1970, then 32 random bits.
 
-    Comparing two of one worker needs no shared clock as long as the pool manager, which starts
-    an incarnation only after the one before is gone, is on one machine at a time.
+    It is greater than *after*, also where the clock has gone back since that began, or is another
+    machine's. What is no incarnation of this making counts as None.
     """
-    return Incarnation(f"{time.time_ns() // 1_000_000:012x}-{secrets.token_hex(4)}")
+    began = time.time_ns() // 1_000_000
+    if after is not None and (earlier := _FORM.match(after)) is not None:
+        began = max(began, int(earlier[1], 16) + 1)
+    return Incarnation(f"{began:012x}-{secrets.token_hex(4)}")

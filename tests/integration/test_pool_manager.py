@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 
-from twofold_cluster.identity import Role, WorkerId
-from twofold_cluster.membership import connect
+from twofold_cluster.identity import Incarnation, Role, WorkerId
+from twofold_cluster.membership import connect, withdraw
 from twofold_cluster.rpc import pools_pb2 as pb
 from twofold_cluster.rpc.pools_pb2_grpc import PoolsStub, add_PoolsServicer_to_server
+from twofold_cluster.worker import Gone
 
 if TYPE_CHECKING:
     from twofold_cluster.rpc.pools_pb2_grpc import PoolsAsyncStub
 from twofold_engine.pools.managing import INTERVAL_SECONDS, PoolManager
+from twofold_engine.pools.member import Member
 from twofold_engine.pools.planning import Phase
 from twofold_engine.pools.serving import PoolsService
-from twofold_engine.pools.settings import ManagerSettings
+from twofold_engine.pools.settings import ManagerSettings, worker_settings
 from twofold_engine.pools.wanting import EngineSpec, Pool
 from twofold_engine.testing import FakeHandle, FakeLauncher
 
@@ -68,17 +70,30 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-@pytest.fixture
-async def managed(valkey: object) -> AsyncIterator[Managed]:
+@contextlib.asynccontextmanager
+async def managing(url: str, *, adopts: Incarnation | None = None) -> AsyncIterator[Managed]:
+    """Manage; with *adopts*, what an earlier manager left: a prefill worker in this life."""
     launcher, clock = FakeLauncher(), Clock()
-    url: str = valkey.url  # type: ignore[attr-defined]
+    settings = ManagerSettings("s", url, "s")
+    if adopts is not None:
+        pool = Pool(Role.PREFILL, "1", 1, ENGINE)
+        member = Member(PREFILL_0, pool, adopts, since=0.0)
+        left = FakeHandle(worker_settings(settings, member), pool, started=True)
+        launcher.left = [left.hand_over()]
     async with connect(url) as redis:
-        manager = PoolManager(ManagerSettings("s", url, "s"), launcher, redis, clock)
+        manager = PoolManager(settings, launcher, redis, clock)
+        await manager.take_over()
         task = asyncio.create_task(manager.run())
         yield Managed(manager, launcher, clock)
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+
+
+@pytest.fixture
+async def managed(valkey: Any) -> AsyncIterator[Managed]:
+    async with managing(valkey.url) as managed:
+        yield managed
 
 
 async def test_wanted_workers_are_launched_and_become_ready(managed: Managed) -> None:
@@ -195,6 +210,33 @@ async def test_a_worker_that_dies_while_its_standby_changes_gives_its_place_back
     await managed.handle(PREFILL_0, count=2)
 
     assert handle.stopped
+
+
+AHEAD = Incarnation("f00000000000-ffffffff")
+"""One that began by a clock that is ahead of all others."""
+
+
+async def test_a_worker_that_redis_fences_starts_as_a_newer_incarnation(valkey: Any) -> None:
+    async with connect(valkey.url) as redis:
+        await withdraw(redis, "s", Gone(worker_id=PREFILL_0, incarnation=AHEAD))
+        async with managing(valkey.url) as managed:
+            managed.want(1, prefill=1, decode=0)
+            handle = await managed.handle(PREFILL_0)
+
+    assert handle.settings.incarnation > f"{AHEAD}~"
+
+
+async def test_the_next_life_is_newer_also_when_redis_is_away(valkey: Any) -> None:
+    valkey.kill()
+    async with managing(valkey.url, adopts=AHEAD) as managed:
+        managed.want(1, prefill=1, decode=0)
+        first = await managed.handle(PREFILL_0)
+        first.crash()
+        await until(lambda: managed.phases()[PREFILL_0] is Phase.DEAD)
+        managed.clock.now = 1.0
+        second = await managed.handle(PREFILL_0, count=2)
+
+    assert AHEAD == first.settings.incarnation < second.settings.incarnation
 
 
 @contextlib.asynccontextmanager

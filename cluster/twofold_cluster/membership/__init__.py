@@ -15,7 +15,7 @@ from twofold_cluster.membership.announcing import (
     Announcer,
     FencedError,
 )
-from twofold_cluster.membership.entries import connect, read_workers, withdraw
+from twofold_cluster.membership.entries import connect, read_incarnations, read_workers, withdraw
 from twofold_cluster.membership.following import SNAPSHOT_INTERVAL_SECONDS, Roster
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "FencedError",
     "Roster",
     "connect",
+    "read_incarnations",
     "read_workers",
     "withdraw",
 ]

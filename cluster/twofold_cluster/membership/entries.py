@@ -9,13 +9,15 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from twofold_cluster.identity import WorkerId
+from twofold_cluster.identity import Incarnation, WorkerId
 from twofold_cluster.worker import Gone, Worker
 
 REDIS_TIMEOUT_SECONDS = 2.0
 
 FENCE_SECONDS = 600
 """How long an incarnation that was withdrawn cannot come back."""
+
+_FENCE_MARK = "~"
 
 REDIS_IS_AWAY = (RedisError, OSError, TimeoutError)
 """What any step here raises when Redis cannot be reached, or not in time."""
@@ -34,11 +36,11 @@ return 1
 # KEYS: entry, names, channel. ARGV: worker id, incarnation, encoded farewell, time limit in ms.
 # What stays for a while is greater than the incarnation that it fences, and smaller than the next:
 # a worker that was only thought dead must not announce itself again.
-_WITHDRAW = """
+_WITHDRAW = f"""
 local known = redis.call('HGET', KEYS[1], 'incarnation')
 if known and known > ARGV[2] then return 0 end
 redis.call('DEL', KEYS[1])
-redis.call('HSET', KEYS[1], 'incarnation', ARGV[2] .. '~')
+redis.call('HSET', KEYS[1], 'incarnation', ARGV[2] .. '{_FENCE_MARK}')
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 redis.call('SREM', KEYS[2], ARGV[1])
 redis.call('PUBLISH', KEYS[3], ARGV[3])
@@ -107,6 +109,25 @@ async def read_workers(redis: "Redis", service: str) -> list[Worker]:
         await awaited(redis.srem(_names_key(service), *forgotten))
     messages = [decode_message(entry) for entry in entries if entry is not None]
     return [message for message in messages if isinstance(message, Worker)]
+
+
+async def read_incarnations(
+    redis: "Redis", service: str, worker_ids: Iterable[WorkerId]
+) -> list[Incarnation]:
+    """Return the newest incarnation of each of these workers that Redis knows, or fences.
+
+    Raises:
+        RedisError, OSError: Redis cannot be reached.
+    """
+    pipeline = redis.pipeline(transaction=False)
+    for worker_id in worker_ids:
+        pipeline.hget(_entry_key(service, worker_id), "incarnation")
+    found: list[bytes | None] = await awaited(pipeline.execute())
+    return [
+        Incarnation(known.decode().removesuffix(_FENCE_MARK))
+        for known in found
+        if known is not None
+    ]
 
 
 def channel(service: str) -> str:

@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from twofold_cluster.identity import Incarnation, WorkerId
 from twofold_cluster.membership.announcing import RETRY_SECONDS, TTL_SECONDS
 from twofold_cluster.membership.entries import (
+    FENCE_SECONDS,
     REDIS_IS_AWAY,
     awaited,
     channel,
@@ -33,7 +34,8 @@ OnChange = Callable[[Sequence[Worker], Sequence[Worker]], None]
 class Roster:
     """The workers of one service, as a follower knows them.
 
-    Invariant: at most one incarnation of a worker is in it, the newest that was ever seen.
+    Invariant: at most one incarnation of a worker is in it, the newest that was seen. One that has
+    gone is remembered as long as Redis fences it.
     """
 
     def __init__(
@@ -116,8 +118,7 @@ class Roster:
                 self._hear(known)
 
     def _hear(self, message: Worker | Gone) -> None:
-        known = self._newest.get(message.worker_id)
-        if known is not None and known > message.incarnation:
+        if self._is_fenced(message):
             return
         self._newest[message.worker_id] = message.incarnation
         self._heard_at[message.worker_id] = self._clock()
@@ -151,10 +152,16 @@ class Roster:
         if changed or gone:
             self._on_change(changed, gone)
 
+    def _is_fenced(self, message: Worker | Gone) -> bool:
+        known = self._newest.get(message.worker_id)
+        if known is None or known <= message.incarnation:
+            return False
+        silence_seconds = self._clock() - self._heard_at[message.worker_id]
+        return message.worker_id in self._workers or silence_seconds < FENCE_SECONDS
+
     def _is_news(self, worker: Worker) -> bool:
         """Note that *worker* was read; tell whether anything about it is new."""
-        known = self._newest.get(worker.worker_id)
-        if known is not None and known > worker.incarnation:
+        if self._is_fenced(worker):
             return False
         self._newest[worker.worker_id] = worker.incarnation
         self._heard_at[worker.worker_id] = self._clock()

@@ -11,8 +11,9 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from twofold_cluster.identity import WorkerId, new_incarnation
-from twofold_cluster.membership import withdraw
+from twofold_cluster.identity import Incarnation, WorkerId, new_incarnation
+from twofold_cluster.membership import read_incarnations, withdraw
+from twofold_cluster.membership.entries import REDIS_IS_AWAY
 from twofold_cluster.worker import Gone
 from twofold_engine.errors import EngineError, InvalidPoolError, UnknownWorkerError
 from twofold_engine.pools.adapting import AdapterState, Load, Unload, next_step
@@ -73,6 +74,7 @@ class PoolManager:
         self._adapters: tuple[Adapter, ...] = ()
         self._generation = 0
         self._members: dict[WorkerId, Member] = {}
+        self._newest: Incarnation | None = None
         self._woken = asyncio.Event()
 
     def apply(
@@ -132,6 +134,7 @@ class PoolManager:
         for description, handle in await self._launcher.adopt():
             member = adopted(description, handle, self._clock())
             self._members[member.worker_id] = member
+            self._know(member.incarnation)
             if member.phase is Phase.PENDING:
                 self._begin(member, self._wait_for_place(member))
             elif description.draining:
@@ -150,7 +153,9 @@ class PoolManager:
                 self._woken.clear()
                 await asyncio.gather(self._observe(), self._claim.check())
                 if self._is_told:
-                    for action in self._plan():
+                    actions = self._plan()
+                    await self._learn_fences(actions)
+                    for action in actions:
                         self._act(action)
                     self._adapt()
                 try:
@@ -222,6 +227,23 @@ class PoolManager:
         observed = [member.observed() for member in self._members.values()]
         return plan(self._wanted, observed, self._settings.worker_prefix, self._clock())
 
+    async def _learn_fences(self, actions: Sequence[Action]) -> None:
+        """Know what of workers that are to start is in Redis: what is not newer is refused there,
+        and an earlier manager's clock may have been ahead. Redis being away is no error."""
+        starting = [action.worker_id for action in actions if isinstance(action, Start)]
+        if not starting:
+            return
+        try:
+            found = await read_incarnations(self._redis, self._settings.service, starting)
+        except REDIS_IS_AWAY:
+            return
+        for incarnation in found:
+            self._know(incarnation)
+
+    def _know(self, incarnation: Incarnation) -> None:
+        """Have all later incarnations be greater."""
+        self._newest = max(self._newest or incarnation, incarnation)
+
     def _act(self, action: Action) -> None:
         member = self._members.get(action.worker_id)
         is_leaving = isinstance(action, Drain | Remove)
@@ -241,10 +263,11 @@ class PoolManager:
 
     def _start(self, action: Start, dead: Member | None) -> None:
         now = self._clock()
+        self._newest = new_incarnation(self._newest)
         member = Member(
             action.worker_id,
             action.pool,
-            new_incarnation(),
+            self._newest,
             since=now,
             standby=action.pool.standby,
         )

@@ -7,6 +7,7 @@ import pytest
 
 from twofold_cluster.identity import Incarnation, Role, WorkerId
 from twofold_cluster.membership import Roster, connect
+from twofold_cluster.membership.entries import FENCE_SECONDS
 from twofold_cluster.worker import Engine, Gone, Load, Worker
 
 WORKER = Worker(
@@ -116,6 +117,27 @@ def test_an_older_incarnation_is_not_heard_after_the_newer_has_left(roster: Rost
     roster._hear(OLDER)
 
     assert not roster.workers
+
+
+def test_one_that_has_gone_is_forgotten_when_redis_no_longer_fences_it(
+    roster: Roster, clock: Clock
+) -> None:
+    roster._hear(WORKER)
+    roster._hear(FAREWELL)
+
+    clock.now += FENCE_SECONDS
+    _read(roster, clock, lambda: None, OLDER)
+
+    assert roster.workers == {WORKER.worker_id: OLDER}
+
+
+def test_one_that_is_there_is_not_forgotten(roster: Roster, clock: Clock) -> None:
+    roster._hear(WORKER)
+
+    clock.now += FENCE_SECONDS
+    roster._hear(OLDER)
+
+    assert roster.workers == {WORKER.worker_id: WORKER}
 
 
 def test_followers_are_told_of_changes_and_of_nothing_else(clock: Clock) -> None:
