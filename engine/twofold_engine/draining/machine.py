@@ -11,10 +11,6 @@ from twofold_engine.errors import EngineError
 
 MANAGER = "the pool manager"
 
-ATTEMPT_COUNT = 3
-PAUSE_SECONDS = 0.5
-"""Between two attempts: an engine under load may be late with an answer."""
-
 _log = logging.getLogger(__name__)
 
 
@@ -46,14 +42,9 @@ async def _managers_end(directory: Path, limit_seconds: float) -> bool:
 async def _drain(worker_id: str, address: str, limit_seconds: float) -> bool:
     try:
         async with asyncio.timeout(limit_seconds):
-            for _ in range(ATTEMPT_COUNT):
-                try:
-                    await steering.drain(address)
-                except EngineError as error:
-                    _log.warning("cannot drain: %s", error, extra={"worker": worker_id})
-                    await asyncio.sleep(PAUSE_SECONDS)
-                else:
-                    break
+            await steering.drain(address)
+    except EngineError as error:
+        _log.warning("cannot drain: %s", error, extra={"worker": worker_id})
     except TimeoutError:
         return False
     return True
