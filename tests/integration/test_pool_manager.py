@@ -339,6 +339,26 @@ async def test_workers_from_before_a_scaling_still_count_as_ready(managed: Manag
     assert (state.pools[0].desired, state.pools[0].ready) == (2, 1)
 
 
+async def test_a_pool_that_goes_and_comes_back_otherwise_gets_workers_of_its_own(
+    managed: Managed,
+) -> None:
+    async with stub(managed) as pools:
+        await pools.Apply(a_request(1))
+        first = await managed.handle(PREFILL_0)
+        first.become_ready()
+        await until(lambda: managed.phases()[PREFILL_0] is Phase.READY)
+
+        managed.manager.apply(2, [])
+        managed.manager.apply(3, [Pool(Role.PREFILL, "1", 1, EngineSpec("other", "m"))])
+        state = await pools.Get(pb.GetRequest())
+        second = await managed.handle(WorkerId("s-prefill-1"))
+        await until(lambda: list(managed.phases()) == ["s-prefill-1"])
+
+    assert state.pools[0].ready == 0
+    assert second.pool.engine.model == "other"
+    assert first.drained
+
+
 async def test_a_worker_is_drained_by_name_and_replaced(managed: Managed) -> None:
     async with stub(managed) as pools:
         await pools.Apply(a_request(1))

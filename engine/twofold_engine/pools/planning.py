@@ -126,7 +126,8 @@ def _members_by_pool(
 
 
 def _is_in(worker: Observed, pools: Iterable[Pool]) -> bool:
-    return any((pool.role, pool.revision) == (worker.role, worker.revision) for pool in pools)
+    made = (worker.role, worker.revision, worker.build)
+    return any((pool.role, pool.revision, pool.build) == made for pool in pools)
 
 
 def _surplus(members: list[Observed], replicas: int) -> list[Observed]:

@@ -126,6 +126,7 @@ def _pool_state(pool: Pool, members: tuple[Member, ...]) -> pb.PoolState:
         member
         for member in members
         if (member.role, member.pool.revision) == (pool.role, pool.revision)
+        and member.pool.build == pool.build
         and member.phase is Phase.READY
     ]
     return pb.PoolState(

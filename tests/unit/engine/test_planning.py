@@ -68,6 +68,15 @@ def test_a_dead_worker_starts_again_when_its_delay_is_over_and_not_before() -> N
     assert plan(wanted, [dead], "s", now=10.0) == [Start(dead.worker_id, wanted[0])]
 
 
+def test_a_worker_of_another_build_is_none_of_the_pool() -> None:
+    other = Pool(Role.DECODE, "1", 1, dataclasses.replace(ENGINE, model="other"))
+
+    assert plan([other], [worker("decode-0")], "s", now=0) == [
+        Start(WorkerId("s-decode-1"), other),
+        Drain(WorkerId("s-decode-0")),
+    ]
+
+
 def test_a_worker_too_many_drains_and_one_that_serves_nothing_goes_first() -> None:
     there = [worker("prefill-0"), worker("prefill-1"), worker("prefill-2", Phase.STARTING)]
 
