@@ -27,7 +27,11 @@ from twofold_cluster.worker import Worker, WorkerState
 from twofold_engine.settings import WorkerSettings
 
 WARM_UP_TIMEOUT_SECONDS = 60.0
+MAX_AT_ONCE = 16
+"""Pairs that are being warmed up; those that have not failed go first."""
+
 RETRY_SECONDS = 5.0
+MAX_RETRY_SECONDS = 60.0
 
 _JSON = {"content-type": "application/json"}
 
@@ -44,26 +48,42 @@ class Pairs:
 
     def __init__(self) -> None:
         self._warm: set[Incarnation] = set()
+        self._under_way: set[Incarnation] = set()
+        self._failure_counts: dict[Incarnation, int] = {}
         self._not_before: dict[Incarnation, float] = {}
 
     def cold(self, workers: list[Worker], own: Worker, now: float) -> list[Worker]:
-        """Return the workers of *workers* that *own* can pair with and should try to, now."""
+        """Return the workers of *workers* that *own* can pair with and should try to, now: as many
+        as may be tried beside those under way."""
         known = {worker.incarnation for worker in workers}
         self._warm &= known
+        self._failure_counts = {i: n for i, n in self._failure_counts.items() if i in known}
         self._not_before = {i: at for i, at in self._not_before.items() if i in known}
-        return [
+        cold = [
             peer
             for peer in workers
             if _can_pair(peer, own)
-            and peer.incarnation not in self._warm
+            and peer.incarnation not in self._warm | self._under_way
             and self._not_before.get(peer.incarnation, now) <= now
         ]
+        cold.sort(key=lambda peer: self._failure_counts.get(peer.incarnation, 0))
+        return cold[: MAX_AT_ONCE - len(self._under_way)]
+
+    def began(self, peer: Worker) -> None:
+        """Hold the pair with *peer* for under way, until it has succeeded or failed."""
+        self._under_way.add(peer.incarnation)
 
     def succeeded(self, peer: Worker) -> None:
+        self._under_way.remove(peer.incarnation)
         self._warm.add(peer.incarnation)
 
     def failed(self, peer: Worker, now: float) -> None:
-        self._not_before[peer.incarnation] = now + RETRY_SECONDS
+        """Have it tried again: later after each failure in a row, 5, 10, 20 … 60 s."""
+        self._under_way.remove(peer.incarnation)
+        count = self._failure_counts.get(peer.incarnation, 0)
+        self._failure_counts[peer.incarnation] = count + 1
+        pause_seconds = min(RETRY_SECONDS * 2 ** min(count, 10), MAX_RETRY_SECONDS)
+        self._not_before[peer.incarnation] = now + pause_seconds
 
 
 async def keep_pairs_warm(settings: WorkerSettings, own: Callable[[], Worker]) -> None:
@@ -81,8 +101,11 @@ async def keep_pairs_warm(settings: WorkerSettings, own: Callable[[], Worker]) -
         tasks.create_task(roster.run())
         while True:
             changed.clear()
-            cold = pairs.cold(list(roster.workers.values()), own(), time.monotonic())
-            await asyncio.gather(*(_try_pair(session, pairs, peer, own()) for peer in cold))
+            for peer in pairs.cold(list(roster.workers.values()), own(), time.monotonic()):
+                # Each by itself: one that hangs keeps no other waiting.
+                pairs.began(peer)
+                trying = tasks.create_task(_try_pair(session, pairs, peer, own()))
+                trying.add_done_callback(lambda _: changed.set())
             await _wait(changed, RETRY_SECONDS)
 
 
