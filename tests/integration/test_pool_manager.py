@@ -20,8 +20,9 @@ from twofold_engine.pools.managing import INTERVAL_SECONDS, PoolManager
 from twofold_engine.pools.member import Member
 from twofold_engine.pools.planning import Phase
 from twofold_engine.pools.serving import PoolsService
-from twofold_engine.pools.settings import ManagerSettings, worker_settings
+from twofold_engine.pools.settings import START_LIMIT_SECONDS, ManagerSettings, worker_settings
 from twofold_engine.pools.wanting import EngineSpec, Pool
+from twofold_engine.supervising import ProcessState
 from twofold_engine.testing import FakeHandle, FakeLauncher
 
 ENGINE = EngineSpec(model="m", served_name="m")
@@ -188,6 +189,29 @@ async def test_a_worker_that_waits_for_a_place_can_be_given_up(managed: Managed)
 
     await until(lambda: not managed.phases())
     assert handle.stopped
+
+
+async def test_a_worker_that_does_not_get_ready_is_started_again(managed: Managed) -> None:
+    managed.want(1, prefill=1, decode=0)
+    handle = await managed.handle(PREFILL_0)
+    handle.process = ProcessState(message="loading weights")
+    await until(lambda: managed.manager.snapshot().members[0].message == "loading weights")
+
+    managed.clock.now = START_LIMIT_SECONDS
+    await asyncio.sleep(SOME_ROUNDS_SECONDS)
+    assert managed.phases()[PREFILL_0] is Phase.STARTING
+    managed.clock.now += 0.5
+    await until(lambda: managed.phases()[PREFILL_0] is Phase.DEAD)
+    message = managed.manager.snapshot().members[0].message
+    managed.clock.now += 1.0
+    (await managed.handle(PREFILL_0, count=2)).become_ready()
+    await until(lambda: managed.phases()[PREFILL_0] is Phase.READY)
+    managed.clock.now += 2 * START_LIMIT_SECONDS
+    await asyncio.sleep(SOME_ROUNDS_SECONDS)
+
+    assert message == "not ready within 3600 s: loading weights"
+    assert handle.stopped
+    assert managed.phases()[PREFILL_0] is Phase.READY
 
 
 @pytest.mark.parametrize("dies", [FakeHandle.crash, FakeHandle.lose])

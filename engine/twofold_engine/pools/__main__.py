@@ -21,7 +21,11 @@ from twofold_engine.draining.managers import managing
 from twofold_engine.errors import SupersededError
 from twofold_engine.pools.actor_names import NAMESPACE, SEPARATOR
 from twofold_engine.pools.managing import PoolManager
-from twofold_engine.pools.settings import ORPHAN_LIMIT_SECONDS, ManagerSettings
+from twofold_engine.pools.settings import (
+    ORPHAN_LIMIT_SECONDS,
+    START_LIMIT_SECONDS,
+    ManagerSettings,
+)
 from twofold_engine.settings import REDIS_ENV, holdings_lack
 
 RAY_LIMIT_SECONDS = 120.0
@@ -88,6 +92,14 @@ def _parser() -> argparse.ArgumentParser:
         "default: %(default)s",
     )
     parser.add_argument(
+        "--start-seconds",
+        type=float,
+        default=START_LIMIT_SECONDS,
+        metavar="SECONDS",
+        help="a worker that has its place, and is not ready after so long, is ended and started "
+        "again; default: %(default)s",
+    )
+    parser.add_argument(
         "--leave-workers",
         action="store_true",
         help="leave the workers, if any are wanted, to the next manager when this process is told "
@@ -124,6 +136,8 @@ def _lack(options: argparse.Namespace) -> str | None:
             return f"--{option.replace('_', '-')} must have no {SEPARATOR}"
     if options.leave_workers and options.ray == "local":
         return "--leave-workers needs a Ray that goes on without this process"
+    if not 0 < options.start_seconds < math.inf:
+        return "--start-seconds must be more than 0"
     if not MIN_ORPHAN_SECONDS <= options.orphan_seconds < math.inf:
         return f"--orphan-seconds must be at least {MIN_ORPHAN_SECONDS:g}"
     return None
@@ -171,6 +185,7 @@ async def _manage(options: argparse.Namespace, node_ends: "asyncio.Task[int] | N
         options.redis,
         worker_prefix=options.worker_prefix or options.service,
         directory_holdings=options.directory_holdings,
+        start_limit_seconds=options.start_seconds,
         orphan_limit_seconds=options.orphan_seconds,
     )
     is_local = options.ray == "local"

@@ -192,6 +192,10 @@ class PoolManager:
         handle = member.handle
         if handle is None or member.phase is Phase.PENDING or member.process.ended:
             return
+        limit_seconds = self._settings.start_limit_seconds
+        if member.phase is Phase.STARTING and self._clock() - member.since > limit_seconds:
+            await self._bury(member, f"not ready within {limit_seconds:g} s: {member.message}")
+            return
         try:
             async with asyncio.timeout(OBSERVE_TIMEOUT_SECONDS):
                 state = await handle.state()

@@ -9,6 +9,9 @@ from twofold_engine.settings import WorkerSettings
 ORPHAN_LIMIT_SECONDS = 600.0
 """Longer than Kubernetes takes to give up a node (300 s) and to start a pod elsewhere."""
 
+START_LIMIT_SECONDS = 3600.0
+"""Longer than large models take to be downloaded and loaded."""
+
 
 @dataclass(frozen=True, slots=True)
 class ManagerSettings:
@@ -19,6 +22,8 @@ class ManagerSettings:
     directory_holdings: int | None = None
     """Most that the service's block directory lists; None: its own limit. The directory is one for
     all pools, so this is none of an engine."""
+    start_limit_seconds: float = START_LIMIT_SECONDS
+    """A worker that has its place, and is not ready after this long, is taken for dead."""
     drain_limit_seconds: float = 60.0
     """Longer than the lease of blocks, so that none is taken away from a decode worker."""
     stop_limit_seconds: float = 15.0

@@ -41,3 +41,17 @@ def test_what_would_lose_workers_is_refused_by_name(
 
     assert ended.value.code == 2
     assert named in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf"])
+def test_a_start_that_would_have_no_time_or_no_limit_is_refused(
+    seconds: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = ["pools", "--service=s", "--redis=redis://h:1", f"--start-seconds={seconds}"]
+    monkeypatch.setattr(sys, "argv", told)
+
+    with pytest.raises(SystemExit) as ended:
+        main()
+
+    assert ended.value.code == 2
+    assert "--start-seconds" in capsys.readouterr().err.splitlines()[-1]

@@ -13,6 +13,9 @@ from twofold_operator.resources import ORPHAN_SECONDS, LLMService, ResourceRequi
 
 HEAD_COMPONENT = "head"
 
+MANAGERS_START_SECONDS = 3600
+"""What a pool manager gives a worker to get ready, if it is not told."""
+
 _REQUESTS = ResourceRequirements(requests={"cpu": "100m", "memory": "256Mi"})
 
 
@@ -44,6 +47,7 @@ def manager_container(
             f"--drain-seconds={settings.drain_seconds:g}",
             *(["--leave-workers"] if leaves_workers else []),
             *_orphan_limit(service),
+            *_start_limit(service),
             *_directory_limit(service),
             *arguments,
         ],
@@ -60,6 +64,13 @@ def _orphan_limit(service: LLMService) -> list[str]:
     """Return nothing at the default, so that the pods of services that do not say it stay."""
     limit = service.spec.ray.orphan_seconds
     return [] if limit == ORPHAN_SECONDS else [f"--orphan-seconds={limit}"]
+
+
+def _start_limit(service: LLMService) -> list[str]:
+    """Give workers at least the time that their revision has."""
+    seconds = service.spec.rollout.ready_deadline_seconds
+    # Nothing is said otherwise, so that services on an existing Ray keep their revisions.
+    return [f"--start-seconds={seconds}"] if seconds > MANAGERS_START_SECONDS else []
 
 
 def _directory_limit(service: LLMService) -> list[str]:

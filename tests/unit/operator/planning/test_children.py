@@ -200,6 +200,15 @@ def test_routers_drain_within_the_grace_that_their_pods_have() -> None:
         assert pod["terminationGracePeriodSeconds"] == 5 + drain + 25
 
 
+@pytest.mark.parametrize(("deadline", "told"), [(3600, []), (7200, ["--start-seconds=7200"])])
+def test_a_worker_may_start_for_as_long_as_its_revision(deadline: int, told: list[str]) -> None:
+    service = made(rollout={"readyDeadlineSeconds": deadline})
+    head = cluster(service)["spec"]["headGroupSpec"]["template"]["spec"]
+    (manager,) = [one for one in head["containers"] if one["name"] == "pools"]
+
+    assert [one for one in manager["args"] if one.startswith("--start-seconds")] == told
+
+
 def test_a_redis_without_a_password_is_named_alone() -> None:
     redis = {"redisAddress": "rediss://ray-redis:6379"}
 
