@@ -85,6 +85,8 @@ async def test_completions_responses_and_messages_are_served(
         model="quick", input="Hello", max_output_tokens=5, stream=True
     )
     deltas = [event.delta async for event in stream if event.type == "response.output_text.delta"]
+    async with client.responses.stream(model="quick", input="Hello", max_output_tokens=5) as helped:
+        final = await helped.get_final_response()
     body = {"model": "quick", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 5}
     message = (await http.post("/v1/messages", json=body)).json()
     counted = (await http.post("/v1/messages/count_tokens", json=body)).json()
@@ -92,6 +94,7 @@ async def test_completions_responses_and_messages_are_served(
     assert completion.usage is not None
     assert completion.usage.completion_tokens == 5
     assert response.output_text == "".join(deltas) == message["content"][0]["text"]
+    assert final.output_text == response.output_text
     assert response.usage is not None
     assert response.usage.input_tokens == message["usage"]["input_tokens"]
     assert counted["input_tokens"] == message["usage"]["input_tokens"]

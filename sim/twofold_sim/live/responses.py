@@ -110,9 +110,10 @@ class ResponsesTelling:
         )
 
     def end(self, usage: Usage) -> bytes:
-        told = _response(self._head, self._answer, usage)
-        name = "response.incomplete" if told["status"] == "incomplete" else "response.completed"
-        return self._event(name, response=told)
+        """End as vLLM does, whose last event is the same for an answer that was cut."""
+        return self._event(
+            "response.completed", response=_response(self._head, self._answer, usage)
+        )
 
     def _event(self, name: str, **fields: Any) -> bytes:
         return _event(name, {**fields, "sequence_number": next(self._number)})

@@ -217,6 +217,14 @@ def test_an_answer_of_responses_goes_back_into_its_next_input() -> None:
     assert second == render([*ASKED, {"role": "assistant", "content": ANSWER.text}, *ASKED])
 
 
+def test_a_stream_of_responses_that_is_cut_is_completed_too_and_says_why() -> None:
+    last = events(stream(*BODIES[2]))[-1]
+
+    assert last["type"] == "response.completed"
+    assert last["response"]["status"] == "incomplete"
+    assert last["response"]["incomplete_details"] == {"reason": "max_output_tokens"}
+
+
 def test_messages_tell_why_they_ended() -> None:
     def reason(answer: Answer) -> tuple[str, str | None]:
         told = msgspec.json.decode(Messages().whole(HEAD, [answer], USAGE, None))
