@@ -1,6 +1,8 @@
 """Two engines without a model: the one computes prompts, the other fetches their blocks."""
 
 import asyncio
+import contextlib
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -174,6 +176,23 @@ async def test_blocks_that_cannot_be_had_fail_the_request(broken: dict[str, Any]
         assert msgspec.json.decode(first.removeprefix("data: ")) == {"error": error}
         assert done == "data: [DONE]"
         assert pair.lease_count == 1
+
+
+async def test_a_stream_of_responses_that_cannot_have_its_blocks_breaks_off_as_vllms() -> None:
+    async with open_pair() as pair:
+        params = {**await pair.leg_1(), "remote_port": 1}
+        body = {"input": PROMPT, "stream": True, "kv_transfer_params": params}
+        told = b""
+        is_whole = False
+        async with pair.http.stream("POST", pair.decode.url + Api.RESPONSES, json=body) as got:
+            with contextlib.suppress(httpx.TransportError):
+                async for part in got.aiter_raw():
+                    told += part
+                is_whole = True
+
+        assert not is_whole
+        assert re.findall(rb"event: (.+)", told) == [b"response.created", b"response.in_progress"]
+        assert b"Internal server error" not in told
 
 
 @pytest.mark.parametrize("broken", BROKEN)

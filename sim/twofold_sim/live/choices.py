@@ -145,6 +145,9 @@ class ChoicesTelling:
         self._last += b',"token_ids":null}'
         self._order = order
 
+    def open(self) -> bytes:
+        return b""
+
     def begin(self, usage: Usage) -> bytes:
         if not self._is_chat:
             return b""

@@ -83,20 +83,19 @@ class Exchange:
                 # vLLM begins its answer before it knows whether the engine can give one.
                 self._telling = self._dialect.telling(self._head, order)
                 responder.start(200, [_EVENT_STREAM])
+                responder.write(self._telling.open())
             try:
                 await self._fetch()
             except LoadFailedError as error:
                 outcome = "error"
                 if not order.streams:
                     raise
-                responder.write(self._dialect.broken(error))
-                responder.finish()
+                await self._break(self._dialect.broken(error))
                 return
             self._begin()
             is_cut = await self._over
             if is_cut:
-                await asyncio.sleep(CUT_SECONDS)
-                responder.abort()
+                await self._break(None)
                 return
             outcome = self._choices[0].answer.finish_reason
             self._end()
@@ -212,6 +211,15 @@ class Exchange:
         self._open_count -= 1
         if not self._open_count:
             self._over.set_result(False)
+
+    async def _break(self, last_words: bytes | None) -> None:
+        """End a stream before its answer ends: with *last_words*, or with its connection."""
+        if last_words is None:
+            await asyncio.sleep(CUT_SECONDS)
+            self._responder.abort()
+        else:
+            self._responder.write(last_words)
+            self._responder.finish()
 
     def _end(self) -> None:
         if self._telling is not None:

@@ -79,6 +79,9 @@ class MessagesTelling:
         self._head = head
         self._answer: Answer | None = None
 
+    def open(self) -> bytes:
+        return b""
+
     def begin(self, usage: Usage) -> bytes:
         begun = {**_message(self._head, []), "stop_reason": None, "stop_sequence": None}
         told = {**_usage(usage), "output_tokens": 0}

@@ -130,6 +130,10 @@ class Usage:
 class Telling(Protocol):
     """One answer as the events of a stream; asked for them in their order."""
 
+    def open(self) -> bytes:
+        """Tell what is told before anything is computed."""
+        ...
+
     def begin(self, usage: Usage) -> bytes: ...
 
     def token(self, choice: int, text: str, token_count: int) -> bytes:
@@ -168,8 +172,8 @@ class Dialect(Protocol):
         """Encode *error* as the whole answer."""
         ...
 
-    def broken(self, error: EngineFaultError) -> bytes:
-        """Tell in a stream of the *error* that ends it."""
+    def broken(self, error: EngineFaultError) -> bytes | None:
+        """Tell in a stream of the *error* that ends it; None: it breaks off untold."""
         ...
 
 

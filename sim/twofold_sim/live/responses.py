@@ -60,9 +60,9 @@ class Responses:
     def refused(self, error: EngineFaultError) -> bytes:
         return error.body()
 
-    def broken(self, error: EngineFaultError) -> bytes:
-        fields = {"code": str(error.status), "message": error.message, "param": error.param}
-        return _event("error", {**fields, "sequence_number": 0})
+    def broken(self, error: EngineFaultError) -> None:
+        """Tell nothing: vLLM's error is none of its own types of events, so that its server breaks
+        the connection (openai/responses/serving.py, ``responses_stream_generator``)."""
 
 
 class ResponsesTelling:
@@ -74,12 +74,15 @@ class ResponsesTelling:
         self._answer: Answer | None = None
         self._item = {"item_id": _item_id(head), "output_index": 0, "content_index": 0}
 
-    def begin(self, usage: Usage) -> bytes:
+    def open(self) -> bytes:
         begun = _response(self._head, None, None)
+        return self._event("response.created", response=begun) + self._event(
+            "response.in_progress", response=begun
+        )
+
+    def begin(self, usage: Usage) -> bytes:
         return b"".join(
             (
-                self._event("response.created", response=begun),
-                self._event("response.in_progress", response=begun),
                 self._event(
                     "response.output_item.added",
                     output_index=0,
@@ -116,7 +119,8 @@ class ResponsesTelling:
         )
 
     def _event(self, name: str, **fields: Any) -> bytes:
-        return _event(name, {**fields, "sequence_number": next(self._number)})
+        told = {"type": name, **fields, "sequence_number": next(self._number)}
+        return b"event: %b\ndata: %b\n\n" % (name.encode(), _encode(told))
 
 
 def _as_message(item: Any) -> Any:
@@ -176,7 +180,3 @@ def _usage(usage: Usage) -> dict[str, Any]:
 
 def _item_id(head: Head) -> str:
     return "msg_" + head.answer_id.removeprefix(Responses.id_prefix)
-
-
-def _event(name: str, fields: dict[str, Any]) -> bytes:
-    return b"event: %b\ndata: %b\n\n" % (name.encode(), _encode({"type": name, **fields}))

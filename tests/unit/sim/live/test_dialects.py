@@ -47,7 +47,7 @@ def events(raw: bytes) -> list[dict[str, Any]]:
 
 def stream(dialect: Dialect, body: dict[str, Any], answer: Answer = ANSWER) -> bytes:
     telling = dialect.telling(HEAD, dialect.read(encoded({**body, "stream": True})))
-    pieces = [telling.begin(USAGE)]
+    pieces = [telling.open(), telling.begin(USAGE)]
     pieces += [telling.token(0, text, at) for at, text in enumerate(answer.texts[:-1], 1)]
     pieces += [telling.last(0, answer.texts[-1], answer), telling.end(USAGE)]
     return b"".join(pieces)
@@ -80,11 +80,23 @@ def test_an_answer_in_one_piece_has_the_text_and_the_params(
     assert msgspec.json.decode(whole)["kv_transfer_params"] == {"remote_port": 1}
 
 
-@pytest.mark.parametrize(("dialect", "body"), BODIES)
-def test_a_failed_load_is_told_in_a_stream(dialect: Dialect, body: dict[str, Any]) -> None:
-    (event,) = events(dialect.broken(LoadFailedError()))
+@pytest.mark.parametrize("dialect", [Chat(), Completions(), Messages()])
+def test_a_failed_load_is_told_in_a_stream(dialect: Dialect) -> None:
+    told = dialect.broken(LoadFailedError())
 
+    assert told is not None
+    (event,) = events(told)
     assert b"Internal server error" in encoded(event)
+
+
+def test_a_stream_of_responses_opens_before_anything_is_computed_and_breaks_off_untold() -> None:
+    telling = Responses().telling(HEAD, Responses().read(encoded(BODIES[2][1])))
+
+    assert [event["type"] for event in events(telling.open())] == [
+        "response.created",
+        "response.in_progress",
+    ]
+    assert Responses().broken(LoadFailedError()) is None
 
 
 def test_messages_tell_of_errors_in_anthropics_shape() -> None:
