@@ -6,16 +6,10 @@ from typing import Any
 
 import msgspec
 
+from twofold_sim.live.bodies import Several, as_bad_request
 from twofold_sim.live.errors import BadRequestError, EngineFaultError
 from twofold_sim.live.generating import Answer
-from twofold_sim.live.ordering import (
-    Common,
-    Head,
-    Order,
-    Telling,
-    Usage,
-    as_bad_request,
-)
+from twofold_sim.live.ordering import Head, Order, Telling, Usage
 from twofold_sim.live.rendering import render
 from twofold_sim.live.tokens import Tokens, tokenize
 
@@ -29,7 +23,7 @@ _DONE = b"data: [DONE]\n\n"
 _encode = msgspec.json.Encoder().encode
 
 
-class _ChatRequest(Common, kw_only=True):
+class _ChatRequest(Several, kw_only=True):
     messages: list[Any]
     tools: Any = None
     max_tokens: int | None = None
@@ -38,8 +32,9 @@ class _ChatRequest(Common, kw_only=True):
     continue_final_message: bool | None = False
 
 
-class _CompletionRequest(Common, kw_only=True):
+class _CompletionRequest(Several, kw_only=True):
     prompt: str | list[Any]
+    n: int = 1
     max_tokens: int | None = DEFAULT_MAX_TOKENS
 
 

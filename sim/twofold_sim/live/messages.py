@@ -1,27 +1,51 @@
 """``/v1/messages``, Anthropic's, with as much as a client needs of it: text in, text out."""
 
+import dataclasses
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, Literal
 
 import msgspec
 
+from twofold_sim.live.bodies import Common, as_bad_request, checked_stops
 from twofold_sim.live.errors import EngineFaultError, InvalidBodyError
 from twofold_sim.live.generating import Answer
-from twofold_sim.live.ordering import Common, Head, Order, Telling, Usage, as_bad_request
+from twofold_sim.live.ordering import Head, Order, Telling, Usage
 from twofold_sim.live.rendering import render
 from twofold_sim.live.tokens import Tokens
 
 _encode = msgspec.json.Encoder().encode
 
 
+class Message(msgspec.Struct):
+    """What Anthropic's API has of a message; there is no more to it."""
+
+    role: Literal["user", "assistant", "system"]
+    content: str | list[Any]
+
+
+class _Thinking(msgspec.Struct, tag_field="type", tag="enabled"):
+    budget_tokens: Annotated[int, msgspec.Meta(ge=1024)]
+
+
+class _NoThinking(msgspec.Struct, tag_field="type", tag="disabled"):
+    pass
+
+
+class _AdaptiveThinking(msgspec.Struct, tag_field="type", tag="adaptive"):
+    pass
+
+
+Thinking = _Thinking | _NoThinking | _AdaptiveThinking
+"""How a model that thinks is to do so; checked, and of no use to an engine without a model."""
+
+
 class _MessagesRequest(Common, kw_only=True):
-    messages: list[Any]
+    messages: list[Message]
     max_tokens: int
     system: str | list[Any] | None = None
     tools: Any = None
     stop_sequences: list[str] | None = None
-
-    stop_name: ClassVar[str] = "stop_sequences"
+    thinking: Thinking | None = None
 
 
 _decode = msgspec.json.Decoder(_MessagesRequest, strict=False).decode
@@ -39,9 +63,20 @@ class Messages:
             raise as_bad_request(error) from error
         if request.max_tokens < 1:
             raise InvalidBodyError("max_tokens must be positive", param="body.max_tokens")
-        request.stop = request.stop_sequences
         prompt = prompt_of(request.system, request.messages, request.tools)
-        return request.order([prompt], request.max_tokens)
+        order = dataclasses.replace(
+            request.order([prompt], request.max_tokens),
+            stop=checked_stops(request.stop_sequences or (), "stop_sequences"),
+        )
+        thinking = request.thinking
+        if (
+            isinstance(thinking, _Thinking)
+            and thinking.budget_tokens >= request.max_tokens
+            and not order.asks_for_blocks
+        ):
+            message = "thinking.budget_tokens must be less than max_tokens"
+            raise InvalidBodyError(message, param="body")
+        return order
 
     def whole(
         self, head: Head, answers: Sequence[Answer], usage: Usage, params: dict[str, Any] | None
@@ -66,10 +101,10 @@ class Messages:
         return _event("error", error={"type": "internal_error", "message": error.message})
 
 
-def prompt_of(system: object, messages: list[Any], tools: Any) -> Tokens:
+def prompt_of(system: object, messages: Sequence[Message], tools: Any) -> Tokens:
     """Return the tokens of a request's prompt."""
     first = [{"role": "system", "content": system}] if system else []
-    return render([*first, *messages], tools)
+    return render([*first, *map(msgspec.structs.asdict, messages)], tools)
 
 
 class MessagesTelling:

@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 
+from twofold_sim.live.bodies import as_bad_request
 from twofold_sim.live.choices import Chat, Completions
 from twofold_sim.live.engine import SimEngine
 from twofold_sim.live.errors import BadRequestError
-from twofold_sim.live.ordering import as_bad_request
 
 
 class Chain(msgspec.Struct, frozen=True):

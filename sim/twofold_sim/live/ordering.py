@@ -1,30 +1,12 @@
 """What a request wants, whichever API it came by."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
-import msgspec
-
-from twofold_sim.live.errors import BadRequestError, EngineFaultError, InvalidBodyError
+from twofold_sim.live.errors import BadRequestError, EngineFaultError
 from twofold_sim.live.generating import Answer, Wish
 from twofold_sim.live.tokens import Tokens
-
-MAX_SAMPLES = 128
-"""Of one request, over all its prompts. vLLM's is 16,384 for each of 1,024 prompts."""
-
-MAX_STOPS = 4
-"""vLLM's, VLLM_MAX_STOP_STRINGS."""
-
-MAX_SALT_CHARACTERS = 128
-"""vLLM's, entrypoints/generate/base/protocol.py, as is what a salt must not have in it."""
-
-_NOT_IN_SALTS = frozenset("@/\\\0")
-
-_MISSING = re.compile(r"Object missing required field `(.+?)`")
-_STEPS = re.compile(r"[^.\[\]`]+")
-"""Of a path as msgspec writes it: ``.messages[0].role``, or ``[...]`` for any element."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,102 +157,3 @@ class Dialect(Protocol):
     def broken(self, error: EngineFaultError) -> bytes | None:
         """Tell in a stream of the *error* that ends it; None: it breaks off untold."""
         ...
-
-
-class Common(msgspec.Struct, kw_only=True):
-    """The fields that the APIs of OpenAI share, and vLLM's own. Others are ignored: what they ask
-    for, as a temperature or a schema, makes no difference to an engine without a model."""
-
-    model: str | None = None
-    stream: bool | None = False
-    stream_options: "StreamOptions | None" = None
-    n: int | None = 1
-    min_tokens: int | None = 0
-    stop: str | list[str] | None = None
-    stop_token_ids: list[int] | None = None
-    include_stop_str_in_output: bool | None = False
-    ignore_eos: bool | None = False
-    cache_salt: str | None = None
-    kv_transfer_params: dict[str, Any] | None = None
-
-    stop_name: ClassVar[str] = "stop"
-    """What the API calls it."""
-
-    def order(
-        self,
-        prompts: Sequence[Tokens],
-        max_tokens: int | None,
-        max_tokens_name: str = "max_tokens",
-    ) -> Order:
-        """Return the order to answer *prompts*.
-
-        Raises:
-            BadRequestError: a field's value is out of its range.
-        """
-        stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
-        if len(stop) > MAX_STOPS:
-            message = f"List should have at most {MAX_STOPS} items, not {len(stop)}"
-            raise InvalidBodyError(message, param=f"body.{self.stop_name}")
-        _check_salt(self.cache_salt)
-        samples = 1 if self.n is None else self.n
-        if samples < 1:
-            raise BadRequestError(f"n must be at least 1, got {samples}.")
-        if (choices := samples * len(prompts)) > MAX_SAMPLES:
-            of_all = "" if len(prompts) == 1 else f" for {len(prompts)} prompts together"
-            raise BadRequestError(f"n must be at most {MAX_SAMPLES}{of_all}, got {choices}.")
-        if self.stream_options and not self.stream:
-            message = "Stream options can only be defined when `stream=True`."
-            raise BadRequestError(message, param="stream_options")
-        if not all(stop):
-            raise BadRequestError("stop cannot contain an empty string.")
-        options = self.stream_options or StreamOptions()
-        return Order(
-            model=self.model,
-            prompts=prompts,
-            samples=samples,
-            max_tokens=max_tokens,
-            max_tokens_name=max_tokens_name,
-            min_tokens=self.min_tokens or 0,
-            stop=tuple(stop),
-            stop_token_ids=frozenset(self.stop_token_ids or ()),
-            keeps_stop=bool(self.include_stop_str_in_output),
-            ignores_end=bool(self.ignore_eos),
-            streams=bool(self.stream),
-            tells_usage=bool(options.include_usage),
-            tells_usage_always=bool(options.include_usage and options.continuous_usage_stats),
-            salt=self.cache_salt,
-            params=self.kv_transfer_params,
-        )
-
-
-class StreamOptions(msgspec.Struct):
-    include_usage: bool | None = False
-    continuous_usage_stats: bool | None = False
-    """Nothing without ``include_usage``."""
-
-
-def _check_salt(salt: str | None) -> None:
-    if salt == "":
-        message = "Parameter 'cache_salt' must be a non-empty string if provided."
-        raise BadRequestError(message, param="cache_salt")
-    if salt and (len(salt) > MAX_SALT_CHARACTERS or not _NOT_IN_SALTS.isdisjoint(salt)):
-        raise BadRequestError(
-            f"Parameter 'cache_salt' must be at most {MAX_SALT_CHARACTERS} characters and must not "
-            "contain '@', '/', '\\\\', or NUL.",
-            param="cache_salt",
-        )
-
-
-def as_bad_request(error: Exception) -> InvalidBodyError:
-    """Return what a decoder's *error* is to the client."""
-    if isinstance(error, msgspec.ValidationError):
-        return InvalidBodyError(str(error), param=_way_to(str(error)))
-    return InvalidBodyError(f"JSON decode error: {error}")
-
-
-def _way_to(message: str) -> str:
-    """Return where the value is that *message* is about: it ends with " - at `$.n`" unless the body
-    as a whole is wrong, and begins with the name of the field if one is missing there."""
-    what, _, path = message.partition(" - at `$")
-    missing = _MISSING.match(what)
-    return ".".join(["body", *_STEPS.findall(path), *(missing.groups() if missing else ())])

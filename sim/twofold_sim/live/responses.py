@@ -6,15 +6,16 @@ from typing import Any
 
 import msgspec
 
+from twofold_sim.live.bodies import Sampled, as_bad_request
 from twofold_sim.live.errors import BadRequestError, EngineFaultError
 from twofold_sim.live.generating import Answer
-from twofold_sim.live.ordering import Common, Head, Order, Telling, Usage, as_bad_request
+from twofold_sim.live.ordering import Head, Order, Telling, Usage
 from twofold_sim.live.rendering import render
 
 _encode = msgspec.json.Encoder().encode
 
 
-class _ResponsesRequest(Common, kw_only=True):
+class _ResponsesRequest(Sampled, kw_only=True):
     input: str | list[Any]
     instructions: str | None = None
     tools: Any = None
@@ -45,6 +46,9 @@ class Responses:
             messages.append({"role": "user", "content": request.input})
         else:
             messages += [_as_message(item) for item in request.input]
+        if request.stop == "":
+            # Refused by the other APIs, and none here (openai/responses/protocol.py).
+            request.stop = None
         prompt = render(messages, request.tools)
         return request.order([prompt], request.max_output_tokens, "max_output_tokens")
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import msgspec
 
+from twofold_sim.live.bodies import as_bad_request
 from twofold_sim.live.engine import SimEngine
 from twofold_sim.live.errors import InvalidBodyError
-from twofold_sim.live.messages import prompt_of
-from twofold_sim.live.ordering import as_bad_request
+from twofold_sim.live.messages import Message, Thinking, prompt_of
 from twofold_sim.live.rendering import render
 from twofold_sim.live.tokens import bytes_of, detokenize, tokenize
 
@@ -29,9 +29,10 @@ class _Detokenize(msgspec.Struct):
 
 class _CountTokens(msgspec.Struct):
     model: str
-    messages: list[Any]
+    messages: list[Message]
     system: str | list[Any] | None = None
     tools: Any = None
+    thinking: Thinking | None = None
 
 
 _decode_tokenize = msgspec.json.Decoder(_Tokenize, strict=False).decode

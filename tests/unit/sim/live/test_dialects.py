@@ -96,7 +96,7 @@ def test_a_stream_of_responses_opens_before_anything_is_computed_and_breaks_off_
         "response.created",
         "response.in_progress",
     ]
-    assert Responses().broken(LoadFailedError()) is None
+    assert encoded(BODIES[2][0].broken(LoadFailedError())) == b"null"
 
 
 def test_messages_tell_of_errors_in_anthropics_shape() -> None:
