@@ -5,13 +5,14 @@ engine without a model.
 """
 
 import dataclasses
+import json
 import re
-from collections.abc import Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-from twofold_sim.live.errors import BadRequestError, InvalidBodyError
+from twofold_sim.live.errors import BadRequestError, InvalidBodyError, UnparsedBodyError
 from twofold_sim.live.ordering import Order
 from twofold_sim.live.tokens import Tokens
 
@@ -33,6 +34,8 @@ _OFF = frozenset(("0", "off", "f", "false", "n", "no"))
 _MISSING = re.compile(r"Object missing required field `(.+?)`")
 _STEPS = re.compile(r"[^.\[\]`]+")
 """Of a path as msgspec writes it: ``.messages[0].role``, or ``[...]`` for any element."""
+
+Body = TypeVar("Body")
 
 Switch = bool | int | float | str
 """A boolean as pydantic takes it; ``is_on`` reads it."""
@@ -133,6 +136,21 @@ class Several(Sampled, kw_only=True):
         )
 
 
+def read_body(decode: Callable[[bytes], Body], body: bytes) -> Body:
+    """Return *body* as *decode* reads it.
+
+    Raises:
+        InvalidBodyError: it cannot be read so.
+    """
+    try:
+        return decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        unreadable = _cannot_be_read(body)
+        if unreadable is not None:
+            raise unreadable from error
+        raise InvalidBodyError(str(error), param=_way_to(str(error))) from error
+
+
 def is_on(switch: Switch | None, name: str) -> bool:
     """Return what *switch* says, the body's field *name*, as pydantic reads a boolean.
 
@@ -175,11 +193,21 @@ def _check_salt(salt: str | None) -> None:
         )
 
 
-def as_bad_request(error: Exception) -> InvalidBodyError:
-    """Return what a decoder's *error* is to the client."""
-    if isinstance(error, msgspec.ValidationError):
-        return InvalidBodyError(str(error), param=_way_to(str(error)))
-    return InvalidBodyError(f"JSON decode error: {error}")
+def _cannot_be_read(body: bytes) -> InvalidBodyError | None:
+    """Return why *body* is no JSON, if it is none: as vLLM's web framework says, which has it read
+    by the standard library (fastapi/routing.py)."""
+    told: dict[str, Any] = {"type": "missing", "loc": "body", "msg": "Field required"}
+    told["input"] = "None"
+    try:
+        if body:
+            json.loads(body)
+            return None
+    except json.JSONDecodeError as error:
+        told = {"type": "json_invalid", "loc": f"body.{error.pos}", "msg": "JSON decode error"}
+        told |= {"input": "<dict of 0 items>", "ctx": {"error": error.msg}}
+    except (ValueError, RecursionError):
+        return UnparsedBodyError("There was an error parsing the body")
+    return InvalidBodyError(f"1 validation error:\n  {told}", param=told["loc"])
 
 
 def _way_to(message: str) -> str:

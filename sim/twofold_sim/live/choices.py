@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from twofold_sim.live.bodies import Several, as_bad_request
+from twofold_sim.live.bodies import Several, read_body
 from twofold_sim.live.errors import BadRequestError, EngineFaultError
 from twofold_sim.live.generating import Answer
 from twofold_sim.live.ordering import Head, Order, Telling, Usage
@@ -48,10 +48,7 @@ class Chat:
     id_prefix = "chatcmpl-"
 
     def read(self, body: bytes) -> Order:
-        try:
-            request = _decode_chat(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise as_bad_request(error) from error
+        request = read_body(_decode_chat, body)
         prompt = render(
             request.messages,
             request.tools,
@@ -91,10 +88,7 @@ class Completions:
     id_prefix = "cmpl-"
 
     def read(self, body: bytes) -> Order:
-        try:
-            request = _decode_completion(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise as_bad_request(error) from error
+        request = read_body(_decode_completion, body)
         return request.order(_prompts(request.prompt), request.max_tokens)
 
     def whole(

@@ -45,6 +45,13 @@ class InvalidBodyError(BadRequestError):
     type = "Bad Request"
 
 
+class UnparsedBodyError(InvalidBodyError):
+    """The body is no text, or too deep: vLLM's web framework answers itself, in its own shape."""
+
+    def body(self) -> bytes:
+        return msgspec.json.encode({"detail": self.message})
+
+
 class UnknownModelError(EngineFaultError):
     """The engine serves no model of this name."""
 

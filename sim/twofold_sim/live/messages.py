@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from twofold_sim.live.bodies import Common, as_bad_request, checked_stops
+from twofold_sim.live.bodies import Common, checked_stops, read_body
 from twofold_sim.live.errors import EngineFaultError, InvalidBodyError
 from twofold_sim.live.generating import Answer
 from twofold_sim.live.ordering import Head, Order, Telling, Usage
@@ -57,10 +57,7 @@ class Messages:
     id_prefix = "msg_"
 
     def read(self, body: bytes) -> Order:
-        try:
-            request = _decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise as_bad_request(error) from error
+        request = read_body(_decode, body)
         if request.max_tokens < 1:
             raise InvalidBodyError("max_tokens must be positive", param="body.max_tokens")
         prompt = prompt_of(request.system, request.messages, request.tools)

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from twofold_sim.live.bodies import as_bad_request
+from twofold_sim.live.bodies import read_body
 from twofold_sim.live.choices import Chat, Completions
 from twofold_sim.live.engine import SimEngine
 from twofold_sim.live.errors import BadRequestError
@@ -53,7 +53,4 @@ def name_chain(engine: SimEngine, body: bytes) -> Chain:
 
 
 def _is_chat(body: bytes) -> bool:
-    try:
-        return _decode_asked(body).messages is not None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise as_bad_request(error) from error
+    return read_body(_decode_asked, body).messages is not None

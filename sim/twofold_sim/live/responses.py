@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from twofold_sim.live.bodies import Sampled, as_bad_request
+from twofold_sim.live.bodies import Sampled, read_body
 from twofold_sim.live.errors import BadRequestError, EngineFaultError
 from twofold_sim.live.generating import Answer
 from twofold_sim.live.ordering import Head, Order, Telling, Usage
@@ -32,10 +32,7 @@ class Responses:
     id_prefix = "resp_"
 
     def read(self, body: bytes) -> Order:
-        try:
-            request = _decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise as_bad_request(error) from error
+        request = read_body(_decode, body)
         if request.previous_response_id:
             message = "nothing is stored here: send the whole conversation as input"
             raise BadRequestError(message, param="previous_response_id")

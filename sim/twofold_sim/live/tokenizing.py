@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from twofold_sim.live.bodies import as_bad_request
+from twofold_sim.live.bodies import read_body
 from twofold_sim.live.engine import SimEngine
 from twofold_sim.live.errors import InvalidBodyError
 from twofold_sim.live.messages import Message, Thinking, prompt_of
@@ -47,10 +47,7 @@ def answer_tokenize(engine: SimEngine, body: bytes) -> dict[str, Any]:
         BadRequestError: it is no such request.
         UnknownModelError: *engine* serves no model of its name.
     """
-    try:
-        request = _decode_tokenize(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise as_bad_request(error) from error
+    request = read_body(_decode_tokenize, body)
     engine.adapter(request.model)
     if request.messages is None:
         if request.prompt is None:
@@ -81,10 +78,7 @@ def answer_detokenize(engine: SimEngine, body: bytes) -> dict[str, Any]:
         BadRequestError: it is no such request.
         UnknownModelError: *engine* serves no model of its name.
     """
-    try:
-        request = _decode_detokenize(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise as_bad_request(error) from error
+    request = read_body(_decode_detokenize, body)
     engine.adapter(request.model)
     return {"prompt": detokenize(request.tokens)}
 
@@ -96,10 +90,7 @@ def answer_count_tokens(engine: SimEngine, body: bytes) -> dict[str, Any]:
         BadRequestError: it is no such request.
         UnknownModelError: *engine* serves no model of its name.
     """
-    try:
-        request = _decode_count_tokens(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise as_bad_request(error) from error
+    request = read_body(_decode_count_tokens, body)
     engine.adapter(request.model)
     count = len(prompt_of(request.system, request.messages, request.tools))
     return {"input_tokens": count, "context_management": {"original_input_tokens": count}}

@@ -4,7 +4,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from twofold_sim.live.bodies import MAX_SAMPLES, Several, as_bad_request
+from twofold_sim.live.bodies import MAX_SAMPLES, Several
 from twofold_sim.live.choices import Chat, Completions
 from twofold_sim.live.errors import BadRequestError, InvalidBodyError
 from twofold_sim.live.messages import Messages
@@ -200,7 +200,11 @@ def test_several_prompts_share_the_most_answers_of_a_request() -> None:
             "body.stream_options.include_usage",
         ),
         (b'{"prompt":"a","stop_token_ids":[1,"x"]}', "body.stop_token_ids.1"),
-        (b"{", None),
+        (b"", "body"),
+        (b"null", "body"),
+        (b"{", "body.1"),
+        (b'{"prompt":tru}', "body.10"),
+        (b'{"n":"x"', "body.8"),
     ],
 )
 def test_a_body_that_is_none_names_the_way_to_the_field_as_vllm_does(
@@ -212,7 +216,33 @@ def test_a_body_that_is_none_names_the_way_to_the_field_as_vllm_does(
     assert (raised.value.param, raised.value.type) == (param, "Bad Request")
 
 
-def test_a_field_that_is_missing_further_down_is_named_with_the_way_to_it() -> None:
-    error = msgspec.ValidationError("Object missing required field `role` - at `$.messages[0]`")
+def test_json_that_cannot_be_read_is_told_of_in_vllms_words() -> None:
+    with pytest.raises(InvalidBodyError) as raised:
+        Chat().read(b'{"messages":[],}')
 
-    assert as_bad_request(error).param == "body.messages.0.role"
+    assert raised.value.message == (
+        "1 validation error:\n"
+        "  {'type': 'json_invalid', 'loc': 'body.15', 'msg': 'JSON decode error', "
+        "'input': '<dict of 0 items>', "
+        "'ctx': {'error': 'Expecting property name enclosed in double quotes'}}"
+    )
+
+
+@pytest.mark.parametrize("body", [b'{"messages":["\xff"]}', b'{"messages":' + b"[" * 100_000])
+@pytest.mark.parametrize("api", BODIES)
+def test_what_is_no_text_or_too_deep_is_answered_by_the_web_framework(
+    api: str, body: bytes
+) -> None:
+    dialect, _ = BODIES[api]
+    with pytest.raises(InvalidBodyError) as raised:
+        dialect.read(body)
+
+    assert raised.value.status == 400
+    assert dialect.refused(raised.value) == b'{"detail":"There was an error parsing the body"}'
+
+
+def test_a_field_that_is_missing_further_down_is_named_with_the_way_to_it() -> None:
+    with pytest.raises(InvalidBodyError) as raised:
+        read("messages", messages=[ASKED[0], {"role": "user"}])
+
+    assert raised.value.param == "body.messages.1.content"
