@@ -34,7 +34,7 @@ class LayoutFleet:
 
 
 def parts_of(layout: Layout) -> dict[Role, EngineCluster]:
-    """Return the workers of each role."""
+    """Return the workers of each role; those that generate come last."""
     prefill, decode = layout.pairing.prefill, layout.pairing.decode
     if prefill is None:
         return {Role.BOTH: EngineCluster(profile=decode, both=layout.decode_count)}

@@ -10,6 +10,7 @@ from twofold_sim.measuring import Served, Slo
 from twofold_sim.planning.fleet import LayoutFleet, parts_of
 from twofold_sim.planning.layout import Layout
 from twofold_sim.virtual import Setup
+from twofold_sim.virtual.engines import answerable
 from twofold_sim.virtual.events import EventQueue
 from twofold_sim.virtual.exchange import Exchange
 from twofold_sim.virtual.routing import Router
@@ -69,9 +70,9 @@ class Trial:
     ) -> None:
         """Measure *measured_count* of *prompts*, which are in order of their arrivals, after
         *warm_up_count*; those that come after them are served while it is not certain."""
-        self._setup = Setup(
-            cluster=next(iter(parts_of(layout).values())), slo=objective.slo, seed=seed
-        )
+        parts = list(parts_of(layout).values())
+        self._setup = Setup(cluster=parts[0], slo=objective.slo, seed=seed)
+        self._answering = parts[-1]
         self._objective = objective
         self._events = EventQueue()
         self._router = Router(
@@ -109,7 +110,8 @@ class Trial:
         )
 
     def _arrive_one_by_one(self, prompts: Iterable[Prompt]) -> Iterator[None]:
-        for number, prompt in enumerate(prompts):
+        for number, asked in enumerate(prompts):
+            prompt = answerable(asked, self._answering)
             exchange = Exchange(
                 number,
                 prompt,

@@ -1,5 +1,6 @@
 """One run: what is late, and that nothing but time is saved by ending early."""
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -118,3 +119,15 @@ def test_all_of_them_may_be_wanted_on_time() -> None:
     strict = Objective(ttft_seconds=0.4, tpot_seconds=0.05, good_share=1.0)
 
     assert run(make_layout(), 2.0, strict).met_count == 100
+
+
+@pytest.mark.parametrize("prefill", [0, 1])
+def test_an_answer_ends_at_the_length_of_the_model_that_generates(prefill: int) -> None:
+    short = msgspec.structs.replace(SLOW, max_model_tokens=110)
+    pairing = Pairing(prefill=SLOW if prefill else None, decode=short)
+    layout = Layout(pairing=pairing, prefill_count=prefill, decode_count=1)
+
+    outcome = run_one(layout, Objective(ttft_seconds=1.0, tpot_seconds=1.0))
+
+    assert outcome.met_count == 1
+    assert [served.output_tokens for served in outcome.served] == [10]
