@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from twofold_sim.workloads.errors import WorkloadError
-from twofold_sim.workloads.prompt import BLOCK_TOKENS, Prompt
+from twofold_sim.workloads.prompt import BLOCK_TOKENS, MOST_TOKENS, Prompt
 
 
 class Columns(NamedTuple):
@@ -96,4 +96,6 @@ def _whole(row: Mapping[str, str], name: str) -> int:
     number = float(text)
     if not math.isfinite(number) or number < 0 or number != int(number):
         raise ValueError(f"{name} must be a whole number of tokens, not {text!r}")
+    if number > MOST_TOKENS:
+        raise ValueError(f"{name} must be at most {MOST_TOKENS:,} tokens, not {text!r}")
     return int(number)

@@ -5,6 +5,10 @@ import msgspec
 BLOCK_TOKENS = 512
 """Of the blocks that ``block_ids`` name, as in Mooncake's traces."""
 
+MOST_TOKENS = 10_000_000
+"""Of a prompt in a trace, or of an answer: as many as the longest context that a model has. More is
+a mistake, and the blocks of a million times as many fill the memory."""
+
 
 class Prompt(msgspec.Struct, frozen=True, kw_only=True):
     """One request, without its text."""
