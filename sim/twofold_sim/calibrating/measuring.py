@@ -20,6 +20,10 @@ from twofold_sim.calibrating.prompts import PromptMaker
 from twofold_sim.profiles.fit import Fetch, Fit, Sample, fit_step_costs, fit_transfer_costs
 from twofold_sim.profiles.profile import Profile, TransferCosts
 
+LEAST_MOMENTS = 4
+"""At which the tokens of an answer come while a batch generates. Fewer are those of a buffer that is
+emptied: they tell nothing of steps."""
+
 PAIR_SHARE = 0.25
 """Of the time, for what needs a second engine."""
 
@@ -138,13 +142,14 @@ async def calibrate(
 
 
 def batch_sample(answers: Sequence[Answer]) -> Sample | None:
-    """Return one step of the time in which all of *answers* generated; None if there was none."""
+    """Return one step of the time in which all of *answers* generated; None if there was none, or
+    none that could be seen."""
     began_at = max(answer.token_times[0] for answer in answers)
     ended_at = min(answer.token_times[-1] for answer in answers)
-    inside = [sum(began_at < at <= ended_at for at in answer.token_times) for answer in answers]
-    steps = fmean(inside)
-    if steps < 4:
+    inside = [[at for at in answer.token_times if began_at < at <= ended_at] for answer in answers]
+    if fmean(len(set(moments)) for moments in inside) < LEAST_MOMENTS:
         return None
+    steps = fmean(map(len, inside))
     before = [sum(at <= began_at for at in answer.token_times) for answer in answers]
     context = sum(
         answer.prompt_tokens + count + steps / 2

@@ -36,6 +36,15 @@ def test_answers_that_hardly_met_are_no_batch() -> None:
     assert batch_sample([answer(0.0, count=12), answer(5.0)]) is None
 
 
+@pytest.mark.parametrize("reads", [1, 2, 3])
+def test_an_answer_that_was_collected_is_no_batch_though_it_comes_in_several_reads(
+    reads: int,
+) -> None:
+    times = [5.0 + 0.001 * (token * reads // 24) for token in range(24)]
+
+    assert batch_sample([Answer(1.0, times, 100, 0, 24)]) is None
+
+
 def test_the_first_token_is_timed_from_the_sending_and_the_others_from_the_first() -> None:
     one = answer(3.0, step=0.2)
 
