@@ -83,6 +83,11 @@ class House:
         assert self._stand_ins is not None
         self._stand_ins.works = {revision}
 
+    def lose(self, pods: set[str]) -> None:
+        """Let *pods* not end when they are deleted, as where their node is lost."""
+        assert self._stand_ins is not None
+        self._stand_ins.lost = pods
+
     def adapters_loaded(self) -> list[str]:
         assert self._stand_ins is not None
         return [

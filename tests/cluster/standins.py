@@ -19,6 +19,8 @@ from .managers import StandInManager
 from .name_proxy import NameProxy
 
 STEP_SECONDS = 0.2
+ENDING = "tests.twofold.dev/ending"
+"""A finalizer: no kubelet takes its time to end a pod."""
 Manifest = dict[str, Any]
 
 CHILDREN = (
@@ -75,6 +77,8 @@ class StandIns:
         self._pods_made = 0
         self.works: set[str] | None = None
         """Revisions whose engines get ready; None: all."""
+        self.lost: set[str] = set()
+        """Pods that do not end when they are deleted."""
         self.managers: dict[str, StandInManager] = {}
         """By address."""
         self.error: Exception | None = None
@@ -86,6 +90,10 @@ class StandIns:
     def __exit__(self, *_: object) -> None:
         self._ends.set()
         self._thread.join()
+        if self._lacking.kuberay:
+            for pod in self._list("api/v1 pods"):
+                if ENDING in pod["metadata"].get("finalizers", ()):
+                    self._let_go(pod)
         self.close()
         if self.error is not None:
             raise self.error
@@ -112,14 +120,18 @@ class StandIns:
                 if child["kind"] == "Deployment":
                     self._make_available(child)
         clusters = [child for child in children if child["kind"] == "RayCluster"]
-        pods = [child for child in children if child["kind"] == "Pod" and not _is_leaving(child)]
+        pods = [child for child in children if child["kind"] == "Pod"]
+        for pod in pods:
+            if _is_leaving(pod) and pod["metadata"]["name"] not in self.lost:
+                self._let_go(pod)
         for cluster in clusters:
             if self._lacking.kuberay:
                 self._make_pods(cluster, pods)
             elif _is_leaving(cluster):
                 self._let_go(cluster)
         homes = clusters + [child for child in children if child["kind"] == "Deployment"]
-        self._live_managers(children, homes, pods)
+        staying = [pod for pod in pods if not _is_leaving(pod)]
+        self._live_managers(children, homes, staying)
 
     def _collect(self, children: list[Manifest], services: list[Manifest]) -> list[Manifest]:
         """Delete what has no owner any more, as the garbage collector does; return the others."""
@@ -152,18 +164,21 @@ class StandIns:
         return replicas
 
     def _make_pods(self, cluster: Manifest, pods: list[Manifest]) -> None:
-        """Have as many pods as each group wants; those to delete go first."""
+        """Have as many pods as each group wants; those to delete go first.
+
+        As KubeRay does, it counts what ends among what is there, but for those to delete.
+        """
         if _is_leaving(cluster):
             return
         for group in cluster["spec"]["workerGroupSpecs"]:
             labels = group["template"]["metadata"]["labels"]
             there = [pod for pod in pods if labels.items() <= pod["metadata"]["labels"].items()]
-            doomed = set(group.get("scaleStrategy", {}).get("workersToDelete", ()))
-            there.sort(key=lambda pod: pod["metadata"]["name"] not in doomed)
+            told = set(group.get("scaleStrategy", {}).get("workersToDelete", ()))
+            doomed = [pod for pod in there if pod["metadata"]["name"] in told]
+            there = [pod for pod in there if pod not in doomed]
             surplus = max(0, len(there) - group["replicas"])
-            for pod in there[:surplus]:
-                self._ask("DELETE", self._path(pod), {"gracePeriodSeconds": 0})
-                pods.remove(pod)
+            for pod in doomed + there[:surplus]:
+                self._ask("DELETE", self._path(pod))
             for _ in range(group["replicas"] - len(there)):
                 self._make_pod(cluster, group["groupName"], labels)
 
@@ -179,6 +194,7 @@ class StandIns:
                 "name": f"{metadata['name']}-{group}-{self._pods_made}",
                 "labels": labels,
                 "ownerReferences": [owner],
+                "finalizers": [ENDING],
             },
             # No kubelet is to look for the image.
             "spec": {
@@ -188,11 +204,12 @@ class StandIns:
         }
         self._ask("POST", f"/api/v1/namespaces/{self._namespace}/pods", pod)
 
-    def _let_go(self, cluster: Manifest) -> None:
-        """Have KubeRay not look after what Ray left in a Redis that there is not."""
-        if cluster["metadata"].get("finalizers"):
+    def _let_go(self, child: Manifest) -> None:
+        """Let a pod end, or have KubeRay not look after what Ray left in a Redis that there is
+        not."""
+        if child["metadata"].get("finalizers"):
             change = {"metadata": {"finalizers": None}}
-            self._ask("PATCH", self._path(cluster), change, "application/merge-patch+json")
+            self._ask("PATCH", self._path(child), change, "application/merge-patch+json")
 
     def _live_managers(
         self, children: list[Manifest], homes: list[Manifest], pods: list[Manifest]

@@ -64,6 +64,32 @@ def test_scaling_a_pool_restarts_nothing(disturbed: House) -> None:
     assert router_after["metadata"]["generation"] == router["metadata"]["generation"]
 
 
+def test_a_pod_that_does_not_end_is_replaced_and_takes_no_other_along(local_house: House) -> None:
+    house = local_house
+    kubectl, decode = house.kubectl, f"{OWNER},app.kubernetes.io/component=decode"
+
+    def pods() -> dict[str, bool]:
+        """Return the names of the pods, and whether they end."""
+        found = (pod["metadata"] for pod in kubectl.list("pod", decode))
+        return {pod["name"]: "deletionTimestamp" in pod for pod in found}
+
+    house.make_ready(sim(decode={"replicas": 3}))
+    before = set(pods())
+    house.lose(before)
+    kubectl.run("scale", "workerpool/sim-decode", "--replicas=2")
+    house.wait_for_role("decode", desired=2, ready=2)
+    kubectl.wait_for("a pod ends", lambda: any(pods().values()))
+    kubectl.run("scale", "workerpool/sim-decode", "--replicas=4")
+    house.wait_for_role("decode", desired=4, ready=4)
+
+    ending = {name for name, is_ending in pods().items() if is_ending}
+    assert len(ending) == 1
+    assert ending < before < set(pods())
+    assert len(pods()) == 5
+    house.lose(set())
+    kubectl.wait_for("it has gone", lambda: not ending & set(pods()))
+
+
 def test_new_arguments_are_rolled_out_and_back(disturbed: House) -> None:
     house = disturbed
     first = house.make_ready(sim())["status"]["revision"]

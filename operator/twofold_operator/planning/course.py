@@ -168,9 +168,21 @@ def home_of(observed: Observed, service: LLMService, revision: str) -> Manifest 
 
 def replicas_seen(home: Manifest | None) -> dict[Role, int]:
     """Return the pods of each role that a RayCluster has been told to have."""
+    return {role: group.get("replicas") or 0 for role, group in _groups(home).items()}
+
+
+def doomed_seen(home: Manifest | None) -> dict[Role, frozenset[str]]:
+    """Return the names of the pods of each role that KubeRay has been told to delete."""
+    return {
+        role: frozenset((group.get("scaleStrategy") or {}).get("workersToDelete") or ())
+        for role, group in _groups(home).items()
+    }
+
+
+def _groups(home: Manifest | None) -> dict[Role, Manifest]:
     groups = ((home or {}).get("spec") or {}).get("workerGroupSpecs") or ()
     return {
-        Role(group["groupName"]): group.get("replicas") or 0
+        Role(group["groupName"]): group
         for group in groups
         if group["groupName"] in (Role.PREFILL, Role.DECODE)
     }

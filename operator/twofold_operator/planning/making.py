@@ -13,8 +13,9 @@ from twofold_operator.planning.children.redis_secret import redis_secret
 from twofold_operator.planning.children.remembering import memory_map
 from twofold_operator.planning.children.worker_pools import worker_pool
 from twofold_operator.planning.comparing import is_applied, signed
-from twofold_operator.planning.course import Course, Leg, replicas_seen
+from twofold_operator.planning.course import Course, Leg, doomed_seen, replicas_seen
 from twofold_operator.planning.observed import Manifest, Observed, Reference
+from twofold_operator.planning.ray_pods import is_ending, pods_of
 from twofold_operator.planning.recalling import homes_of, recorded, revision_on
 from twofold_operator.planning.rollout import ROLES
 from twofold_operator.planning.settings import PlanSettings
@@ -123,38 +124,42 @@ def _of_revision(leg: Leg, observed: Observed, settings: PlanSettings) -> Iterat
 
 
 def _pods(leg: Leg, observed: Observed, role: Role) -> int:
-    """Return how many pods a role has: also those whose workers have not finished.
+    """Return how many pods a role has: also those whose workers have not finished, but not those
+    that end, with or without a worker.
 
     While the pod of any worker is not known none goes: it might be that one.
     """
+    ending, staying = _pod_names(leg, observed, role)
     workers = [worker for worker in leg.stand.workers if worker.role is role]
-    there = leg.stand.present(role)
+    there = sum(worker.node not in ending for worker in workers)
     if not leg.stand.is_known:
         there = replicas_seen(leg.home).get(role, 0)
     elif any(not worker.node for worker in workers):
-        there = max(there, len(_pod_names(leg, observed, role)))
+        there = max(there, len(staying))
     return max(leg.aim.of(role), there)
 
 
 def _doomed(leg: Leg, observed: Observed, role: Role, replicas: int) -> list[str]:
-    """Return the names of pods that nobody works in any more, as many as there are too many."""
-    if not leg.stand.is_known:
-        return []
-    pods = _pod_names(leg, observed, role)
-    busy = {worker.node for worker in leg.stand.workers}
-    surplus = max(0, len(pods) - replicas)
-    return sorted(pods - busy)[:surplus]
+    """Return the names of pods that KubeRay shall not count: those that end, and of those that
+    nobody works in any more as many as there are too many.
+
+    While it is not known who works where, what was to be deleted stays so.
+    """
+    ending, staying = _pod_names(leg, observed, role)
+    if leg.stand.is_known:
+        idle = staying - {worker.node for worker in leg.stand.workers}
+        surplus = max(0, len(staying) - replicas)
+    else:
+        idle = staying & doomed_seen(leg.home).get(role, frozenset())
+        surplus = len(idle)
+    return sorted(ending | set(sorted(idle)[:surplus]))
 
 
-def _pod_names(leg: Leg, observed: Observed, role: Role) -> set[str]:
-    selected = names.labels(leg.service.metadata.name, role, leg.revision)
-    return {
-        child["metadata"]["name"]
-        for child in observed.children.values()
-        if child["kind"] == "Pod"
-        and not child["metadata"].get("deletionTimestamp")
-        and selected.items() <= (child["metadata"].get("labels") or {}).items()
-    }
+def _pod_names(leg: Leg, observed: Observed, role: Role) -> tuple[set[str], set[str]]:
+    """Return the names of a role's pods that end, and of those that do not."""
+    pods = pods_of(leg, observed, role)
+    ending = {pod["metadata"]["name"] for pod in pods if is_ending(pod)}
+    return ending, {pod["metadata"]["name"] for pod in pods} - ending
 
 
 def _worker_pool(course: Course, observed: Observed, role: Role) -> Manifest | None:

@@ -11,6 +11,7 @@ from twofold_operator.planning.engines import adapters_of, pools_of
 from twofold_operator.planning.making import applied, deleted, pruned, wanted_objects
 from twofold_operator.planning.memory import Memory, read_memory, spec_of
 from twofold_operator.planning.observed import Observed, Told
+from twofold_operator.planning.ray_pods import stuck_times
 from twofold_operator.planning.recalling import recalled
 from twofold_operator.planning.reporting import (
     adapter_reports,
@@ -62,7 +63,7 @@ def plan(observed: Observed, settings: PlanSettings, now: float) -> list[Action]
         actions += service_report(course, foreseen(observed, actions), problem, now)
         actions += pool_reports(course, observed, now)
         actions += adapter_reports(course, observed, adapters, now)
-    return actions + _limits(course, settings, now)
+    return actions + _limits(course, observed, settings, now)
 
 
 def _service(
@@ -115,7 +116,7 @@ def _may_go(leg: Leg) -> bool:
     return is_told and not leg.stand.workers
 
 
-def _limits(course: Course, settings: PlanSettings, now: float) -> list[Action]:
+def _limits(course: Course, observed: Observed, settings: PlanSettings, now: float) -> list[Action]:
     """Return when to look again although nothing may have changed until then."""
     ends: list[float] = [
         leg.remembered.leaves_since + settings.ending_limit_seconds
@@ -125,5 +126,6 @@ def _limits(course: Course, settings: PlanSettings, now: float) -> list[Action]:
     if course.overdue_at is not None:
         ends.append(course.overdue_at)
     ends += [leg.unseen_until for leg in course.legs if leg.unseen_until is not None]
+    ends += stuck_times(course.legs, observed)
     left = [end - now for end in ends if now < end < math.inf]
     return [LookAgain(min(left))] if left else []

@@ -90,7 +90,9 @@ def pool_reports(course: Course, observed: Observed, now: float) -> list[Action]
             ready_replicas=ready,
             summary=f"{ready}/{desired}",
             selector=",".join(f"{label}={selected[label]}" for label in selector),
-            conditions=updated(pool, [replace(pool_verdict(course, role), type="Ready")], now),
+            conditions=updated(
+                pool, [replace(pool_verdict(course, observed, role, now), type="Ready")], now
+            ),
         )
         actions += status_change(pool, WORKER_POOL.kind, status)
     return actions

@@ -5,20 +5,21 @@ from twofold_operator.planning import names, routers
 from twofold_operator.planning.children import ray_cluster, router
 from twofold_operator.planning.conditions import Verdict
 from twofold_operator.planning.counting import last_ready_count, ready_count, silence
-from twofold_operator.planning.course import Course, Leg
+from twofold_operator.planning.course import Course
 from twofold_operator.planning.observed import Manifest, Observed, Phase
+from twofold_operator.planning.ray_pods import stuck_pods
 from twofold_operator.planning.reported import reported
 from twofold_operator.planning.rollout import ROLES, needed
+from twofold_operator.planning.troubles import MAX_TROUBLES, troubles
 
 RAY_MISSING = (
     "the cluster has no RayCluster API; install KubeRay's operator, or set spec.ray.address"
 )
-MAX_TROUBLES = 3
 
 
 def verdicts(course: Course, observed: Observed, problem: str | None, now: float) -> list[Verdict]:
     """Return all conditions. *problem*: why the spec cannot be followed, if it cannot."""
-    pools = {role: pool_verdict(course, role) for role in ROLES}
+    pools = {role: pool_verdict(course, observed, role, now) for role in ROLES}
     router = _router_verdict(course, observed)
     ready = _ready_verdict(course, observed, [*pools.values(), router], problem)
     return [
@@ -39,7 +40,7 @@ def stopped(reason: str, message: str) -> list[Verdict]:
     ]
 
 
-def pool_verdict(course: Course, role: Role) -> Verdict:
+def pool_verdict(course: Course, observed: Observed, role: Role, now: float) -> Verdict:
     """Return what is to be said of the workers of one role."""
     kind = f"{str(role).capitalize()}Ready"
     desired, ready = course.desired[role], ready_count(course, role)
@@ -52,27 +53,8 @@ def pool_verdict(course: Course, role: Role) -> Verdict:
         last = last_ready_count(course, role)
         message = f"{last} of {desired} {role} workers were ready when last seen; {silent}"
         return Verdict(kind, None, "ManagerUnreachable", message)
-    troubles = _troubles(course.target, role)
-    return Verdict(kind, False, "WorkersMissing", "; ".join([message, *troubles]))
-
-
-def _troubles(leg: Leg, role: Role | None = None) -> list[str]:
-    """Say what workers that are not ready do, the dead first."""
-    if leg.manager is None:
-        label = f"{names.REVISION_LABEL}={leg.revision}"
-        return [
-            f"their pool manager does not answer; see kubectl describe pods -l {label}",
-            *reported(leg.home),
-        ]
-    found = sorted(
-        (
-            (worker.phase is not Phase.DEAD, f"{worker.worker_id} is {worker.phase}", worker)
-            for worker in leg.stand.workers
-            if role in (None, worker.role) and worker.phase not in (Phase.READY, Phase.DRAINING)
-        ),
-        key=lambda found: found[:2],
-    )
-    return [f"{text}: {w.message}" if w.message else text for _, text, w in found[:MAX_TROUBLES]]
+    why = troubles(course.target, observed, now, role)
+    return Verdict(kind, False, "WorkersMissing", "; ".join([message, *why]))
 
 
 def _router_verdict(course: Course, observed: Observed) -> Verdict:
@@ -168,7 +150,7 @@ def _progressing_verdict(
     if problem is not None:
         return Verdict(kind, False, "InvalidSpec", problem)
     if _is_overdue(course, now):
-        return Verdict(kind, False, "DeadlineExceeded", _overdue_message(course))
+        return Verdict(kind, False, "DeadlineExceeded", _overdue_message(course, observed, now))
     if stuck := _stuck_routers(course, observed):
         return Verdict(kind, False, "RoutersStuck", stuck)
     if course.is_complete and not course.olds:
@@ -200,9 +182,13 @@ def _degraded_verdict(
     if _lacks_ray(course, observed):
         return Verdict("Degraded", True, "RayMissing", RAY_MISSING)
     if _is_overdue(course, now):
-        return Verdict("Degraded", True, "DeadlineExceeded", _overdue_message(course))
+        return Verdict(
+            "Degraded", True, "DeadlineExceeded", _overdue_message(course, observed, now)
+        )
     if stuck := _stuck_routers(course, observed):
         return Verdict("Degraded", True, "RoutersStuck", stuck)
+    if stuck_ones := _stuck_pods(course, observed, now):
+        return Verdict("Degraded", True, "PodsStuck", "; ".join(stuck_ones[:MAX_TROUBLES]))
     for leg in course.legs:
         if leg.manager is not None and leg.manager.refusal:
             message = f"the pool manager of revision {leg.revision} says: {leg.manager.refusal}"
@@ -212,14 +198,19 @@ def _degraded_verdict(
             return Verdict("Degraded", True, "ManagerUnreachable", message)
         dead = [w for w in leg.stand.workers if w.phase is Phase.DEAD]
         if dead and not leg.aim.is_leaving:
-            return Verdict("Degraded", True, "WorkersDead", "; ".join(_troubles(leg)))
+            return Verdict("Degraded", True, "WorkersDead", "; ".join(troubles(leg, observed, now)))
     if _missing(course) == [Role.PREFILL] and _does_without_prefill(course):
         message = "no prefill worker is ready, so that decode workers compute the prompts"
-        troubles = _troubles(course.target, Role.PREFILL)
-        return Verdict("Degraded", True, "PrefillMissing", "; ".join([message, *troubles]))
+        why = troubles(course.target, observed, now, Role.PREFILL)
+        return Verdict("Degraded", True, "PrefillMissing", "; ".join([message, *why]))
     if warnings := _warnings(course):
         return Verdict("Degraded", True, "WorkersWarn", "; ".join(warnings[:MAX_TROUBLES]))
     return Verdict("Degraded", False, "AsExpected", "nothing is wrong")
+
+
+def _stuck_pods(course: Course, observed: Observed, now: float) -> list[str]:
+    staying = (leg for leg in course.legs if not leg.aim.is_leaving)
+    return [text for leg in staying for text in stuck_pods(leg, observed, now)]
 
 
 def _warnings(course: Course) -> list[str]:
@@ -233,12 +224,12 @@ def _warnings(course: Course) -> list[str]:
     ]
 
 
-def _overdue_message(course: Course) -> str:
+def _overdue_message(course: Course, observed: Observed, now: float) -> str:
     limit = course.service.spec.rollout.ready_deadline_seconds
     what = f"revision {course.target.revision} lacks workers, and none got ready for {limit} s"
     if any(leg.stand.can_serve(course.desired) for leg in course.olds):
         what += "; the one before keeps serving. Mend the spec, or apply the one before"
-    return "; ".join([what, *_troubles(course.target)])
+    return "; ".join([what, *troubles(course.target, observed, now)])
 
 
 def _is_overdue(course: Course, now: float) -> bool:

@@ -5,6 +5,7 @@ says, :meth:`World.live` lets everything else go one step further.
 """
 
 import copy
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -37,6 +38,9 @@ from twofold_operator.planning.testing.managers import ManagerDouble
 from twofold_operator.planning.testing.routers import is_router, live_routers
 from twofold_operator.resources import API_VERSION
 
+POD_END_SECONDS = 3.0
+"""From the deletion of a pod of Ray's to its end."""
+
 UID = "11111111-2222-3333-4444-555555555555"
 
 
@@ -63,6 +67,8 @@ class World:
         self.events: list[RecordEvent] = []
         self.killed: list[SeenWorker] = []
         """Workers whose pod was taken away, or that were still draining when their Ray ended."""
+        self.lost: set[str] = set()
+        """Pods that do not end when they are deleted: their node is lost."""
         self.apis = frozenset({"RayCluster"})
         self.is_gone = False
         self._version = 0
@@ -142,9 +148,7 @@ class World:
     def live(self, seconds: float = 1.0) -> None:
         """Let KubeRay, the kubelets and the pool managers go one step further."""
         self.now += seconds
-        for key, child in list(self.objects.items()):
-            if child["metadata"].get("deletionTimestamp") and "ends_at" not in child["metadata"]:
-                self._forget(key)
+        self._end_deleted()
         for child in list(self.objects.values()):
             if child["kind"] == "RayCluster":
                 self._live_pods(child)
@@ -170,7 +174,7 @@ class World:
             before = self.snapshot()
             self.live()
             done = all(isinstance(action, LookAgain) for action in actions)
-            if done and before == self.snapshot() and not self._has_ending_routers():
+            if done and before == self.snapshot() and not self._has_ending_pods():
                 return count
         raise AssertionError(f"not settled after {rounds} rounds: {self.plan()}")
 
@@ -221,10 +225,21 @@ class World:
         child = self.objects.get((kind, name))
         if child is None or uid not in (None, child["metadata"]["uid"]):
             return
-        if kind in ("RayCluster", "Pod"):  # these take their time
+        if kind == "RayCluster":  # takes its time
             child["metadata"]["deletionTimestamp"] = timestamp(self.now)
+        elif kind == "Pod":
+            ends_at = self.now + POD_END_SECONDS
+            child["metadata"].setdefault("ends_at", math.inf if name in self.lost else ends_at)
+            child["metadata"].setdefault("deletionTimestamp", timestamp(ends_at))
         else:
             self._forget((kind, name))
+
+    def _end_deleted(self) -> None:
+        """Have go what was deleted and had its time. Routers' pods go by themselves."""
+        for key, child in list(self.objects.items()):
+            ends_at = child["metadata"].get("ends_at", self.now)
+            if "deletionTimestamp" in child["metadata"] and ends_at <= self.now:
+                self._forget(key)
 
     def _forget(self, key: tuple[str, str]) -> None:
         child = self.objects.pop(key, None)
@@ -273,20 +288,24 @@ class World:
     def _address(self, home: dict[str, Any]) -> str:
         return address_of("models", names.pools_name(self.name, revision_on(home)))
 
-    def _has_ending_routers(self) -> bool:
+    def _has_ending_pods(self) -> bool:
         pods = (child["metadata"] for child in self.objects.values() if child["kind"] == "Pod")
-        return any("ends_at" in pod for pod in pods)
+        return any(pod.get("ends_at", math.inf) < math.inf for pod in pods)
 
     def _live_pods(self, cluster: dict[str, Any]) -> None:
-        """Have as many pods as each group wants; those to delete go first, then whichever."""
+        """Have as many pods as each group wants; those to delete go first, then whichever.
+
+        As KubeRay does, it counts what ends among what is there, but for those to delete.
+        """
         for group in cluster["spec"]["workerGroupSpecs"]:
             doomed = group.get("scaleStrategy", {}).get("workersToDelete", ())
             for pod in doomed:
-                self.objects.pop(("Pod", pod), None)
+                self.remove("Pod", pod)
             labels = group["template"]["metadata"]["labels"]
             pods = [p["metadata"]["name"] for p in self._pods_with(labels)]
+            pods = [name for name in pods if name not in doomed]
             for name in pods[: max(0, len(pods) - group["replicas"])]:
-                del self.objects["Pod", name]
+                self.remove("Pod", name)
             for _ in range(group["replicas"] - len(pods)):
                 self._version += 1
                 name = f"{cluster['metadata']['name']}-{group['groupName']}-{self._version}"
@@ -317,7 +336,8 @@ class World:
             return "elsewhere"
         labels = names.labels(self.name, role, revision_on(home))
         busy = {worker.node for worker in self.workers}
-        free = (p["metadata"]["name"] for p in self._pods_with(labels))
+        pods = (pod["metadata"] for pod in self._pods_with(labels))
+        free = (pod["name"] for pod in pods if "deletionTimestamp" not in pod)
         return next((name for name in free if name not in busy), None)
 
 
