@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -52,6 +53,57 @@ def test_ours_is_not_changed() -> None:
 
     assert OURS["nodeSelector"] == {"a": "1"}
     assert "tty" not in OURS["containers"][0]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "found"),
+    [
+        (
+            {"volumes": [{"name": "scratch", "emptyDir": {}}]},
+            {"volumes": [{"name": "scratch", "persistentVolumeClaim": {"claimName": "c"}}]},
+            {"volumes": [{"name": "scratch", "persistentVolumeClaim": {"claimName": "c"}}]},
+        ),
+        (
+            {"volumes": [{"name": "dshm", "emptyDir": {"medium": "Memory"}}]},
+            {"volumes": [{"name": "dshm", "emptyDir": {"sizeLimit": "8Gi"}}]},
+            {"volumes": [{"name": "dshm", "emptyDir": {"medium": "Memory", "sizeLimit": "8Gi"}}]},
+        ),
+        (
+            {"livenessProbe": {"tcpSocket": {"port": 6380}, "periodSeconds": 10}},
+            {"livenessProbe": {"httpGet": {"path": "/health", "port": 8001}}},
+            {"livenessProbe": {"httpGet": {"path": "/health", "port": 8001}, "periodSeconds": 10}},
+        ),
+        (
+            {"livenessProbe": {"tcpSocket": {"port": 6380}, "periodSeconds": 10}},
+            {"livenessProbe": {"periodSeconds": 30}},
+            {"livenessProbe": {"tcpSocket": {"port": 6380}, "periodSeconds": 30}},
+        ),
+        (
+            {"lifecycle": {"preStop": {"exec": {"command": ["drain"]}}}},
+            {"lifecycle": {"preStop": {"sleep": {"seconds": 5}}}},
+            {"lifecycle": {"preStop": {"sleep": {"seconds": 5}}}},
+        ),
+        (
+            {"env": [{"name": "HF_HOME", "value": "/scratch"}]},
+            {"env": [{"name": "HF_HOME", "valueFrom": {"fieldRef": {"fieldPath": "a"}}}]},
+            {"env": [{"name": "HF_HOME", "valueFrom": {"fieldRef": {"fieldPath": "a"}}}]},
+        ),
+        (
+            {"env": [{"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "a"}}}]},
+            {"env": [{"name": "NODE", "value": "here"}]},
+            {"env": [{"name": "NODE", "value": "here"}]},
+        ),
+        (
+            {"env": [{"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "a"}}}]},
+            {"env": [{"name": "NODE", "valueFrom": {"configMapKeyRef": {"name": "m"}}}]},
+            {"env": [{"name": "NODE", "valueFrom": {"configMapKeyRef": {"name": "m"}}}]},
+        ),
+    ],
+)
+def test_what_is_of_one_kind_is_of_theirs(
+    ours: dict[str, Any], theirs: dict[str, Any], found: dict[str, Any]
+) -> None:
+    assert merged(ours, theirs) == found
 
 
 _SCALARS = st.none() | st.booleans() | st.integers(0, 2) | st.sampled_from(["", "worker", "tmp"])
