@@ -28,6 +28,8 @@ MODULE_BY_ROLE = {
 }
 
 NODE_ENV = "TWOFOLD_NODE"
+POD_ENV = "TWOFOLD_POD"
+"""The name of the pod, which the name of its machine need not be."""
 ZONE_ENV = "TWOFOLD_ZONE"
 PORT_ENV = "TWOFOLD_WORKER_PORT"
 """Where a pod's only worker is to listen, so that a NetworkPolicy can name the port."""
@@ -101,7 +103,7 @@ class EngineActor:
             incarnation=self._settings.incarnation,
             pool=self._pool,
             role=self._process.state.role or self._settings.role,
-            node=socket.gethostname(),
+            node=_machine(),
             process=self._process.state,
             adapters=dict(self._adapters),
             standby=self._standby,
@@ -116,7 +118,7 @@ class EngineActor:
         if not self._is_started:
             self._is_started = True
             await self._process.start()
-        return socket.gethostname()
+        return _machine()
 
     async def state(self, manager: str) -> ProcessState:
         self._check(manager)
@@ -181,6 +183,11 @@ def _leave_ray() -> None:
 def _echo() -> BinaryIO | None:
     """Return this process's own output where it is the container's; else Ray has it in a file."""
     return sys.stdout.buffer if os.environ.get("RAY_LOG_TO_STDERR") == "1" else None
+
+
+def _machine() -> str:
+    """Return the name of the pod, or where that is not told of the machine."""
+    return os.environ.get(POD_ENV) or socket.gethostname()
 
 
 def _node_address() -> str:

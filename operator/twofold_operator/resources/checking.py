@@ -18,7 +18,7 @@ from twofold_operator.resources.ray import Ray
 from twofold_operator.resources.service import LLMService, LLMServiceSpec
 from twofold_operator.resources.serving import Gateway, Slo, Transfer
 from twofold_operator.resources.sources import parse_source
-from twofold_operator.resources.templates import check_template
+from twofold_operator.resources.templates import check_ray_template, check_template
 from twofold_operator.resources.wire import ResourceRequirements
 
 MAX_NAME_LENGTH = 40
@@ -137,7 +137,7 @@ def _check_pool(pool: Pool, engine: EngineKind, field: str) -> None:
         )
     _check_resources(pool.resources, f"{field}.resources")
     _check_gpus(pool, engine, field)
-    check_template(pool.pod_template, f"{field}.podTemplate")
+    check_ray_template(pool.pod_template, f"{field}.podTemplate")
 
 
 def _check_gpus(pool: Pool, engine: EngineKind, field: str) -> None:
@@ -194,7 +194,7 @@ def _check_ray(ray: Ray) -> None:
             "is for a cluster that KubeRay makes: it goes without ray.address",
         )
     _check_resources(ray.head_resources, "spec.ray.headResources")
-    check_template(ray.head_pod_template, "spec.ray.headPodTemplate")
+    check_ray_template(ray.head_pod_template, "spec.ray.headPodTemplate")
 
 
 def _check_gateway(gateway: Gateway) -> None:

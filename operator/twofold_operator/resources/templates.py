@@ -48,6 +48,20 @@ def check_template(template: Mapping[str, Any], field: str) -> None:
             _check_container(container, f"{field}.{group}[{index}]")
 
 
+def check_ray_template(template: Mapping[str, Any], field: str) -> None:
+    """See that *template* can be merged into a pod that Ray runs in.
+
+    Raises:
+        InvalidSpecError: it cannot.
+    """
+    check_template(template, field)
+    if template.get("spec", {}).get("hostNetwork"):
+        raise InvalidSpecError(
+            f"{field}.spec.hostNetwork",
+            "pods of one node would want the same ports, and NetworkPolicies would not hold",
+        )
+
+
 def _check_container(container: Mapping[str, Any], field: str) -> None:
     for name in _OF_CONTAINERS:
         _check_list(container, name, field)

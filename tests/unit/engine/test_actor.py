@@ -1,4 +1,4 @@
-"""Where the actor of a worker has it listen."""
+"""Where the actor of a worker has it listen, and says that it is."""
 
 import socket
 from pathlib import Path
@@ -6,18 +6,21 @@ from pathlib import Path
 import pytest
 
 from twofold_cluster.identity import Role, WorkerId
-from twofold_engine.actor import PORT_ENV, EngineActor
+from twofold_engine.actor import POD_ENV, PORT_ENV, EngineActor
 from twofold_engine.pools.wanting import EngineSpec, Pool
 from twofold_engine.settings import WorkerSettings
 
 
-def port_of(tmp_path: Path) -> int:
+def actor_in(tmp_path: Path) -> EngineActor:
     settings = WorkerSettings(
         service="s", worker_id=WorkerId("w"), role=Role.DECODE, model="m", served_name="m"
     )
     pool = Pool(Role.DECODE, "1", 1, EngineSpec(model="m", served_name="m"))
-    actor = EngineActor(settings, str(tmp_path), "127.0.0.1", "vllm", "manager", pool)
-    return actor._process._settings.port
+    return EngineActor(settings, str(tmp_path), "127.0.0.1", "vllm", "manager", pool)
+
+
+def port_of(tmp_path: Path) -> int:
+    return actor_in(tmp_path)._process._settings.port
 
 
 def test_a_worker_listens_where_its_pod_says(
@@ -35,3 +38,13 @@ def test_a_worker_alone_listens_anywhere(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.delenv(PORT_ENV, raising=False)
 
     assert port_of(tmp_path) == 0
+
+
+async def test_a_worker_is_known_by_its_pod_whatever_its_machine_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(POD_ENV, "chat-1a2b-decode-worker-x7")
+    assert (await actor_in(tmp_path).adopt("manager")).node == "chat-1a2b-decode-worker-x7"
+
+    monkeypatch.delenv(POD_ENV)
+    assert (await actor_in(tmp_path).adopt("manager")).node == socket.gethostname()

@@ -149,7 +149,11 @@ def _worker(service: LLMService, image: str, settings: PlanSettings, role: Role)
     container = _ray_container(service, image, "worker", RAYLET_PORT)
     # Kubernetes' node, where transfers find shared memory; Ray's node is the pod. Pods have the
     # label of its zone from Kubernetes 1.35 on, and name none before.
-    places = {"NODE": "spec.nodeName", "ZONE": f"metadata.labels['{names.ZONE_LABEL}']"}
+    places = {
+        "NODE": "spec.nodeName",
+        "POD": "metadata.name",
+        "ZONE": f"metadata.labels['{names.ZONE_LABEL}']",
+    }
     for place, path in places.items():
         field = {"fieldRef": {"fieldPath": path}}
         container["env"].append({"name": f"TWOFOLD_{place}", "valueFrom": field})

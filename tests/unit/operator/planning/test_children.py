@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 import yaml
 
-from twofold_engine.actor import NODE_ENV, PORT_ENV, ZONE_ENV
+from twofold_engine.actor import NODE_ENV, POD_ENV, PORT_ENV, ZONE_ENV
 from twofold_engine.draining.__main__ import parser as draining_parser
 from twofold_engine.pools.settings import ORPHAN_LIMIT_SECONDS
 from twofold_operator.planning.actions import ApplyObject
@@ -272,11 +272,12 @@ def test_a_pod_has_room_for_one_worker_of_its_role() -> None:
         assert float(parameters["num-gpus"]) == pool.engine.gpus
 
 
-def test_a_worker_knows_the_node_and_the_zone_that_its_pod_is_in() -> None:
+def test_a_worker_knows_its_pod_and_the_node_and_the_zone_that_it_is_in() -> None:
     environment = {each["name"]: each.get("valueFrom") for each in worker(made())["env"]}
 
-    paths = [environment[name]["fieldRef"]["fieldPath"] for name in (NODE_ENV, ZONE_ENV)]
-    assert paths == ["spec.nodeName", "metadata.labels['topology.kubernetes.io/zone']"]
+    paths = [environment[name]["fieldRef"]["fieldPath"] for name in (POD_ENV, NODE_ENV, ZONE_ENV)]
+    zone = "metadata.labels['topology.kubernetes.io/zone']"
+    assert paths == ["metadata.name", "spec.nodeName", zone]
 
 
 def test_a_worker_gets_a_gpu_for_each_part_of_its_model() -> None:

@@ -34,6 +34,8 @@ def _gpus(count: object, **pool: Any) -> dict[str, Any]:
         {"rollout": {"maxSurge": "1%"}},
         {"gateway": {"minReplicas": 2, "maxReplicas": 2}},
         {"decode": {"podTemplate": {"spec": {"containers": [{"name": "worker"}]}}}},
+        {"decode": {"podTemplate": {"spec": {"hostNetwork": False}}}},
+        {"gateway": {"podTemplate": {"spec": {"hostNetwork": True}}}},
     ],
 )
 def test_what_can_be_made_is_let_through(spec: dict[str, Any]) -> None:
@@ -86,6 +88,14 @@ def test_what_can_be_made_is_let_through(spec: dict[str, Any]) -> None:
             "spec.gateway.resources.requests[memory]",
         ),
         ({"ray": {"headPodTemplate": {"status": {}}}}, "spec.ray.headPodTemplate.status"),
+        (
+            {"ray": {"headPodTemplate": {"spec": {"hostNetwork": True}}}},
+            "spec.ray.headPodTemplate.spec.hostNetwork",
+        ),
+        (
+            {"prefill": {"podTemplate": {"spec": {"hostNetwork": True}}}},
+            "spec.prefill.podTemplate.spec.hostNetwork",
+        ),
         (
             {"ray": {"address": "a:1", "gcsFaultTolerance": {"redisAddress": "b:2"}}},
             "spec.ray.gcsFaultTolerance",
