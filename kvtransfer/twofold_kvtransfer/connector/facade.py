@@ -52,6 +52,9 @@ class Metadata(KVConnectorMetadata):  # type: ignore[misc]  # vLLM is untyped he
     """Its number, for the shelf."""
     shelf_address: str | None = None
     """Where the prefix cache is shown to ranks in other processes."""
+    is_idle: bool = False
+    """No model runs in this step. A rank's forward context does not tell: vLLM's second model
+    runner has none any more when it starts loads, in steps that have run the model too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +100,6 @@ class TwofoldConnector(KVConnectorBase_V1):  # type: ignore[misc]  # vLLM is unt
         self._pull_stats = TransferStats()
         """Of the scheduler's side: a pull is counted once, and not by each rank."""
         self._worker: WorkerSide | None = None
-        self._idle = False
-        """No model runs in this step."""
         if role is KVConnectorRole.SCHEDULER:
             parallel = vllm_config.parallel_config
             spec = kv_cache_config.kv_cache_groups[0].kv_cache_spec
@@ -145,7 +146,8 @@ class TwofoldConnector(KVConnectorBase_V1):  # type: ignore[misc]  # vLLM is unt
     def build_connector_meta(self, scheduler_output: SchedulerOutput) -> KVConnectorMetadata:
         step = 0 if self._shelf is None else self._shelf.steps.note_scheduled()
         address = None if self._shelf_server is None else self._shelf_server.address
-        return Metadata(self._scheduling.take_orders(), step, address)
+        is_idle = scheduler_output.total_num_scheduled_tokens == 0
+        return Metadata(self._scheduling.take_orders(), step, address, is_idle)
 
     def update_connector_output(self, connector_output: KVConnectorOutput) -> None:
         told = connector_output.kv_connector_worker_meta
@@ -177,7 +179,6 @@ class TwofoldConnector(KVConnectorBase_V1):  # type: ignore[misc]  # vLLM is unt
             self._carry_out(connector_metadata)
 
     def start_load_kv(self, forward_context: ForwardContext, **kwargs: Any) -> None:
-        self._idle = forward_context.attn_metadata is None
         if not current_platform.is_cpu():
             self._carry_out(self._get_connector_metadata())
 
@@ -193,7 +194,9 @@ class TwofoldConnector(KVConnectorBase_V1):  # type: ignore[misc]  # vLLM is unt
         """Nothing to wait for."""
 
     def get_transfer_results(self, finished_req_ids: set[str]) -> KVConnectorTransferResults:
-        return self._moving.take_results(idle=self._idle)
+        metadata = self._get_connector_metadata()
+        assert isinstance(metadata, Metadata)
+        return self._moving.take_results(idle=metadata.is_idle)
 
     def build_connector_worker_meta(self) -> KVConnectorWorkerMetadata | None:
         if not self._shares_prefixes:

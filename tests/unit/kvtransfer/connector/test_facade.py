@@ -1,8 +1,12 @@
-"""What ranks tell comes through vLLM's own aggregator."""
+"""What vLLM tells the connector, and what ranks tell, comes through vLLM's own code."""
 
+from contextlib import nullcontext
+from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.unit.kvtransfer.parallel_configs import Parallel
 
 pytest.importorskip("vllm")
 
@@ -43,3 +47,113 @@ def test_ranks_are_not_put_together_over_steps() -> None:
 
     with pytest.raises(AssertionError):
         WorkerMetadata(7, ()).aggregate(WorkerMetadata(8, ()))
+
+
+class FakeWorkerSide:
+    """Notes whether its engine was idle when it was asked for results."""
+
+    def __init__(self) -> None:
+        self.idle: list[bool] = []
+
+    def register(self, caches: object) -> None: ...
+
+    def carry_out(self, orders: object) -> None: ...
+
+    def take_results(self, *, idle: bool) -> Any:
+        from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorTransferResults
+
+        self.idle.append(idle)
+        return KVConnectorTransferResults(finished_sending=set(), finished_recving=set())
+
+    def take_failed_blocks(self) -> set[int]:
+        return set()
+
+    def take_pulled(self) -> list[Any]:
+        return []
+
+    def take_stats(self) -> None: ...
+
+
+def config() -> Any:
+    """What the connector and forward contexts read of vLLM's."""
+    own = {"host": "127.0.0.1", "port": 7000}
+    return SimpleNamespace(
+        model_config=SimpleNamespace(use_mla=False),
+        kv_transfer_config=SimpleNamespace(engine_id="e:1", kv_connector_extra_config=own),
+        parallel_config=SimpleNamespace(
+            **vars(Parallel()), use_sequence_parallel_moe=False, is_moe_model=False
+        ),
+        compilation_config=SimpleNamespace(fast_moe_cold_start=False, static_forward_context={}),
+    )
+
+
+def connector() -> Any:
+    """The scheduler's side, and a fake of a rank's in the same object."""
+    from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorRole
+
+    from twofold_kvtransfer.connector.facade import TwofoldConnector
+
+    group = SimpleNamespace(kv_cache_spec=FullAttentionSpec(16))
+    cache: Any = SimpleNamespace(kv_cache_groups=[group])
+    made: Any = TwofoldConnector(config(), KVConnectorRole.SCHEDULER, cache)
+    made._worker = FakeWorkerSide()
+    return made
+
+
+@dataclass
+class FullAttentionSpec:
+    """Known by its name."""
+
+    block_size: int
+
+
+def step(made: Any, token_count: int) -> Any:
+    """Have vLLM's scheduler order a step of so many tokens."""
+    output = SimpleNamespace(
+        total_num_scheduled_tokens=token_count, has_sync_kv_loads=False, finished_req_ids=set()
+    )
+    output.kv_connector_metadata = made.build_connector_meta(output)
+    return output
+
+
+@pytest.fixture
+def agent(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A connector that vLLM's model runners find."""
+    from vllm.distributed.kv_transfer import kv_transfer_state
+
+    made = connector()
+    monkeypatch.setattr(kv_transfer_state, "_KV_CONNECTOR_AGENT", made)
+    return made
+
+
+@pytest.mark.parametrize("keeps_context", [True, False])
+def test_model_runner_2_takes_an_engine_for_idle_only_without_tokens(
+    agent: Any, *, keeps_context: bool
+) -> None:
+    from vllm.forward_context import set_forward_context
+    from vllm.v1.worker.gpu.kv_connector import ActiveKVConnector
+
+    runner = ActiveKVConnector(config(), {})
+    # A step that replays a whole graph has no forward context; no step has one when it samples.
+    context = set_forward_context({"layer": 1}, config()) if keeps_context else nullcontext()
+    with context:
+        runner.pre_forward(step(agent, 1))
+    runner.finish_forward()
+    runner.post_forward(set())
+    runner.no_forward(step(agent, 0))
+
+    assert agent._worker.idle == [False, True]
+
+
+def test_model_runner_1_takes_an_engine_for_idle_only_without_tokens(agent: Any) -> None:
+    from vllm.forward_context import set_forward_context
+    from vllm.v1.worker.kv_connector_model_runner_mixin import KVConnectorModelRunnerMixin
+
+    with (
+        set_forward_context({"layer": 1}, config()),
+        KVConnectorModelRunnerMixin.maybe_get_kv_connector_output(step(agent, 1)),
+    ):
+        pass
+    KVConnectorModelRunnerMixin.kv_connector_no_forward(step(agent, 0), config())
+
+    assert agent._worker.idle == [False, True]
