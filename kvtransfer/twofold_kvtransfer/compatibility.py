@@ -3,7 +3,7 @@
 import hashlib
 import json
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,12 +30,31 @@ def packing_of(config: "VllmConfig") -> list[str]:
     return [platform.machine(), instructions]
 
 
+def attention_of(config: "VllmConfig", layers: Collection[str]) -> list[str]:
+    """Return how the cache of *layers* is laid out, and by which attention backends.
+
+    Only a rank that has loaded its model knows. A backend may order K, V and scales within a block
+    as it likes, so that, as with NixlConnector, two of them are not taken to do it alike.
+    """
+    from vllm.distributed.kv_transfer.kv_connector.utils import get_current_attn_backends
+
+    backends = get_current_attn_backends(config, list(layers))
+    layout = config.cache_config.get_resolved_kv_cache_layout().name
+    return [layout, *sorted({backend.get_name() for backend in backends})]
+
+
 def compatibility(
     config: "VllmConfig",
     vllm_version: str,
     packing: "Callable[[VllmConfig], list[str]]" = packing_of,
+    *,
+    attention: Sequence[str] = (),
 ) -> str:
-    """Hash what both sides of a transfer must agree on, tensor parallelism apart."""
+    """Hash what both sides of a transfer must agree on, tensor parallelism apart.
+
+    Ranks compare hashes with the *attention* of :func:`attention_of`. What an engine's server
+    announces has none, since it does not know the ranks' choice.
+    """
     model = config.model_config
     facts = [
         vllm_version,
@@ -50,5 +69,6 @@ def compatibility(
         model.get_total_num_kv_heads(),
         model.get_head_size(),
         *packing(config),
+        *attention,
     ]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]

@@ -38,6 +38,18 @@ def check_cache(config: "KVCacheConfig", *, uses_mla: bool) -> None:
         raise UnsupportedCacheError(f"a cache of {type(spec).__name__}")
 
 
+def check_layout(layout: str) -> None:
+    """Raises:
+    UnsupportedCacheError: vLLM has taken another *layout* than ``LAYOUT``: it heeds a connector's
+        wish only where the attention backend has it too, and ``VLLM_KV_CACHE_LAYOUT`` comes first.
+    """
+    if layout != LAYOUT:
+        raise UnsupportedCacheError(
+            f"a cache laid out as {layout}, which the attention backend or VLLM_KV_CACHE_LAYOUT"
+            f" has chosen before {LAYOUT}"
+        )
+
+
 def map_blocks(caches: Mapping[str, "torch.Tensor"], block_count: int) -> BlockMap:
     """Map the *caches* by layer, the layers in the order of their numbers.
 

@@ -13,9 +13,9 @@ from vllm.distributed.parallel_state import get_tensor_model_parallel_rank
 from vllm.v1.kv_cache_interface import KVCacheConfig
 
 from twofold_kvtransfer.blocks import BlockMap
-from twofold_kvtransfer.compatibility import compatibility
+from twofold_kvtransfer.compatibility import attention_of, compatibility
 from twofold_kvtransfer.connector import shelves
-from twofold_kvtransfer.connector.cache_layout import map_blocks
+from twofold_kvtransfer.connector.cache_layout import check_layout, map_blocks
 from twofold_kvtransfer.connector.codec_tally import CodecTally
 from twofold_kvtransfer.connector.idling import IdleWaits
 from twofold_kvtransfer.connector.orders import Orders
@@ -61,11 +61,14 @@ class WorkerSide:
             UnsupportedCacheError: they are not laid out as this connector needs them.
             NodeError: the side channel cannot listen.
         """
+        check_layout(self._config.cache_config.get_resolved_kv_cache_layout().name)
         blocks = map_blocks(caches, self._cache.num_blocks)
         parallel = self._config.parallel_config
         rank = Rank(
             engine_id=self._config.kv_transfer_config.engine_id,
-            compatibility=compatibility(self._config, vllm_version),
+            compatibility=compatibility(
+                self._config, vllm_version, attention=attention_of(self._config, caches)
+            ),
             tensor_parallel=parallel.tensor_parallel_size,
             rank=self._rank,
         )

@@ -78,6 +78,41 @@ def test_the_packing_of_blocks_matters() -> None:
     assert one != compatibility(_config(), "0.32.0", ("aarch64", "vec"))
 
 
+def test_layout_and_attention_backend_of_ranks_matter() -> None:
+    hashes = {
+        tested.compatibility(_config(), "0.32.0", lambda _: [], attention=attention)
+        for attention in ((), ("LBHNC", "FLASH_ATTN"), ("LBHNC", "FLASHINFER"), ("LBNHC", "A"))
+    }
+
+    assert len(hashes) == 4
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # vLLM imports such parts of torch
+def test_the_attention_is_that_of_the_layers_whose_blocks_are_moved() -> None:
+    pytest.importorskip("vllm")
+    from vllm.model_executor.layers.attention_layer_base import AttentionLayerBase
+
+    class Layer(AttentionLayerBase):  # type: ignore[misc]  # vLLM is untyped here
+        def __init__(self, backend: str) -> None:
+            self._backend = backend
+
+        def get_attn_backend(self) -> Any:
+            name = self._backend
+            return SimpleNamespace(get_name=lambda: name, full_cls_name=lambda: ("module", name))
+
+        def get_kv_cache_spec(self, vllm_config: object) -> None: ...
+
+    layers = {"0": Layer("ONE"), "1": Layer("TWO"), "2": Layer("ONE"), "draft": Layer("OTHER")}
+    config: Any = SimpleNamespace(
+        compilation_config=SimpleNamespace(static_forward_context=layers),
+        cache_config=SimpleNamespace(
+            get_resolved_kv_cache_layout=lambda: SimpleNamespace(name="LBHNC")
+        ),
+    )
+
+    assert tested.attention_of(config, ["2", "1", "0"]) == ["LBHNC", "ONE", "TWO"]
+
+
 @pytest.mark.parametrize(
     ("fact", "value"),
     [

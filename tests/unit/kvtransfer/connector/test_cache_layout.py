@@ -3,7 +3,12 @@
 import pytest
 import torch
 
-from twofold_kvtransfer.connector.cache_layout import UnsupportedCacheError, map_blocks
+from twofold_kvtransfer.connector.cache_layout import (
+    LAYOUT,
+    UnsupportedCacheError,
+    check_layout,
+    map_blocks,
+)
 
 BLOCKS, HEADS, TOKENS, CONTENT = 5, 2, 4, 6
 
@@ -57,3 +62,10 @@ def test_other_layouts_are_refused_with_a_connector_that_takes_them(
 ) -> None:
     with pytest.raises(UnsupportedCacheError, match="connector: nixl"):
         map_blocks(caches, BLOCKS)
+
+
+@pytest.mark.parametrize("layout", ["LBNHC", "LHBNC", "BLHNC", "BLNHC", "BHLNC"])
+def test_only_the_layout_that_was_asked_for_is_taken(layout: str) -> None:
+    check_layout(LAYOUT)
+    with pytest.raises(UnsupportedCacheError, match=rf"{layout}.*connector: nixl"):
+        check_layout(layout)
