@@ -252,7 +252,9 @@ def _describe(
         kv_events_replay=kv_events_replay,
         kv_transfer=service_address(config.kv_transfer_config.kv_connector_extra_config),
         kv_side_channel=side_channel_address(
-            config.kv_transfer_config.kv_connector_extra_config, config.parallel_config
+            config.kv_transfer_config.kv_connector_extra_config,
+            config.parallel_config,
+            caches_prefixes=cache.enable_prefix_caching,
         ),
         adapters=adapters,
         topology=Topology(node=settings.node, zone=settings.zone),

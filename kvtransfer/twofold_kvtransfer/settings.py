@@ -156,11 +156,13 @@ def service_address(config: Mapping[str, Any]) -> str:
     return "" if port is None else host_and_port(host, port)
 
 
-def side_channel_address(config: Mapping[str, Any], parallel: Parallelism) -> str:
+def side_channel_address(
+    config: Mapping[str, Any], parallel: Parallelism, *, caches_prefixes: bool
+) -> str:
     """Return where the engine of *config*, vLLM's ``kv_connector_extra_config``, lets its peers ask
     for prefixes: ``host:port``. Empty: it does not."""
-    if "port" not in config or not shows_prefixes(parallel):
-        return ""  # another connector, or ranks that do not see the prefix cache
+    if "port" not in config or not (caches_prefixes and shows_prefixes(parallel)):
+        return ""  # another connector, no prefix cache, or ranks that do not see it
     settings = ConnectorSettings.from_config(dict(config))
     return host_and_port(settings.host, settings.port) if settings.keeps_blocks_exact else ""
 

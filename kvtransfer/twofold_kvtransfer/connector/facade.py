@@ -94,9 +94,12 @@ class TwofoldConnector(KVConnectorBase_V1):  # type: ignore[misc]  # vLLM is unt
         self._shelf_server: ShelfServer | None = None
         self._is_one_rank: bool = vllm_config.parallel_config.world_size == 1
         self._shares_prefixes = (
-            shows_prefixes(vllm_config.parallel_config) and settings.keeps_blocks_exact
+            shows_prefixes(vllm_config.parallel_config)
+            and settings.keeps_blocks_exact
+            and vllm_config.cache_config.enable_prefix_caching
         )
-        """Needs a prefix cache that the ranks can see, and blocks that may be passed on."""
+        """Needs a prefix cache that the ranks can see, and blocks that may be passed on. vLLM's
+        pool takes no names off blocks when it keeps no prefix cache."""
         self._pull_stats = TransferStats()
         """Of the scheduler's side: a pull is counted once, and not by each rank."""
         self._worker: WorkerSide | None = None

@@ -28,8 +28,8 @@ class Request(Protocol):
 class Blocks(Protocol):
     """What is read of the blocks that vLLM has given a request."""
 
-    def get_unhashed_block_ids(self) -> list[int]:
-        """Return those that hold nothing yet, in the order of the prompt."""
+    def get_block_ids(self) -> tuple[list[int], ...]:
+        """Return those of each group of layers, in the order of the prompt from its first token."""
 
 
 class SchedulerSide:
@@ -94,8 +94,10 @@ class SchedulerSide:
         source = self._sources.pop(name)
         if remote_tokens > 0:
             computed = request.num_prompt_tokens - remote_tokens
-            count = self._block_count(request.num_prompt_tokens) - computed // self._block_tokens
-            local = tuple(blocks.get_unhashed_block_ids()[:count])
+            # By their places: a block without a name is not always one that holds nothing yet.
+            (ids,) = blocks.get_block_ids()
+            end = self._block_count(request.num_prompt_tokens)
+            local = tuple(ids[computed // self._block_tokens : end])
             self._orders.fetches.append(Fetch(name, source, local))
         elif source is not None:
             self._orders.abandoned.append(source)

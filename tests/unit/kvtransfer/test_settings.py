@@ -54,9 +54,10 @@ def test_an_engine_tells_of_its_peers_where_its_connector_was_told_to(
 def test_peers_ask_for_blocks_at_the_side_channel_of_our_connector_only(
     settings: TransferSettings, address: str
 ) -> None:
-    config = connector_config(settings)
+    own = connector_config(settings)["kv_connector_extra_config"]
 
-    assert side_channel_address(config["kv_connector_extra_config"], Parallel()) == address
+    assert side_channel_address(own, Parallel(), caches_prefixes=True) == address
+    assert side_channel_address(own, Parallel(), caches_prefixes=False) == ""
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,8 @@ def test_an_engine_whose_ranks_see_no_cache_or_with_lossy_blocks_shares_no_prefi
     own = dataclasses.replace(OWN, transport="tcp", compression=compression)
     config = connector_config(TransferSettings("w:1", connector="twofold", own=own))
 
-    address = side_channel_address(config["kv_connector_extra_config"], parallel)
+    own_config = config["kv_connector_extra_config"]
+    address = side_channel_address(own_config, parallel, caches_prefixes=True)
     assert bool(address) == announces
 
 

@@ -74,11 +74,12 @@ class FakeWorkerSide:
     def take_stats(self) -> None: ...
 
 
-def config() -> Any:
+def config(*, caches: bool = True) -> Any:
     """What the connector and forward contexts read of vLLM's."""
     own = {"host": "127.0.0.1", "port": 7000}
     return SimpleNamespace(
         model_config=SimpleNamespace(use_mla=False),
+        cache_config=SimpleNamespace(enable_prefix_caching=caches),
         kv_transfer_config=SimpleNamespace(engine_id="e:1", kv_connector_extra_config=own),
         parallel_config=SimpleNamespace(
             **vars(Parallel()), use_sequence_parallel_moe=False, is_moe_model=False
@@ -87,7 +88,7 @@ def config() -> Any:
     )
 
 
-def connector() -> Any:
+def connector(*, caches: bool = True) -> Any:
     """The scheduler's side, and a fake of a rank's in the same object."""
     from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorRole
 
@@ -95,7 +96,7 @@ def connector() -> Any:
 
     group = SimpleNamespace(kv_cache_spec=FullAttentionSpec(16))
     cache: Any = SimpleNamespace(kv_cache_groups=[group])
-    made: Any = TwofoldConnector(config(), KVConnectorRole.SCHEDULER, cache)
+    made: Any = TwofoldConnector(config(caches=caches), KVConnectorRole.SCHEDULER, cache)
     made._worker = FakeWorkerSide()
     return made
 
@@ -157,3 +158,23 @@ def test_model_runner_1_takes_an_engine_for_idle_only_without_tokens(agent: Any)
     KVConnectorModelRunnerMixin.kv_connector_no_forward(step(agent, 0), config())
 
     assert agent._worker.idle == [False, True]
+
+
+@pytest.mark.parametrize("caches", [True, False])
+def test_only_an_engine_with_a_prefix_cache_pulls_into_it_and_shows_it(*, caches: bool) -> None:
+    from vllm.v1.core.block_pool import BlockPool
+
+    made = connector(caches=caches)
+    made.bind_gpu_block_pool(BlockPool(8, enable_caching=caches, hash_block_size=16))
+    source = {"engine_id": "p:1", "host": "10.0.0.9", "port": 7000, "tokens": 32}
+    request = SimpleNamespace(
+        request_id="r",
+        kv_transfer_params={"prefix_source": source | {"seconds_per_token": 1.0}},
+        num_prompt_tokens=64,
+        block_hashes=[b"0", b"1", b"2", b"3"],
+        skip_reading_prefix_cache=False,
+    )
+    made.on_new_request(request)
+
+    assert made.get_num_new_matched_tokens(request, 0) == ((None, False) if caches else (0, False))
+    assert (made._shelf is not None) == caches

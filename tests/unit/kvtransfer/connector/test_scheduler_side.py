@@ -41,10 +41,10 @@ class FakeRequest:
 
 @dataclass
 class FakeBlocks:
-    unhashed: list[int] = field(default_factory=lambda: [7, 8, 9])
+    ids: list[int] = field(default_factory=lambda: [7, 8, 9])
 
-    def get_unhashed_block_ids(self) -> list[int]:
-        return self.unhashed
+    def get_block_ids(self) -> tuple[list[int], ...]:
+        return (self.ids,)
 
 
 @pytest.fixture
@@ -82,10 +82,29 @@ def test_what_is_not_cached_here_is_fetched_into_the_new_blocks(side: SchedulerS
 
     count = side.count_remote_tokens(request, 128)
     assert count is not None
-    side.note_blocks(request, FakeBlocks([8, 9]), count)
+    side.note_blocks(request, FakeBlocks([7, 8, 9]), count)
 
     assert count == 300 - 128
     assert side.take_orders() == Orders(fetches=[Fetch("r", SOURCE, (8, 9))])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # vLLM imports such parts of torch
+@pytest.mark.parametrize(("computed", "local"), [(0, (7, 8, 9)), (128, (8, 9))])
+def test_blocks_are_fetched_by_their_places_whatever_names_they_have(
+    side: SchedulerSide, computed: int, local: tuple[int, ...]
+) -> None:
+    """As in vLLM's pool without a prefix cache, which takes no names off."""
+    manager = pytest.importorskip("vllm.v1.core.kv_cache_manager")
+    utils = pytest.importorskip("vllm.v1.core.kv_cache_utils")
+    blocks = [utils.KVCacheBlock(block_id) for block_id in (7, 8, 9)]
+    blocks[1].set_block_hash(utils.make_block_hash_with_group_id(b"1", 0))
+    request = remote()
+    side.note_arrival(request)
+    side.take_orders()
+
+    side.note_blocks(request, manager.KVCacheBlocks((blocks,)), 300 - computed)
+
+    assert side.take_orders() == Orders(fetches=[Fetch("r", SOURCE, local)])
 
 
 def test_blocks_are_fetched_once_even_if_the_request_is_preempted(side: SchedulerSide) -> None:
@@ -104,7 +123,7 @@ def test_a_prompt_that_is_all_cached_here_gives_the_lease_back(side: SchedulerSi
     side.note_arrival(request)
     side.take_orders()
 
-    side.note_blocks(request, FakeBlocks([]), 0)
+    side.note_blocks(request, FakeBlocks(), 0)
 
     assert side.take_orders() == Orders(abandoned=[SOURCE])
 
@@ -150,7 +169,7 @@ def test_blocks_for_proposed_tokens_are_not_fetched(side: SchedulerSide) -> None
     side.note_arrival(request)
     side.take_orders()
 
-    side.note_blocks(request, FakeBlocks([8, 9, 10]), 300 - 128)
+    side.note_blocks(request, FakeBlocks([7, 8, 9, 10]), 300 - 128)
 
     assert side.take_orders() == Orders(fetches=[Fetch("r", SOURCE, (8, 9))])
 
