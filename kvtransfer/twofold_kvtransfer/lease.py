@@ -32,6 +32,8 @@ class Reader:
     rank: int = 0
     count: int = 1
     """Ranks of that engine that read from this process."""
+    part: tuple[int, int] = (0, 1)
+    """What it reads of each block here: index and count, as of :meth:`BlockMap.part`."""
 
     @property
     def engine(self) -> Engine:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from twofold_cluster.errors import TwofoldError
 from twofold_kvtransfer.blocks import BlockIds, BlockMap, InvalidBlocksError, Move
+from twofold_kvtransfer.heads import part_read
 from twofold_kvtransfer.side_channel import Channel, ChannelError, Hello, Patience
 from twofold_kvtransfer.sources import Peer, split_engine_id
 from twofold_kvtransfer.traffic import Traffic, TrafficSnapshot
@@ -241,7 +242,12 @@ class Links:
         if (welcome.worker, welcome.incarnation) != split_engine_id(peer.engine_id):
             raise LinkError(f"{welcome.worker}:{welcome.incarnation} is there now")
         self._fence(peer.engine_id)
-        index, count = self._part(peer)
+        index, count = part_read(
+            self._hello.reader.rank,
+            self._ranks_each(peer),
+            there_bytes=welcome.blocks.block_bytes,
+            here_bytes=self._hello.block_bytes,
+        )
         remote = welcome.blocks.part(index, count)
         # In a thread, beside others: a peer that is mute there keeps none waiting but who wants it.
         opening = asyncio.get_running_loop().run_in_executor(
@@ -265,11 +271,6 @@ class Links:
 
     def _rank_there(self, peer: Peer) -> int:
         return self._hello.reader.rank // self._ranks_each(peer)
-
-    def _part(self, peer: Peer) -> tuple[int, int]:
-        """Return which of how many parts of each block hold this rank's heads."""
-        count = self._ranks_each(peer)
-        return self._hello.reader.rank % count, count
 
     def _ranks_each(self, peer: Peer) -> int:
         count, rest = divmod(self._hello.tensor_parallel, peer.tensor_parallel)

@@ -323,6 +323,7 @@ class Node:
             compatibility=self._rank.compatibility,
             transport=self._transport.name,
             tensor_parallel=self._rank.tensor_parallel,
+            block_bytes=self._blocks.block_bytes,
             reader=Reader(*self._engine, self._rank.rank),
         )
 

@@ -14,7 +14,7 @@ from twofold_kvtransfer.blocks import BlockMap
 from twofold_kvtransfer.lease import Reader
 from twofold_kvtransfer.unreadable import UNREADABLE
 
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 
 MAX_FRAME_BYTES = 16 * 2**20
 """NIXL describes each region of memory in some 100 bytes; the rest is small."""
@@ -49,6 +49,9 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
     """Hash of all that both engines must have alike."""
     transport: str
     tensor_parallel: int
+    block_bytes: int = 0
+    """Of the reader's own blocks, in a region; with a default, so that an older version's hello can
+    be refused for that."""
     reader: Reader
     nonce: bytes = b""
     """New with each greeting, for the holder's proof."""

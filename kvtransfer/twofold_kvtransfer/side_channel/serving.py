@@ -10,7 +10,9 @@ from typing import Self
 
 import msgspec
 
+from twofold_kvtransfer.blocks import InvalidBlocksError
 from twofold_kvtransfer.digesting import Digester
+from twofold_kvtransfer.heads import part_read
 from twofold_kvtransfer.lease import Reader
 from twofold_kvtransfer.leases import LeaseTable, UnknownLeaseError
 from twofold_kvtransfer.side_channel.answering import answer_all, read_question, say
@@ -80,18 +82,34 @@ class Host:
             )
         if hello.reader.rank // count != self.rank:
             return f"rank {hello.reader.rank} of {hello.tensor_parallel} reads from another rank"
+        try:
+            self._part(hello)
+        except InvalidBlocksError as error:
+            return str(error)
         return None
 
     def reader(self, hello: Hello) -> Reader:
-        """Return who asks, with how many ranks of its engine read from this process."""
-        count = max(1, hello.tensor_parallel // self.tensor_parallel)
-        return dataclasses.replace(hello.reader, count=count)
+        """Return who asks, with how many ranks of its engine read from this process, and what of
+        each block it reads; :meth:`why_not` has nothing against it."""
+        count = hello.tensor_parallel // self.tensor_parallel
+        return dataclasses.replace(hello.reader, count=count, part=self._part(hello))
 
     def welcome_to(self, hello: Hello, challenge: bytes) -> Welcome:
         if self.secret is None:
             return self.welcome
         proof = holder_proof(self.secret, challenge, hello, self.welcome)
         return msgspec.structs.replace(self.welcome, proof=proof)
+
+    def _part(self, hello: Hello) -> tuple[int, int]:
+        """Raises:
+        InvalidBlocksError: its blocks are no part of those here.
+        """
+        return part_read(
+            hello.reader.rank,
+            hello.tensor_parallel // self.tensor_parallel,
+            there_bytes=self.welcome.blocks.block_bytes,
+            here_bytes=hello.block_bytes,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,19 +198,22 @@ class Desk:
             return
         if not isinstance(hello, Hello):
             raise ProtocolError("the first message is no hello")
-        asker = self._host.reader(hello)
         challenge = new_nonce()
         reason = (
             self._host.why_not(hello)
             or await self._why_unproved(reader, writer, hello, challenge)
-            or self._why_late(asker)
+            or self._why_late(hello.reader)
         )
         if reason is not None:
             _log.warning(
-                "reader %r refused: %s; %s here", asker.worker, reason, self._host.compatibility
+                "reader %r refused: %s; %s here",
+                hello.reader.worker,
+                reason,
+                self._host.compatibility,
             )
             await say(writer, Refused(reason))
             return
+        asker = self._host.reader(hello)
         self._fence(asker)
         self._open[writer] = asker, self._clock()
         await say(writer, self._host.welcome_to(hello, challenge))

@@ -82,15 +82,14 @@ class SlowAnswers:
         answering.add_done_callback(lambda _: self._count(question, -1))
 
     async def answer(self, question: Numbered, reader: Reader) -> NumberedAnswer:
-        part = reader.rank % reader.count, reader.count
         try:
             match question:
                 case Digest(number, _, blocks):
-                    return Digested(number, await self._digests().digest(blocks, part))
+                    return Digested(number, await self._digests().digest(blocks, reader.part))
                 case Look():
                     return await self._look(question)
                 case Recheck():
-                    return await self._recheck(question, part)
+                    return await self._recheck(question, reader.part)
         except (InvalidBlocksError, NoViewError, _NoAnswerError) as error:
             return Unanswered(question.number, str(error))
 

@@ -46,12 +46,18 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 
 
 def hello(
-    worker: str = "d", incarnation: str = "1", *, rank: int = 0, tensor_parallel: int = 1
+    worker: str = "d",
+    incarnation: str = "1",
+    *,
+    rank: int = 0,
+    tensor_parallel: int = 1,
+    block_bytes: int = 64,
 ) -> Hello:
     return Hello(
         compatibility="c",
         transport="memory",
         tensor_parallel=tensor_parallel,
+        block_bytes=block_bytes,
         reader=Reader(worker, incarnation, rank),
     )
 

@@ -19,6 +19,7 @@ from tests.integration.kvtransfer.holders import (
 )
 
 from twofold_kvtransfer.blocks import BlockMap, Move
+from twofold_kvtransfer.digesting import Digester
 from twofold_kvtransfer.links import LinkError, Links
 from twofold_kvtransfer.side_channel import Hello, Patience
 from twofold_kvtransfer.sources import Source
@@ -288,13 +289,53 @@ async def test_each_rank_reads_its_heads_from_the_rank_that_has_them(
         ]
         for rank in range(4):
             local = host_blocks(3, 8, 32)
-            says = hello(rank=rank, tensor_parallel=4)
+            says = hello(rank=rank, tensor_parallel=4, block_bytes=32)
             links = await stack.enter_async_context(linking(network.join(local), says))
             link = await links.to(holders[0].source("r"))
 
             assert link.read(MOVE).poll() is TransferState.DONE
             expected = holders[rank // 2].blocks.cells((2, 3), (rank % 2 * 32, 32))
             np.testing.assert_array_equal(local.cells((0, 1)), expected)
+
+
+@pytest.mark.parametrize(("there", "here"), [(1, 4), (2, 4), (2, 8), (4, 8), (4, 4)])
+async def test_ranks_that_have_the_same_head_read_and_verify_the_same(
+    network: MemoryNetwork, there: int, here: int
+) -> None:
+    """Of a model with two KV heads of 32 bytes each."""
+    head_bytes = 32
+    there_bytes = head_bytes * max(1, 2 // there)
+    port = free_ports(there)
+    async with AsyncExitStack() as stack:
+        holders = [
+            await stack.enter_async_context(
+                holding(
+                    network,
+                    rank=rank,
+                    tensor_parallel=there,
+                    port=port + rank,
+                    block_bytes=there_bytes,
+                )
+            )
+            for rank in range(there)
+        ]
+        for rank in range(here):
+            local = host_blocks(3, 8, head_bytes)
+            says = hello(rank=rank, tensor_parallel=here, block_bytes=head_bytes)
+            links = await stack.enter_async_context(linking(network.join(local), says))
+            holder = holders[rank * there // here]
+            holder.grant("r")
+            link = await links.to(holders[0].source("r"))
+
+            # Each half of the ranks has one head, which is the second of its holder if there are
+            # two.
+            offset = head_bytes * (rank * 2 // here) if there == 1 else 0
+            expected = holder.blocks.cells((2, 3), (offset, head_bytes))
+            assert link.read(MOVE).poll() is TransferState.DONE
+            np.testing.assert_array_equal(local.cells((0, 1)), expected)
+            digester = Digester(local.map)
+            assert await link.digest("r", (2, 3)) == await digester.digest((0, 1))
+            digester.close()
 
 
 @pytest.mark.parametrize(("here", "there"), [(1, 2), (3, 2)])

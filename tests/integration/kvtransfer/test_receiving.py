@@ -197,7 +197,7 @@ async def test_a_bit_that_flips_after_the_holder_has_digested_it_is_found(
 async def test_a_rank_with_a_part_of_each_block_verifies_its_part(
     network: MemoryNetwork, rank: int
 ) -> None:
-    says = hello(rank=rank, tensor_parallel=2)
+    says = hello(rank=rank, tensor_parallel=2, block_bytes=32)
     async with (
         holding(network) as holder,
         reading(network, says=says, block_bytes=32, verifies=True) as here,

@@ -157,7 +157,7 @@ async def test_a_holder_tells_what_its_blocks_hold(holder: Holder, count: int) -
 async def test_a_rank_learns_what_it_reads_of_each_block(rank: int) -> None:
     async with (
         holding(MemoryNetwork(), rank=rank // 2, tensor_parallel=2) as holder,
-        greeted(holder.port, hello(rank=rank, tensor_parallel=4)) as channel,
+        greeted(holder.port, hello(rank=rank, tensor_parallel=4, block_bytes=32)) as channel,
     ):
         holder.grant("r")
         half = host_blocks(3, 8, 32)
