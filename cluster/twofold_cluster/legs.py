@@ -97,7 +97,18 @@ _UNUSED_IN_RESPONSES = _UNUSED | {
 # A prompt is a text or a list of token ids; there may also be a list of such prompts.
 _LIST_OF_PROMPTS = re.compile(rb"\[[ \t\r\n]*[^]0-9 \t\r\n]")
 
+# Tools whose calls are the client's to answer. With others vLLM may generate once more, with the
+# same params, whose blocks are freed by then (openai/responses/serving.py,
+# ``_generate_with_builtin_tools``).
+_CLIENTS_TOOLS = frozenset(("function", "custom", "namespace"))
+
+
+class _Tool(msgspec.Struct, frozen=True):
+    type: str
+
+
 _encode = msgspec.json.Encoder().encode
+_decode_tools = msgspec.json.Decoder(list[_Tool] | None).decode
 _decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
@@ -115,12 +126,15 @@ def why_inseparable(api: Api, fields: Fields) -> str | None:
 
     One set of params stands for the blocks of one prompt, and these are freed once they were
     read: several prompts, or several samples that would each read them, need one worker.
-    So does what is asked about the prompt itself.
+    So does what is asked about the prompt itself, and a response for which the engine itself calls
+    tools: each call makes another prompt.
     """
     unused = _UNUSED_IN_RESPONSES if api is Api.RESPONSES else _UNUSED
     for name, values in unused.items():
         if name in fields and fields[name] not in values:
             return name
+    if api is Api.RESPONSES and "tools" in fields and _engine_may_call(fields["tools"]):
+        return "tools"
     prompt = fields.get("prompt")
     several = api is Api.COMPLETIONS and prompt is not None and _is_of_several(prompt)
     return "prompt" if several else None
@@ -239,6 +253,15 @@ def _is_of_several(prompt: msgspec.Raw) -> bool:
         return False
     prompts = _decode_list(prompt)
     return len(prompts) != 1 or bytes(memoryview(prompts[0])[:1]) not in (b'"', b"[")
+
+
+def _engine_may_call(tools: msgspec.Raw) -> bool:
+    """Tell whether some of *tools* are not the client's to call, or not to be understood."""
+    try:
+        told = _decode_tools(tools)
+    except _NO_OBJECT:
+        return True
+    return any(tool.type not in _CLIENTS_TOOLS for tool in told or ())
 
 
 def _clients_own(fields: Fields) -> dict[str, msgspec.Raw]:

@@ -397,6 +397,10 @@ def test_params_that_offer_no_blocks_are_refused() -> None:
         (Api.COMPLETIONS, b"{}"),
         (Api.RESPONSES, b'{"input": ["a", "b"], "background": false}'),
         (Api.RESPONSES, b'{"input": "a", "previous_response_id": ""}'),
+        (Api.RESPONSES, b'{"input": "a", "tools": null}'),
+        (Api.RESPONSES, b'{"input": "a", "tools": []}'),
+        (Api.RESPONSES, b'{"tools": [{"type": "function", "name": "f"}, {"type": "custom"}]}'),
+        (Api.RESPONSES, b'{"tools": [{"type": "namespace", "name": "n", "tools": []}]}'),
         (Api.MESSAGES, b'{"messages": [{"role": "user", "content": "a"}], "max_tokens": 9}'),
     ],
 )
@@ -423,6 +427,10 @@ def test_one_prompt_with_one_sample_has_two_legs(api: Api, body: bytes) -> None:
         (Api.COMPLETIONS, b'{"prompt_embeds": "AAAA"}', "prompt_embeds"),
         (Api.RESPONSES, b'{"previous_response_id": "resp-1"}', "previous_response_id"),
         (Api.RESPONSES, b'{"background": true}', "background"),
+        (Api.RESPONSES, b'{"tools": [{"type": "code_interpreter"}]}', "tools"),
+        (Api.RESPONSES, b'{"tools": [{"type": "function"}, {"type": "mcp"}]}', "tools"),
+        (Api.RESPONSES, b'{"tools": [{"name": "f"}]}', "tools"),
+        (Api.RESPONSES, b'{"tools": "all"}', "tools"),
     ],
 )
 def test_what_needs_one_worker_is_named(api: Api, body: bytes, reason: str) -> None:
