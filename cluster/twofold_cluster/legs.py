@@ -127,7 +127,13 @@ def why_inseparable(api: Api, fields: Fields) -> str | None:
     One set of params stands for the blocks of one prompt, and these are freed once they were
     read: several prompts, or several samples that would each read them, need one worker.
     So does what is asked about the prompt itself, and a response for which the engine itself calls
-    tools: each call makes another prompt.
+    tools: each call makes another prompt. And a message that must call one tool: vLLM takes the one
+    token of leg 1 for the call's arguments, cannot read them, and answers 400
+    (anthropic/serving.py, ``messages_full_converter``). Leg 1 can have no other choice, since some
+    models see it in their prompts (renderers/kimi_k3.py).
+
+    Raises:
+        RequestError: a field is not valid JSON.
     """
     unused = _UNUSED_IN_RESPONSES if api is Api.RESPONSES else _UNUSED
     for name, values in unused.items():
@@ -135,6 +141,8 @@ def why_inseparable(api: Api, fields: Fields) -> str | None:
             return name
     if api is Api.RESPONSES and "tools" in fields and _engine_may_call(fields["tools"]):
         return "tools"
+    if api is Api.MESSAGES and _names_a_tool(fields):
+        return "tool_choice"
     prompt = fields.get("prompt")
     several = api is Api.COMPLETIONS and prompt is not None and _is_of_several(prompt)
     return "prompt" if several else None
@@ -262,6 +270,11 @@ def _engine_may_call(tools: msgspec.Raw) -> bool:
     except _NO_OBJECT:
         return True
     return any(tool.type not in _CLIENTS_TOOLS for tool in told or ())
+
+
+def _names_a_tool(fields: Fields) -> bool:
+    choice = decode_field(fields, "tool_choice")
+    return isinstance(choice, dict) and choice.get("type") == "tool"
 
 
 def _clients_own(fields: Fields) -> dict[str, msgspec.Raw]:

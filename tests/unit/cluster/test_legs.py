@@ -402,6 +402,9 @@ def test_params_that_offer_no_blocks_are_refused() -> None:
         (Api.RESPONSES, b'{"tools": [{"type": "function", "name": "f"}, {"type": "custom"}]}'),
         (Api.RESPONSES, b'{"tools": [{"type": "namespace", "name": "n", "tools": []}]}'),
         (Api.MESSAGES, b'{"messages": [{"role": "user", "content": "a"}], "max_tokens": 9}'),
+        (Api.MESSAGES, b'{"tool_choice": {"type": "any"}}'),
+        (Api.CHAT, b'{"tool_choice": {"type": "function", "function": {"name": "f"}}}'),
+        (Api.RESPONSES, b'{"tool_choice": {"type": "function", "name": "f"}}'),
     ],
 )
 def test_one_prompt_with_one_sample_has_two_legs(api: Api, body: bytes) -> None:
@@ -431,6 +434,7 @@ def test_one_prompt_with_one_sample_has_two_legs(api: Api, body: bytes) -> None:
         (Api.RESPONSES, b'{"tools": [{"type": "function"}, {"type": "mcp"}]}', "tools"),
         (Api.RESPONSES, b'{"tools": [{"name": "f"}]}', "tools"),
         (Api.RESPONSES, b'{"tools": "all"}', "tools"),
+        (Api.MESSAGES, b'{"tool_choice": {"type": "tool", "name": "f"}}', "tool_choice"),
     ],
 )
 def test_what_needs_one_worker_is_named(api: Api, body: bytes, reason: str) -> None:
