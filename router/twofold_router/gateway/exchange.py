@@ -270,7 +270,10 @@ class Exchange:
             return Cut((joining or response).kept(), message)
         except BrokenError as error:
             return Cut((joining or response).kept(), str(error))
-        self._lessons.stream(ticket, response.ending(), self._prefilled)
+        finally:
+            # Also when the client leaves.
+            self._lessons.charge(response.ending(), self._prefilled)
+        self._lessons.stream(ticket, response.ending())
         (joining or self._responder).finish()
         return None
 

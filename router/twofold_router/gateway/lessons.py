@@ -5,7 +5,13 @@ from twofold_router.gateway.prefilling import Prefilled
 from twofold_router.gateway.reply import Reply
 from twofold_router.gateway.resources import Resources
 from twofold_router.gateway.tickets import Ticket
-from twofold_router.gateway.usage import TokenUsage, event_count, usage_of, usage_of_stream
+from twofold_router.gateway.usage import (
+    TokenUsage,
+    event_count,
+    output_tokens_of_stream,
+    usage_of,
+    usage_of_stream,
+)
 from twofold_router.metrics import Promise
 from twofold_router.placement import Outcome
 
@@ -13,7 +19,7 @@ from twofold_router.placement import Outcome
 class Lessons:
     """Those of one exchange, whatever workers it takes."""
 
-    __slots__ = ("_call", "_desk", "_first_byte_at", "_metrics", "_reply")
+    __slots__ = ("_call", "_desk", "_first_byte_at", "_metrics", "_reply", "_told_tokens")
 
     def __init__(self, resources: Resources, reply: Reply, call: Call) -> None:
         self._desk = resources.desk
@@ -21,6 +27,7 @@ class Lessons:
         self._reply = reply
         self._call = call
         self._first_byte_at = 0.0
+        self._told_tokens = 0
 
     def first_byte(self, ticket: Ticket) -> None:
         """Take note that the worker begins to stream."""
@@ -46,9 +53,7 @@ class Lessons:
         if self._call.asks_for_stream:
             self._metrics.promise(self._call.terms.class_name, Promise.FAILED)
 
-    def stream(
-        self, ticket: Ticket, ending: tuple[bytes, int], prefilled: Prefilled | None
-    ) -> None:
+    def stream(self, ticket: Ticket, ending: tuple[bytes, int]) -> None:
         """Learn from a stream that is whole, by its *ending* and the number of events before."""
         dispatch = self._reply.dispatch
         assert dispatch is not None
@@ -64,9 +69,24 @@ class Lessons:
         self._observe_tpot(tokens, decode_seconds)
         ticket.outcome = Outcome(tokens, decode_seconds, ttft_seconds)
         self._metrics.output(tokens)
+
+    def charge(self, ending: tuple[bytes, int], prefilled: Prefilled | None) -> None:
+        """Have a key pay for a stream, or for the part of it that the client has got, by its
+        *ending* and the number of events before."""
+        limits = self._call.caller.limits
+        if limits is None or limits.tokens_per_minute is None:
+            return
+        body, events_before = ending
+        usage = usage_of_stream(body)
+        if usage is not None:
+            self._reply.used_tokens = usage.total_tokens
+            return
+        self._told_tokens += output_tokens_of_stream(self._call.two_legged_api, body, events_before)
+        dispatch = self._reply.dispatch
+        assert dispatch is not None
         told = prefilled.usage if prefilled else None
         prompt_tokens = told.prompt_tokens if told else round(dispatch.prompt_tokens)
-        self._reply.used_tokens = prompt_tokens + tokens
+        self._reply.used_tokens = prompt_tokens + self._told_tokens
 
     def _observe_tpot(self, tokens: int, seconds: float) -> None:
         if tokens <= 1:

@@ -1,7 +1,10 @@
 """What an engine's answer says of the tokens it took."""
 
+import re
+
 import msgspec
 
+from twofold_cluster.apis import Api
 from twofold_router.placement import PromptUsage
 
 
@@ -47,6 +50,25 @@ _decode = msgspec.json.Decoder(_Answer).decode
 
 _EVENT = b"\ndata: {"
 
+_TEXTS = {
+    api: re.compile(rb'"(?:%b)": ?"((?:[^"\\]++|\\.)*+)' % names)
+    for api, names in (
+        (Api.CHAT, b"content|reasoning|arguments"),
+        (Api.COMPLETIONS, b"text"),
+        (Api.RESPONSES, b"delta"),
+        (Api.MESSAGES, b"text|thinking|partial_json"),
+    )
+}
+"""What a model has said, in the events of a stream. None is found within a text, where quotes are
+escaped."""
+
+_TOKEN_BYTES = 4
+"""Of text in a token, about."""
+
+_MOST_TOKEN_BYTES = 8
+"""As much text in an event, as a mean, and it has more than one token (vLLM's ``stream_interval``,
+speculative decoding)."""
+
 _LAST_EVENTS = 2
 """Anthropic's last event says only that it is the last."""
 
@@ -78,6 +100,17 @@ def usage_of_stream(body: bytes) -> TokenUsage | None:
 def event_count(body: bytes) -> int:
     """Return how many events with data a stream's *body* has: about as many as tokens."""
     return body.count(b"data: {")
+
+
+def output_tokens_of_stream(api: Api, body: bytes, events_before: int) -> int:
+    """Estimate how many tokens a stream has told, by its end *body* and the number of the events
+    before that: one for each event, or more if the events have the text of more."""
+    events = event_count(body)
+    text_bytes = sum(map(len, _TEXTS[api].findall(body)))
+    if text_bytes <= events * _MOST_TOKEN_BYTES:
+        return events_before + events
+    tokens = text_bytes // _TOKEN_BYTES
+    return tokens + events_before * tokens // max(events, 1)
 
 
 def _translate(usage: _Usage) -> TokenUsage | None:

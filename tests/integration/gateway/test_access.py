@@ -1,6 +1,7 @@
 """Keys, limits and classes, as they work on requests."""
 
 import asyncio
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 ALICE, BOB = "tf-" + "a" * 43, "tf-" + "b" * 43
 CHAT = "/v1/chat/completions"
+HELLO = [{"role": "user", "content": "hello"}]
 
 
 def bearer(key: str) -> dict[str, str]:
@@ -247,6 +249,57 @@ async def test_all_of_a_long_stream_is_charged(
         assert 480 < left[0] - left[1] < 540
         assert 1000 <= cluster.metric("output_tokens_total") < 1010
         assert cluster.metric("tpot_seconds_count") == 2
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 1_000_000])
+async def test_a_stream_of_few_and_long_events_is_charged_by_its_text(
+    open_cluster: "OpenCluster", tmp_path: Path, kept_bytes: int
+) -> None:
+    path = tmp_path / "keys.toml"
+    path.write_text(entry("alice", ALICE, tokens_per_minute=100_000))
+    async with open_cluster("d1", keys_file=path, max_kept_bytes=kept_bytes) as cluster:
+        text = json.dumps({"choices": [{"index": 0, "delta": {"content": "four" * 500}}]})
+        cluster["d1"].behaviour.pieces = [f"data: {text}\n\n".encode()] * 20
+        first = await cluster.ask(headers=bearer(ALICE), stream=True)
+        second = await cluster.ask(headers=bearer(ALICE), stream=True)
+
+        left = [int(each.headers["x-ratelimit-remaining-tokens"]) for each in (first, second)]
+        assert 9_900 < left[0] - left[1] < 10_300
+
+
+@pytest.mark.parametrize("ends", ["leaves", "breaks"])
+async def test_who_has_a_part_of_a_stream_pays_for_that_part(
+    open_cluster: "OpenCluster", tmp_path: Path, ends: str
+) -> None:
+    path = tmp_path / "keys.toml"
+    path.write_text(entry("alice", ALICE, tokens_per_minute=2000))
+    async with open_cluster("d1", keys_file=path) as cluster:
+        behaviour = cluster["d1"].behaviour
+        behaviour.token_count = 2000
+        if ends == "breaks":
+            behaviour.cut_after_events = 1000
+        else:
+            behaviour.pause_after_events = 1000
+        asked = cluster.client.stream(
+            *("POST", CHAT),
+            json={"model": MODEL, "messages": HELLO, "stream": True, "max_tokens": 1900},
+            headers=bearer(ALICE),
+        )
+        async with asked as response:
+            seen = b""
+            async for piece in response.aiter_raw():
+                seen += piece
+                if b"a998 " in seen and ends == "leaves":
+                    break
+        await cluster.eventually(cluster.is_idle)
+        behaviour.gate.set()
+        after = await cluster.ask(headers=bearer(ALICE), max_tokens=1)
+
+        told = seen.count(b"data: {")
+        left = int(after.headers["x-ratelimit-remaining-tokens"])
+        # Some seconds have given some back.
+        assert told > 100
+        assert 2000 - told - 40 < left < 2000 - told + 400
 
 
 @pytest.mark.parametrize("status", [400, 500])

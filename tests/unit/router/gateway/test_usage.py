@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twofold_cluster.apis import Api
-from twofold_router.gateway.usage import TokenUsage, event_count, usage_of, usage_of_stream
+from twofold_router.gateway.usage import (
+    TokenUsage,
+    event_count,
+    output_tokens_of_stream,
+    usage_of,
+    usage_of_stream,
+)
 from twofold_router.placement import PromptUsage
 from twofold_router.testing.answers import Answer, events, whole
 
@@ -51,6 +57,24 @@ def test_the_events_of_a_stream_are_about_its_tokens(api: Api, more: int) -> Non
     stream = b"".join(events(api, answer(text_count=40), tells_usage=False))
 
     assert event_count(stream) == 40 + more
+
+
+@pytest.mark.parametrize("api", [Api.CHAT, Api.COMPLETIONS, Api.MESSAGES])
+@pytest.mark.parametrize("text", ["four" * 100, '"\\n' * 100, '"content":"x"'])
+def test_what_events_of_several_tokens_hold_counts_by_its_text(api: Api, text: str) -> None:
+    told = Answer("id", 1, "m", (text,) * 40, False, 100, None)
+    stream = b"".join(events(api, told, tells_usage=False))
+    said_bytes = 40 * (len(json.dumps(text)) - 2)
+    tokens = output_tokens_of_stream(api, stream, 0)
+
+    assert max(40, said_bytes // 4) <= tokens <= said_bytes // 4 + 5
+
+
+@pytest.mark.parametrize("api", Api)
+def test_an_event_of_one_token_counts_as_one(api: Api) -> None:
+    stream = b"".join(events(api, answer(text_count=40), tells_usage=False))
+
+    assert output_tokens_of_stream(api, stream, 7) == 7 + event_count(stream)
 
 
 NONE: list[Any] = [
@@ -97,3 +121,5 @@ def test_no_bytes_whatever_raise(raw: bytes) -> None:
     usage_of_stream(raw)
     usage_of_stream(b"\ndata: {" + raw)
     event_count(raw)
+    for api in Api:
+        assert output_tokens_of_stream(api, raw, 1) >= 1
