@@ -20,6 +20,7 @@ from twofold_router.http import HeaderPairs, Responder, Source
 
 _END = b"\n\n"
 _DATA = b"data: "
+_COMMENT = b":"
 
 # Beside the text these change what an event holds, or what may follow it.
 _UNSOUND = (
@@ -198,6 +199,8 @@ def _read(sent: bytes) -> _Events | None:
     texts: list[str] = []
     identity: dict[str, Any] = {}
     for event in sent.split(_END)[:-1]:
+        if event.startswith(_COMMENT):
+            continue
         if not event.startswith(_DATA):
             return None
         chunk = _decode_chunk(event.removeprefix(_DATA))

@@ -55,12 +55,16 @@ _ERROR_EVENTS = (_ERROR_DATA, _ERROR_NAME)
 """OpenAI's, and Anthropic's. No other event has them within: in a text of JSON quotes and ends of
 lines are escaped."""
 
+_COMMENT = b":"
+"""What vLLM sends while a stream is silent begins so (``--sse-keep-alive-interval``)."""
+
 _PREFACES = (
+    _COMMENT,
     b"event: response.created\n",
     b"event: response.in_progress\n",
     b"event: response.queued\n",
 )
-"""Which vLLM sends before it has computed anything (openai/responses/serving.py,
+"""Which vLLM sends of a response before it has computed anything (openai/responses/serving.py,
 ``responses_stream_generator``)."""
 
 _NAMED_EVENTS = frozenset((Api.MESSAGES, Api.RESPONSES))
@@ -242,9 +246,10 @@ class Exchange:
     ) -> Verdict | Cut | None:
         """Pass the stream on. The status is sent with its first piece, and not before: until then
         another worker may answer instead. So it may when the first piece is an error, as vLLM tells
-        of a transfer that failed; that is a verdict. An event that only says that a response has
-        begun waits for the next. A later error, as when the core has died, is a break."""
-        first = await response.first(_PREFACES if self._call.api is Api.RESPONSES else ())
+        of a transfer that failed; that is a verdict. A comment, or an event that only says that a
+        response has begun, waits for the next. A later error, as when the core has died, is a
+        break."""
+        first = await response.first(_PREFACES if self._call.api is Api.RESPONSES else (_COMMENT,))
         if not first:
             raise BrokenError("the worker sent an empty stream")
         deadline.lift()

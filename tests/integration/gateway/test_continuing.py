@@ -277,7 +277,6 @@ SAYS_MORE = [
     b'data: {"id":"1","choices":[{"index":0,"delta":{"tool_calls":[{"index":0}]}}]}\n\n',
     b'data: {"id":"1","choices":[{"index":0,"delta":{"reasoning":"hm"}}]}\n\n',
     b'data: {"id":"1","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n',
-    b": a comment\n\n",
     b"data: {half of an event",
     b"data: {no JSON}\n\n",
 ]
@@ -296,6 +295,20 @@ async def test_what_was_said_beside_text_cannot_be_gone_on_from(
         assert b'"code":"engine_failed"' in seen.body
         assert seen.body.endswith(b"\n\ndata: [DONE]\n\n")
         assert not cluster["d2"].received
+
+
+async def test_a_stream_with_a_comment_goes_on(open_cluster: "OpenCluster") -> None:
+    async with open_cluster("d1 d2", disaggregate=False) as cluster:
+        said = b'data: {"id":"1","created":1,"choices":[{"index":0,"delta":{"content":"a0 "}}]}\n\n'
+        cluster["d1"].behaviour.pieces = [said, b": keep-alive\n\n", b"never sent"]
+        cut(cluster, "d1", after_events=2)
+        seen = await ask_first(cluster, "d1")
+
+        assert seen.body.startswith(said + b": keep-alive\n\n")
+        assert seen.body.count(b"a0 ") == 1
+        assert b'"a1 "' in seen.body
+        assert b"error" not in seen.body
+        assert cluster["d2"].received
 
 
 async def test_a_part_of_an_event_is_closed_before_the_error(open_cluster: "OpenCluster") -> None:

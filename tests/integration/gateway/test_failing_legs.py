@@ -9,6 +9,7 @@ import pytest
 from twofold_cluster.apis import Api
 from twofold_cluster.errors import Fault
 from twofold_cluster.worker import WorkerState
+from twofold_router.testing.answers import died
 
 if TYPE_CHECKING:
     from tests.integration.gateway.conftest import Cluster, OpenCluster
@@ -495,6 +496,27 @@ async def test_a_stream_that_begins_with_a_failed_transfer_is_computed_again(
         assert seen.served == ("fallback", None, "d1", "transfer-failed")
         assert b"error" not in seen.body
         assert b"a2 " in seen.body
+
+
+@pytest.mark.parametrize("api", list(Api))
+async def test_a_comment_does_not_begin_a_stream(open_cluster: "OpenCluster", api: Api) -> None:
+    async with open_cluster("d1 d2", disaggregate=False) as cluster:
+        cluster.follow("d1")
+        behaviour = cluster["d1"].behaviour
+        behaviour.pieces = [b": keep-alive\n\n"] * 2 + list(died(api))
+        behaviour.pause_after_events = 2
+        asking = asyncio.create_task(cluster.ask(api, stream=True, prompt="x", input="x"))
+        await cluster.eventually(lambda: cluster["d1"].received and not behaviour.gate.is_set())
+        await asyncio.sleep(0.05)
+        begun = cluster.metric("ttft_seconds_count")
+        cluster.follow("d1", "d2")
+        behaviour.gate.set()
+        seen = await asking
+
+        assert begun == 0
+        assert seen.served[2] == "d2"
+        assert b"a2 " in seen.body
+        assert b"keep-alive" not in seen.body
 
 
 async def test_a_response_has_begun_when_its_prompt_is_computed(

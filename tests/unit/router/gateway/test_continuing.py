@@ -161,7 +161,6 @@ UNREADABLE = [
     b"data: {",
     b"data: {}\n\n",
     b"data: [DONE]\n\n",
-    b": a comment\n\n",
     b"data: {no JSON}\n\n",
     b'data: {"choices": 1}\n\n',
     b'data: {"choices": [1]}\n\n',
