@@ -6,6 +6,9 @@ from twofold_cluster.apis import Api, PassedOnApi
 from twofold_cluster.errors import RequestError, error_events
 from twofold_router.gateway.anthropic import error_type
 
+_LAST_NUMBER = 2**31 - 1
+"""More than that of any event before; those of a stream are not counted."""
+
 
 def end_of_stream(api: Api | PassedOnApi, error: RequestError) -> bytes:
     """Return the events that tell of *error* and end a stream of *api*."""
@@ -13,9 +16,10 @@ def end_of_stream(api: Api | PassedOnApi, error: RequestError) -> bytes:
         inner = {"type": error_type(error.fault.status), "message": error.message}
         return _event("error", {"type": "error", "error": inner})
     if api is Api.RESPONSES:
-        code = error.fault.code
-        told = {"type": "error", "code": code, "message": error.message, "param": None}
-        return _event("error", told)
+        fields = {"code": error.fault.code, "message": error.message, "param": None}
+        # OpenAI's event has what is told at its top; its clients raise what they find in "error".
+        told = {"type": "error", **fields, "sequence_number": _LAST_NUMBER}
+        return _event("error", {**told, "error": {"type": error.fault.type, **fields}})
     return error_events(error.body())
 
 

@@ -133,9 +133,12 @@ async def test_a_dead_core_is_told_where_nobody_can_go_on(
         seen = await cluster.ask(api, stream=True, prompt="x", input="x")
 
         ends = api in (Api.CHAT, Api.COMPLETIONS)
-        assert seen.body.count(b"EngineCore encountered an issue.") == 1
+        error = seen.events[-1 - ends]["error"]
+        assert error["message"] == "the stream broke: EngineCore encountered an issue."
+        assert error.get("code", "engine_failed") == "engine_failed"
+        assert seen.body.count(b"event: error") == (not ends)
+        assert seen.body.count(b'"error":{') == 1
         assert seen.body.count(b"[DONE]") == ends
-        assert seen.body.count(b"engine_failed") == (api is not Api.MESSAGES)
         assert cluster.metric("upstream_errors_total", leg="2", kind="cut") == 1
 
 
@@ -343,6 +346,11 @@ async def test_a_response_ends_with_openais_error_event(open_cluster: "OpenClust
         told = seen.events[-1]
         assert seen.body.strip().split(b"\n")[-2] == b"event: error"
         assert (told["type"], told["code"]) == ("error", "engine_failed")
+        assert told["sequence_number"] > len(seen.events)
+        assert told["error"]["type"] == "server_error"
+        assert {name: told[name] for name in ("code", "message", "param")}.items() <= told[
+            "error"
+        ].items()
         assert b"[DONE]" not in seen.body
 
 
