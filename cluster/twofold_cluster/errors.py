@@ -103,9 +103,9 @@ def translate_engine_error(status: int, body: bytes) -> bytes:
     framework come as ``{"detail": …}`` or as plain text.
     """
     message, param = _message_of(body)
-    fault = _fault_of(status, message)
-    if fault is Fault.UNKNOWN_PATH:
+    if status == 404 and message == "Not Found":
         message = _NOT_OFFERED
+    fault = _fault_of(status, message, param)
     return error_body(fault.type, fault.code, message or f"the engine answered {status}", param)
 
 
@@ -150,10 +150,10 @@ def _message_of(body: bytes) -> tuple[str, str | None]:
     return str(message), param if isinstance(param, str) else None
 
 
-def _fault_of(status: int, message: str) -> Fault:
+def _fault_of(status: int, message: str, param: str | None) -> Fault:
     if status == 400 and any(phrase in message for phrase in _CONTEXT_PHRASES):
         return Fault.CONTEXT_TOO_LONG
-    if status == 404 and message in ("Not Found", _NOT_OFFERED):
+    if status == 404 and (message == _NOT_OFFERED or param not in (None, "model")):
         return Fault.UNKNOWN_PATH
     return _FAULT_BY_STATUS.get(
         status, Fault.INVALID_REQUEST if 400 <= status < 500 else Fault.ENGINE_FAILED

@@ -121,6 +121,14 @@ def test_a_path_that_an_engine_lacks_is_no_model_that_it_lacks(body: bytes) -> N
     assert error["message"] == "this model does not offer that API"
 
 
+def test_another_thing_that_an_engine_lacks_is_no_model_either() -> None:
+    said = {"message": "Response with id 'r' not found.", "param": "response_id", "code": 404}
+    error = _translated(404, msgspec.json.encode({"error": said}))
+
+    assert (error["code"], error["param"]) == ("not_found", "response_id")
+    assert error["message"] == "Response with id 'r' not found."
+
+
 @pytest.mark.parametrize("body", [b'{"error": "\xff"}', b"[" * 100_000])
 def test_a_body_that_cannot_be_read_is_a_message(body: bytes) -> None:
     assert engine_error_code(body) is None
