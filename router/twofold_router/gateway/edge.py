@@ -169,8 +169,9 @@ class Edge:
         if path == _MODELS:
             return _json({"object": "list", "data": [self._card(name) for name in names]})
         name = unquote(path.removeprefix(_MODEL))
-        if name not in names:
+        if caller.models is not None and name not in caller.models:
             raise RequestError(Fault.UNKNOWN_MODEL, f"the model {name[:200]!r} does not exist")
+        self._require_model(name, caller)
         return _json(self._card(name))
 
     def _card(self, name: str) -> dict[str, Any]:

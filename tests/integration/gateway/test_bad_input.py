@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 import openai
 import pytest
 
+from twofold_router.testing import MODEL
+
 if TYPE_CHECKING:
     from tests.integration.gateway.conftest import OpenCluster
 
@@ -125,10 +127,9 @@ async def test_before_any_worker_is_known_a_client_is_told_to_come_back(
 ) -> None:
     async with open_cluster("p1 d1") as cluster:
         cluster.follow()
-        seen = await cluster.ask()
-
-        assert (seen.status, seen.error["code"]) == (503, "no_worker")
-        assert seen.headers["Retry-After"] == "1"
+        for seen in (await cluster.ask(), await cluster.get(f"/v1/models/{MODEL}")):
+            assert (seen.status, seen.error["code"]) == (503, "no_worker")
+            assert seen.headers["Retry-After"] == "1"
 
 
 async def test_a_request_to_a_stranger_leaves_nothing_behind(open_cluster: "OpenCluster") -> None:
