@@ -27,7 +27,19 @@ _UNSOUND = (
     *("tools", "functions", "logprobs", "top_logprobs", "prompt_logprobs", "return_token_ids"),
     *("structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar"),
     *("echo", "suffix", "use_beam_search", "continue_final_message", "stop"),
+    "truncate_prompt_tokens",  # would cut the prompt elsewhere, by what was said
 )
+
+_NEUTRAL = {
+    "n": 1,
+    "best_of": 1,
+    # vLLM counts what was generated, and not the prompt. A repetition_penalty is of both.
+    "presence_penalty": 0,
+    "frequency_penalty": 0,
+    # Else events are no tokens.
+    "stream_interval": 1,
+}
+"""What a field may be where it is given."""
 
 DEFAULT_COMPLETION_TOKENS = 16
 """Of a completion whose client names no limit; OpenAI's, and vLLM's."""
@@ -175,7 +187,7 @@ def _is_sound(call: Call) -> bool:
         return False
     if not all(_is_nothing(decode_field(fields, name)) for name in _UNSOUND):
         return False
-    if any(decode_field(fields, name) not in (None, 1) for name in ("n", "best_of")):
+    if any(decode_field(fields, name) not in (None, value) for name, value in _NEUTRAL.items()):
         return False
     response_format = decode_field(fields, "response_format")
     if response_format is not None and response_format != {"type": "text"}:

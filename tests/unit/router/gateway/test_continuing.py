@@ -110,6 +110,8 @@ def test_other_apis_do_not_go_on(api: Api | PassedOnApi) -> None:
 HARMLESS: list[dict[str, Any]] = [
     {"n": 1},
     {"n": None},
+    {"presence_penalty": 0, "frequency_penalty": 0.0, "stream_interval": 1},
+    {"repetition_penalty": 1.5, "truncate_prompt_tokens": None},
     {"tools": []},
     {"tools": None},
     {"logprobs": False},
@@ -127,6 +129,10 @@ def test_what_asks_for_nothing_more_than_text_is_sound(fields: dict[str, Any]) -
 HARMFUL: list[dict[str, Any]] = [
     {"n": 2},
     {"best_of": 2},
+    {"presence_penalty": 0.5},
+    {"frequency_penalty": -1},
+    {"stream_interval": 500},
+    {"truncate_prompt_tokens": -1},
     {"tools": [{}]},
     {"functions": [{}]},
     {"logprobs": True},
