@@ -14,7 +14,7 @@ from twofold_router.http import (
     BrokenError,
     Client,
     ClientLimits,
-    Refusal,
+    RefusedError,
     Request,
     Responder,
     Server,
@@ -217,8 +217,8 @@ async def relay_to(worker: WorkerDouble, limits: ServerLimits) -> AsyncIterator[
                 responder.write(b"[broken]")
                 responder.finish()
 
-    def refuse(_kind: Refusal, message: str) -> tuple[list[tuple[bytes, bytes]], bytes]:
-        return [], message.encode()
+    def refuse(refused: RefusedError) -> tuple[list[tuple[bytes, bytes]], bytes]:
+        return [], refused.message.encode()
 
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)

@@ -11,7 +11,7 @@ import aiohttp
 import httpx
 import pytest
 
-from twofold_router.http import Refusal, Request, Responder, Server, ServerLimits, serve
+from twofold_router.http import RefusedError, Request, Responder, Server, ServerLimits, serve
 
 from .both_loops import on_both_loops
 
@@ -90,8 +90,8 @@ async def opened(
         yield site
 
 
-def refuse(kind: Refusal, message: str) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    return [(b"x-kind", kind.name.encode())], message.encode()
+def refuse(refused: RefusedError) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    return [(b"x-kind", refused.kind.name.encode())], refused.message.encode()
 
 
 @pytest.mark.parametrize("size", [0, 1, 100_000, 10_000_000])

@@ -7,7 +7,7 @@ from twofold_cluster.apis import Api, PassedOnApi
 from twofold_cluster.errors import Fault, RequestError
 from twofold_router.access import RateLimitedError
 from twofold_router.gateway.anthropic import anthropic_error
-from twofold_router.http import HeaderPairs, Refusal, Responder
+from twofold_router.http import HeaderPairs, Refusal, RefusedError, Responder
 from twofold_router.placement import Dispatch
 
 JSON_HEADER = (b"content-type", b"application/json")
@@ -112,10 +112,13 @@ def answer_of(error: RequestError) -> WholeAnswer:
     return WholeAnswer(error.fault.status, headers, error.body())
 
 
-def answer_of_refusal(refusal: Refusal, message: str) -> tuple[HeaderPairs, bytes]:
+def answer_of_refusal(refused: RefusedError) -> tuple[HeaderPairs, bytes]:
     """Make the answer to a request that the HTTP layer refuses."""
-    fault = _FAULT_OF_REFUSAL.get(refusal, Fault.INVALID_REQUEST)
-    return [JSON_HEADER], RequestError(fault, message).body()
+    fault = _FAULT_OF_REFUSAL.get(refused.kind, Fault.INVALID_REQUEST)
+    body = RequestError(fault, refused.message).body()
+    if refused.path in _ANTHROPICS:
+        body = anthropic_error(refused.kind.value, body)
+    return [JSON_HEADER], body
 
 
 def relayed_headers(headers: dict[bytes, bytes]) -> list[tuple[bytes, bytes]]:

@@ -17,7 +17,7 @@ from twofold_router.http.errors import (
 )
 from twofold_router.http.headers import HeaderPairs, Headers, end_to_end
 from twofold_router.http.limits import ClientLimits, ServerLimits
-from twofold_router.http.refusals import Refusal, RefusalAnswer
+from twofold_router.http.refusals import Refusal, RefusalAnswer, RefusedError
 from twofold_router.http.request import Request
 from twofold_router.http.responding import Responder
 from twofold_router.http.response import Response, Sink
@@ -36,6 +36,7 @@ __all__ = [
     "HttpError",
     "Refusal",
     "RefusalAnswer",
+    "RefusedError",
     "Request",
     "Responder",
     "Response",

@@ -4,7 +4,7 @@ import enum
 from collections.abc import Callable
 
 from twofold_router.http.errors import HttpError
-from twofold_router.http.headers import HeaderPairs
+from twofold_router.http.headers import HeaderPairs, Headers
 
 
 class Refusal(enum.Enum):
@@ -22,13 +22,18 @@ class Refusal(enum.Enum):
 
 
 class RefusedError(HttpError):
-    """A request that is answered with *kind*, after which its connection is closed."""
+    """A request that is answered with *kind*, after which its connection is closed.
+
+    ``path`` and ``headers`` are the request's, as far as it was read.
+    """
 
     def __init__(self, kind: Refusal, message: str) -> None:
         super().__init__(message)
         self.kind = kind
         self.message = message
+        self.path = ""
+        self.headers: Headers = {}
 
 
-RefusalAnswer = Callable[[Refusal, str], tuple[HeaderPairs, bytes]]
-"""Makes the header fields and the body of a refusal from its kind and its message."""
+RefusalAnswer = Callable[[RefusedError], tuple[HeaderPairs, bytes]]
+"""Makes the header fields and the body of the answer."""

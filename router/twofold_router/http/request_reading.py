@@ -116,6 +116,13 @@ class RequestReader:
             self._bound()
         return None
 
+    def so_far(self) -> tuple[str, Headers]:
+        """Return the path and the fields of the request that is being read, as far as they have
+        come."""
+        if self.request is not None:
+            return self.request.path, self.request.headers
+        return self._target.partition(b"?")[0].decode("latin-1"), self._headers
+
     def drop_body(self) -> None:
         """Let go of what has come of a body. Nothing more is fed after that."""
         self._pieces.clear()

@@ -153,7 +153,9 @@ class ServerConnection(asyncio.Protocol):
             self._close()
         else:
             what = "body" if self._reader.phase is _BODY else "header"
-            self._refuse(RefusedError(Refusal.TOO_SLOW, f"the {what} did not arrive in time"))
+            refused = RefusedError(Refusal.TOO_SLOW, f"the {what} did not arrive in time")
+            refused.path, refused.headers = self._reader.so_far()
+            self._refuse(refused)
 
     def begin_drain(self) -> None:
         """Close if no request is under way. Otherwise its answer is the last."""
@@ -181,6 +183,7 @@ class ServerConnection(asyncio.Protocol):
             if reader.phase is _BODY and not reader.is_body_wanted:
                 self._ask_for_body()
         except RefusedError as refused:
+            refused.path, refused.headers = reader.so_far()
             self._is_deaf = True
             self._ahead.append(refused)
             if self._responder is None:
@@ -279,7 +282,7 @@ class ServerConnection(asyncio.Protocol):
 
     def _refuse(self, refused: RefusedError) -> None:
         self._is_deaf = True
-        headers, body = self._serving.refusal(refused.kind, refused.message)
+        headers, body = self._serving.refusal(refused)
         Responder(self, _REFUSED_REQUEST, self._serving).send(refused.kind.value, headers, body)
 
     def _linger(self) -> None:

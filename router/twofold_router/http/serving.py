@@ -10,7 +10,7 @@ from typing import Any, Protocol, cast
 
 from twofold_router.http.errors import ClientGoneError
 from twofold_router.http.limits import ServerLimits
-from twofold_router.http.refusals import Refusal, RefusalAnswer
+from twofold_router.http.refusals import Refusal, RefusalAnswer, RefusedError
 from twofold_router.http.request import Request
 from twofold_router.http.responding import Responder
 
@@ -113,12 +113,14 @@ class Serving:
         finally:
             del self.tasks[responder]
             if not responder.finished and not responder.gone:
-                self._apologise(responder)
+                self._apologise(request, responder)
 
-    def _apologise(self, responder: Responder) -> None:
+    def _apologise(self, request: Request, responder: Responder) -> None:
         """End an answer that its handler did not: never as if it were whole."""
         if responder.started:
             responder.abort()
         else:
-            headers, body = self.refusal(Refusal.INTERNAL, "the request failed; see the log")
+            refused = RefusedError(Refusal.INTERNAL, "the request failed; see the log")
+            refused.path, refused.headers = request.path, request.headers
+            headers, body = self.refusal(refused)
             responder.send(Refusal.INTERNAL.value, headers, body)

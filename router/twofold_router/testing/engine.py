@@ -13,7 +13,7 @@ from twofold_cluster.apis import Api
 from twofold_cluster.errors import Fault, RequestError
 from twofold_cluster.worker import Worker
 from twofold_router.gateway.listening import listen, url_of
-from twofold_router.http import HeaderPairs, Refusal, Request, Responder, ServerLimits, serve
+from twofold_router.http import HeaderPairs, RefusedError, Request, Responder, ServerLimits, serve
 from twofold_router.static_workers.testing import Pages, vllm_pages
 from twofold_router.testing.answers import Answer, died, events, failed_load, text_of, whole
 from twofold_router.testing.received import BYTES_PER_TOKEN, Received
@@ -252,5 +252,5 @@ def _shared_size(one: str, other: str) -> int:
     return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
-def _refusal(refusal: Refusal, message: str) -> tuple[HeaderPairs, bytes]:
-    return (), f"{refusal}: {message}".encode()
+def _refusal(refused: RefusedError) -> tuple[HeaderPairs, bytes]:
+    return (), f"{refused.kind}: {refused.message}".encode()

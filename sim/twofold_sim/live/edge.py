@@ -11,7 +11,7 @@ import msgspec
 from twofold_cluster.apis import Api, PassedOnApi
 from twofold_cluster.errors import Fault, RequestError
 from twofold_cluster.logs import REQUEST_ID
-from twofold_router.http import HeaderPairs, Refusal, Request, Responder
+from twofold_router.http import HeaderPairs, RefusedError, Request, Responder
 from twofold_sim.live.adapters import LOAD_PATH, UNLOAD_PATH, load_adapter, unload_adapter
 from twofold_sim.live.choices import Chat, Completions
 from twofold_sim.live.engine import SimEngine
@@ -134,9 +134,10 @@ class _RefusedOnOrderError(UnavailableError):
         self.status = order.status
 
 
-def answer_of_refusal(refusal: Refusal, message: str) -> tuple[HeaderPairs, bytes]:
+def answer_of_refusal(refused: RefusedError) -> tuple[HeaderPairs, bytes]:
     """Answer a request that no handler sees."""
-    error = {"message": message, "type": "BadRequestError", "param": None, "code": refusal.value}
+    code = refused.kind.value
+    error = {"message": refused.message, "type": "BadRequestError", "param": None, "code": code}
     return [JSON], _encode({"error": error})
 
 

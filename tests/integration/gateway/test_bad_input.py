@@ -113,6 +113,20 @@ async def test_a_body_without_a_length_is_bounded_too(open_cluster: "OpenCluster
         assert (await cluster.ask()).status == 200
 
 
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens"])
+async def test_who_speaks_anthropics_api_is_refused_in_its_shape(
+    open_cluster: "OpenCluster", path: str
+) -> None:
+    async with open_cluster("p1 d1", max_body_bytes=1000) as cluster:
+        large = await cluster.client.post(path, headers=JSON, content=b" " * 1001)
+        head = await cluster.client.post(path, headers={"x": "x" * 100_000})
+
+        assert (large.status_code, head.status_code) == (413, 431)
+        assert large.json()["type"] == "error"
+        assert large.json()["error"]["type"] == "request_too_large"
+        assert head.json()["error"]["type"] == "invalid_request_error"
+
+
 @pytest.mark.parametrize("name", ["", "ü", "a b", "x" * 129])
 async def test_a_strange_request_id_is_replaced(open_cluster: "OpenCluster", name: str) -> None:
     async with open_cluster("p1 d1") as cluster:

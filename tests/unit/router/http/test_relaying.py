@@ -62,7 +62,7 @@ class Relay:
         self.upstream = ClientConnection(ClientLimits(), self.shelf)
         self.upstream_transport = MemoryTransport(self.upstream)
         limits = ServerLimits(write_buffer_bytes=1000)
-        self.serving = Serving(self._handle, limits, lambda _k, _m: ([], b""), lambda: 0.0)
+        self.serving = Serving(self._handle, limits, lambda *_: ([], b""), lambda: 0.0)
         self.serving.date_line = b""
         self.server = ServerConnection(self.serving)
         self.transport = MemoryTransport(self.server)

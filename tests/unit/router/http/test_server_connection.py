@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from twofold_router.http.errors import ClientGoneError
 from twofold_router.http.limits import ServerLimits
-from twofold_router.http.refusals import Refusal
+from twofold_router.http.refusals import RefusedError
 from twofold_router.http.request import Request
 from twofold_router.http.responding import Responder
 from twofold_router.http.server_connection import ServerConnection
@@ -65,8 +65,9 @@ async def echo(request: Request, responder: Responder) -> None:
     responder.send(200, [], request.body or request.path.encode())
 
 
-def refusal(kind: Refusal, message: str) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    return [(b"x-kind", kind.name.encode())], message.encode()
+def refusal(refused: RefusedError) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    kind = refused.kind.name.encode()
+    return [(b"x-kind", kind), (b"x-path", refused.path.encode())], refused.message.encode()
 
 
 @dataclass
@@ -314,7 +315,33 @@ async def test_who_is_slow_is_told_and_who_is_idle_is_not(
         assert transport.is_closing()
     else:
         assert sent.startswith(b"HTTP/1.1 408 ")
+        assert (b"\r\nx-path: /echo" in sent) == (b"POST" in data)
         assert transport.has_ended
+
+
+REFUSED: list[tuple[bytes, bytes]] = [
+    (b"POST /v1?a HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\n\r\n", b"/v1"),
+    (
+        b"POST /v1 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3e9\r\n" + b"x" * 1001,
+        b"/v1",
+    ),
+    (b"POST /v1 HTTP/1.1\r\nHost: x\r\nExpect: much\r\n\r\n", b"/v1"),
+    (b"POST /v1 HTTP/1.1\r\nHost: x\r\nb: " + b"x" * 100_000, b"/v1"),
+    (
+        b"GET /1 HTTP/1.1\r\nHost: x\r\n\r\nPOST /v1 HTTP/1.1\r\nHost: x\r\nExpect: much\r\n\r\n",
+        b"/v1",
+    ),
+    (b"nonsense\r\n\r\n", b""),
+]
+
+
+@pytest.mark.parametrize(("sent", "path"), REFUSED)
+async def test_a_refusal_knows_what_was_asked_for(sent: bytes, path: bytes) -> None:
+    connection, transport = Site().connect()
+    connection.data_received(sent)
+    await turn()
+
+    assert b"\r\nx-path: %b\r\n" % path in transport.take()
 
 
 async def test_bytes_of_a_slow_header_do_not_extend_its_time() -> None:
