@@ -120,6 +120,13 @@ def make_parser() -> argparse.ArgumentParser:
     add("--keys-file", type=Path, metavar="FILE", help="API keys; without it everybody is let in")
     add("--insecure", action="store_true", help="listen on any address without API keys")
     add(
+        "--allowed-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="whose web pages may ask from a browser, as https://a.example; *: all; repeat it",
+    )
+    add(
         "--class",
         dest="classes",
         action="append",
@@ -176,6 +183,7 @@ def settings_of(parsed: argparse.Namespace, environment: Mapping[str, str]) -> R
         policy=parsed.policy,
         keys_file=parsed.keys_file,
         insecure=parsed.insecure,
+        allowed_origins=tuple(parsed.allowed_origin),
         classes=Classes(map(parse_class, parsed.classes)),
         disaggregate=not parsed.no_disaggregation,
         prefix_pull=not parsed.no_prefix_pull,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from twofold_cluster.errors import TwofoldError
-from twofold_router.access import Classes, InvalidAccessError, check_exposure
+from twofold_router.access import Classes, InvalidAccessError, check_exposure, is_origin
 from twofold_router.http import ClientLimits, HeaderPairs, ServerLimits
 from twofold_router.placement import POLICIES, PlacementSettings
 from twofold_router.static_workers import GivenWorker, engine_headers
@@ -74,6 +74,9 @@ class RouterSettings:
     """API keys; None lets everybody in."""
     insecure: bool = False
     """Lets everybody in even from other machines."""
+    allowed_origins: tuple[str, ...] = ()
+    """Of the web pages that may ask from a browser, such as "https://chat.example.org"; "*": all.
+    Without API keys any page that somebody opens near the router then asks as it likes."""
     classes: Classes = field(default_factory=Classes)
     """What requests are promised, by class."""
     max_attempts: int = 3
@@ -126,6 +129,11 @@ class RouterSettings:
             self._require(name, getattr(self, name) in allowed, f"one of {allowed}")
         self._require("port", 0 <= self.port <= 65535, "from 0 to 65535")
         self._require("processes", 1 <= self.processes <= 64, "from 1 to 64")
+        self._require(
+            "allowed_origins",
+            all(map(is_origin, self.allowed_origins)),
+            "origins such as https://chat.example.org, or *",
+        )
         for name in ("max_queued", "min_uncached_tokens", "follow_tokens", "max_kept_bytes"):
             self._require(name, getattr(self, name) >= 0, "0 or more")
         for name in (

@@ -1,7 +1,8 @@
 """Who may ask, how much, and on which terms.
 
-Keys and callers: ``Keyring``, ``Caller``, ``check_exposure``. Limits: ``LocalLimiter``,
-``SharedLimiter``. Classes: ``Classes``, which makes the ``Terms`` of a request.
+Keys and callers: ``Keyring``, ``Caller``, ``check_exposure``, ``is_origin``.
+Limits: ``LocalLimiter``, ``SharedLimiter``. Classes: ``Classes``, which makes the ``Terms`` of a
+request.
 """
 
 from twofold_router.access.accounts import Accounts
@@ -12,11 +13,13 @@ from twofold_router.access.exposure import check_exposure, is_loopback
 from twofold_router.access.keyring import Keyring
 from twofold_router.access.limiting import Admission, Limiter, RateLimitedError
 from twofold_router.access.local_limiting import LocalLimiter
+from twofold_router.access.origins import ANY_ORIGIN, is_origin
 from twofold_router.access.request_class import DEFAULT_CLASS, OnLate, RequestClass, parse_class
 from twofold_router.access.shared_limiting import SharedLimiter
 
 __all__ = [
     "ANONYMOUS",
+    "ANY_ORIGIN",
     "DEFAULT_CLASS",
     "Accounts",
     "Admission",
@@ -34,5 +37,6 @@ __all__ = [
     "Terms",
     "check_exposure",
     "is_loopback",
+    "is_origin",
     "parse_class",
 ]

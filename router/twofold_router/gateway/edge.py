@@ -12,6 +12,7 @@ from twofold_cluster.errors import Fault, RequestError
 from twofold_cluster.logs import REQUEST_ID
 from twofold_router.access import Caller
 from twofold_router.gateway.admitting import Admitting, Bill
+from twofold_router.gateway.cors import Cors
 from twofold_router.gateway.exchange import Exchange
 from twofold_router.gateway.parsing import max_output_tokens, parse_call, request_id_from
 from twofold_router.gateway.passing_on import pass_on
@@ -50,11 +51,14 @@ class Edge:
         admitting: Admitting,
         read_metrics: ReadMetrics,
         readiness: ReadinessCheck,
+        cors: Cors | None = None,
     ) -> None:
+        """Without *cors* no page of another origin may read the answers."""
         self._resources = resources
         self._admitting = admitting
         self._read_metrics = read_metrics
         self._readiness = readiness
+        self._cors = cors
         self._began_at = int(time.time())
 
     def wants_body(self, request: Request) -> bool:
@@ -75,8 +79,14 @@ class Edge:
         REQUEST_ID.set(request_id)
         api = _APIS.get(request.path)
         reply = Reply(responder, request_id, api)
+        preflight = None
+        if self._cors is not None:
+            reply.add_headers(self._cors.headers(headers))
+            preflight = self._cors.preflight(request)
         try:
-            if api is None:
+            if preflight is not None:
+                reply.send(preflight)
+            elif api is None:
                 reply.send(await self._answer(request))
             elif request.method != "POST":
                 raise WrongMethodError(request.method, "POST")

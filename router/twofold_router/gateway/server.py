@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from twofold_router.gateway.admitting import Admitting
 from twofold_router.gateway.background import open_background
+from twofold_router.gateway.cors import Cors
 from twofold_router.gateway.edge import Edge, ReadMetrics
 from twofold_router.gateway.listening import url_of
 from twofold_router.gateway.readiness import ReadinessCheck
@@ -67,14 +68,15 @@ async def open_gateway(
         deadlines = Deadlines()
         resources = Resources(settings, desk, upstream, background, deadlines, metrics)
         readiness = ReadinessCheck(settings)
-        edge = Edge(resources, admitting, read_metrics, readiness)
+        cors = Cors(settings.allowed_origins) if settings.allowed_origins else None
+        edge = Edge(resources, admitting, read_metrics, readiness, cors)
         url = url_of(listener)
         background.watch(_sweep(deadlines, desk))
         async with serve(
             listener,
             edge.handle,
             settings.server_limits(),
-            answer_of_refusal,
+            cors.on(answer_of_refusal) if cors else answer_of_refusal,
             drain_seconds=settings.drain_timeout_seconds,
             give_up=deadlines.end_all,
             wants_body=edge.wants_body,

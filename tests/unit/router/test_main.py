@@ -36,6 +36,20 @@ def test_redis_for_workers_that_are_given_is_refused() -> None:
     assert settings("--worker", "both=http://a", **ELSEWHERE).workers
 
 
+def test_origins_are_given_one_by_one() -> None:
+    flags = (
+        "--service",
+        "s",
+        "--allowed-origin",
+        "https://a.example",
+        "--allowed-origin=http://b:1",
+    )
+
+    assert settings(*flags).allowed_origins == ("https://a.example", "http://b:1")
+    with pytest.raises(InvalidSettingError, match=r"https://a\.example/"):
+        settings("--service", "s", "--allowed-origin", "https://a.example/")
+
+
 def test_the_engines_key_comes_from_a_file_or_else_from_the_environment(tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_text("of-the-file\n")
