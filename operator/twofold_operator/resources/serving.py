@@ -113,6 +113,16 @@ class Transfer(Part, frozen=True, kw_only=True):
     service Degraded."""
 
 
+Origin = Annotated[
+    str,
+    Meta(
+        max_length=253,
+        pattern=r"^(\*|[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?)$",
+    ),
+]
+"""As a browser tells where a page is from."""
+
+
 class Gateway(Part, frozen=True, kw_only=True):
     """The routers, which clients talk to."""
 
@@ -129,6 +139,8 @@ class Gateway(Part, frozen=True, kw_only=True):
     drain_seconds: Annotated[int, Meta(ge=1, le=3600)] = 60
     """How long a router that is told to end goes on with the requests that it has. Its pod has half
     a minute more."""
+    allowed_origins: Annotated[tuple[Origin, ...], Meta(max_length=64)] = ()
+    """Whose web pages may ask from a browser, such as https://chat.example.org; "*": all."""
     resources: ResourceRequirements = ResourceRequirements()
     """Of one router."""
     pod_template: Template = field(default_factory=dict)

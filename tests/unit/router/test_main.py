@@ -1,5 +1,6 @@
 """From the command line to the settings."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ import yaml
 
 from twofold_operator.planning.children.router import router_deployment
 from twofold_operator.planning.settings import PlanSettings
-from twofold_operator.resources import parse_service
+from twofold_operator.resources import InvalidSpecError, parse_service
 from twofold_router.__main__ import make_parser, settings_of
+from twofold_router.access import is_origin
 from twofold_router.settings import InvalidSettingError, RouterSettings
 from twofold_router.static_workers import InvalidEngineKeyError
 
@@ -99,6 +101,21 @@ def arguments_of(manifest: dict[str, Any]) -> list[str]:
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     arguments: list[str] = container["args"]
     return arguments
+
+
+ORIGINS = ["*", "https://a.example", "http://[::1]:80", "https://a.example/", "a.example"]
+
+
+@pytest.mark.parametrize("origin", ORIGINS)
+def test_the_router_takes_the_origins_that_the_operator_takes(origin: str) -> None:
+    manifest = manifest_of("smallest")
+    manifest["spec"]["gateway"] = {"allowedOrigins": [origin]}
+
+    with ExitStack() as stack:
+        if not is_origin(origin):
+            stack.enter_context(pytest.raises(InvalidSpecError))
+        arguments = arguments_of(manifest)
+        assert settings(*arguments, **ELSEWHERE).allowed_origins == (origin,)
 
 
 @pytest.mark.parametrize("example", ["smallest", "production", "sim", "lora", "external-ray"])

@@ -185,7 +185,7 @@ def _arguments(service: LLMService) -> list[str]:
         arguments.append("--insecure")
     else:
         arguments.append(f"--keys-file={_KEYS_PATH}/{spec.gateway.keys_secret.key}")
-    return arguments
+    return arguments + [f"--allowed-origin={origin}" for origin in spec.gateway.allowed_origins]
 
 
 def _classes(slo: Slo) -> list[str]:

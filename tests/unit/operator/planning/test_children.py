@@ -520,6 +520,13 @@ def test_keys_are_a_mounted_file_and_without_them_everybody_is_let_in() -> None:
     assert {"name": "keys", "secret": {"secretName": "keys"}} in template["spec"]["volumes"]
 
 
+def test_pages_of_the_origins_of_a_service_may_ask_its_router() -> None:
+    gateway = {"allowedOrigins": ["https://a.example", "*"]}
+    (router,) = only(made(gateway=gateway), "Deployment")["spec"]["template"]["spec"]["containers"]
+
+    assert router["args"][-2:] == ["--allowed-origin=https://a.example", "--allowed-origin=*"]
+
+
 @pytest.mark.parametrize(
     ("apis", "asked", "kinds"),
     [
