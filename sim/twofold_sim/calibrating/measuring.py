@@ -21,8 +21,8 @@ from twofold_sim.profiles.fit import Fetch, Fit, Sample, fit_step_costs, fit_tra
 from twofold_sim.profiles.profile import Profile, TransferCosts
 
 LEAST_MOMENTS = 4
-"""At which the tokens of an answer come while a batch generates. Fewer are those of a buffer that is
-emptied: they tell nothing of steps."""
+"""At which the tokens of an answer come while a batch generates. Fewer are those of a buffer that
+is emptied: they tell nothing of steps."""
 
 PAIR_SHARE = 0.25
 """Of the time, for what needs a second engine."""
