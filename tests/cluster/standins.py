@@ -114,6 +114,10 @@ class StandIns:
     def _step(self) -> None:
         services = self._list("apis/serving.twofold.dev/v1alpha1 llmservices")
         children = [child for kind in CHILDREN for child in self._list(kind)]
+        for child in children:
+            is_lost = child["metadata"]["name"] in self.lost
+            if child["kind"] == "Pod" and _is_leaving(child) and not is_lost:
+                self._let_go(child)
         if self._lacking.controllers:
             children = self._collect(children, services)
             for child in children:
@@ -121,9 +125,6 @@ class StandIns:
                     self._make_available(child)
         clusters = [child for child in children if child["kind"] == "RayCluster"]
         pods = [child for child in children if child["kind"] == "Pod"]
-        for pod in pods:
-            if _is_leaving(pod) and pod["metadata"]["name"] not in self.lost:
-                self._let_go(pod)
         for cluster in clusters:
             if self._lacking.kuberay:
                 self._make_pods(cluster, pods)
