@@ -9,6 +9,7 @@ from twofold_cluster.identity import Role
 from twofold_operator.planning import names
 from twofold_operator.planning.addresses import address_of
 from twofold_operator.planning.children import ray_cluster
+from twofold_operator.planning.children.pool_manager import HEAD_COMPONENT
 from twofold_operator.planning.children.redis_secret import url_in
 from twofold_operator.planning.children.worker_pools import desired_of
 from twofold_operator.planning.following import followed_secrets
@@ -261,7 +262,8 @@ def _leg(
     home = home_of(observed, service, stand.revision)
     unseen_until = None
     if not stand.is_known and stand.has_served and not (aim.standby or aim.is_leaving):
-        unseen_until = given_up_at(specified, home)
+        labels = names.labels(service.metadata.name, HEAD_COMPONENT, stand.revision)
+        unseen_until = given_up_at(specified, home, observed.pods(labels))
     return Leg(
         service=specified,
         remembered=remembered,

@@ -132,3 +132,12 @@ class Observed:
     ScrapeConfig."""
     refused: tuple[str, ...] = ()
     """Why some of the plan was not carried out just now: what the API server answered to it."""
+
+    def pods(self, labels: Mapping[str, str]) -> list[Manifest]:
+        """Return the pods with these *labels*, in order of their names."""
+        return [
+            child
+            for _, child in sorted(self.children.items())
+            if child["kind"] == "Pod"
+            and labels.items() <= (child["metadata"].get("labels") or {}).items()
+        ]

@@ -22,13 +22,7 @@ OUT_OF_SERVICE = "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
 
 def pods_of(leg: Leg, observed: Observed, component: str) -> list[Manifest]:
     """Return the pods of a role, or of the head."""
-    selected = names.labels(leg.service.metadata.name, component, leg.revision)
-    return [
-        child
-        for _, child in sorted(observed.children.items())
-        if child["kind"] == "Pod"
-        and selected.items() <= (child["metadata"].get("labels") or {}).items()
-    ]
+    return observed.pods(names.labels(leg.service.metadata.name, component, leg.revision))
 
 
 def is_ending(pod: Manifest) -> bool:

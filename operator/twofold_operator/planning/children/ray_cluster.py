@@ -28,6 +28,7 @@ from twofold_operator.resources import GcsFaultTolerance, LLMService, ResourceRe
 API_VERSION = "ray.io/v1"
 KIND = "RayCluster"
 
+HEAD_CONTAINER = "ray-head"
 GCS_PORT = 6379
 RAYLET_PORT = 6380
 MAX_WORKERS = 10_000
@@ -86,7 +87,7 @@ def _head(
     service: LLMService, revision: str, image: str, redis: Redis, settings: PlanSettings
 ) -> dict[str, Any]:
     prefix = names.cluster_name(service.metadata.name, revision)
-    ray = _ray_container(service, image, "ray-head", GCS_PORT)
+    ray = _ray_container(service, image, HEAD_CONTAINER, GCS_PORT)
     # The manager beside it is told at once, and drains its workers through this Ray.
     ray["lifecycle"] = {"preStop": {"exec": {"command": _draining(settings)}}}
     ray["resources"] = pods.resources_of(service.spec.ray.head_resources, _HEAD_REQUESTS)

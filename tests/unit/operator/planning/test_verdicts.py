@@ -238,6 +238,87 @@ def test_workers_end_with_the_head_of_their_ray() -> None:
     assert reasons(world)["Ready"] == ("False", "PrefillNotReady")
 
 
+RUNNING_SECONDS = 3600
+"""The head's containers ran for so long before one of them ended."""
+
+
+def add_head(world: World, *ended: str) -> dict[str, Any]:
+    """Have the head's pod there, of which the containers *ended* have begun again just now."""
+    (cluster,) = (child for (kind, _), child in world.objects.items() if kind == "RayCluster")
+    template = cluster["spec"]["headGroupSpec"]["template"]
+    metadata = {"name": "the-head", "namespace": "models", "uid": "head"}
+    labels = template["metadata"]["labels"]
+    statuses = []
+    for name in (container["name"] for container in template["spec"]["containers"]):
+        began = timestamp(world.now - (0 if name in ended else RUNNING_SECONDS))
+        state = {"running": {"startedAt": began}}
+        statuses.append({"name": name, "state": state})
+    since = {"lastTransitionTime": timestamp(world.now)}
+    conditions = [
+        {"type": "Ready", "status": "False", **since},
+        {"type": "ContainersReady", "status": "False" if ended else "True", **since},
+    ]
+    pod: dict[str, Any] = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {**metadata, "labels": labels},
+        "status": {"conditions": conditions, "containerStatuses": statuses},
+    }
+    world.objects["Pod", "the-head"] = pod
+    return pod
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_a_manager_that_ends_alone_in_the_heads_pod_is_outlived(again: bool) -> None:
+    world = serving()
+    head = add_head(world, "pools")
+    if not again:
+        statuses = {each["name"]: each for each in head["status"]["containerStatuses"]}
+        statuses["pools"]["state"] = {"waiting": {"reason": "CrashLoopBackOff"}}
+
+    fall_silent(world, "HeadPodReady")
+
+    assert reasons(world)["Ready"] == ("True", "Serving")
+    assert reasons(world)["PrefillReady"] == ("Unknown", "ManagerUnreachable")
+    (look,) = [action for action in world.plan() if isinstance(action, LookAgain)]
+    assert look.after_seconds == 600
+    world.now += look.after_seconds
+    world.follow(world.plan())
+    assert reasons(world)["Ready"] == ("False", "PrefillNotReady")
+
+
+@pytest.mark.parametrize("is_back", [True, False])
+def test_workers_end_with_the_heads_ray_container_also_when_it_is_back(is_back: bool) -> None:
+    world = serving()
+    head = add_head(world, "ray-head", "pools")
+    if not is_back:
+        statuses = {each["name"]: each for each in head["status"]["containerStatuses"]}
+        statuses["ray-head"]["state"] = {"terminated": {"exitCode": 1}}
+
+    fall_silent(world, "HeadPodReady")
+
+    assert reasons(world)["Ready"] == ("False", "PrefillNotReady")
+
+
+def test_workers_end_with_the_node_of_their_rays_head() -> None:
+    world = serving()
+    add_head(world)  # a lost node's kubelet says nothing more of the containers
+
+    fall_silent(world, "HeadPodReady")
+
+    assert reasons(world)["Ready"] == ("False", "PrefillNotReady")
+
+
+def test_a_head_that_is_told_to_end_goes_on_for_nobody() -> None:
+    world = serving()
+    head = add_head(world, "pools")
+    head["metadata"]["deletionTimestamp"] = timestamp(world.now + 30)
+
+    fall_silent(world, "HeadPodReady")
+
+    assert reasons(world)["Ready"] == ("False", "PrefillNotReady")
+
+
 def test_a_silent_manager_that_never_had_workers_is_not_trusted() -> None:
     world = World(SPEC)
     world.follow(world.plan())
