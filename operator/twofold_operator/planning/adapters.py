@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from twofold_operator.planning.conditions import Verdict, updated
+from twofold_operator.planning.counting import Unseen
 from twofold_operator.planning.observed import Manifest, Phase, SeenAdapter, SeenWorker
 from twofold_operator.resources import (
     AdapterOnWorker,
@@ -61,6 +62,7 @@ def adapter_status(
     manifest: Manifest,
     adapters: Adapters,
     workers: Sequence[SeenWorker],
+    unseen: Unseen | None,
     now: float,
 ) -> LoRAAdapterStatus | None:
     """Return the status of one adapter; None while it leaves."""
@@ -69,9 +71,9 @@ def adapter_status(
     found = next((a for a in adapters.accepted if a.metadata.name == name), None)
     if found is None and name not in adapters.refused:
         return None
-    places = _places(found, workers)
+    places = _places(found, workers, unseen)
     loaded = sum(place.loaded for place in places)
-    verdict = adapters.refused.get(name) or _verdict(places, loaded)
+    verdict = adapters.refused.get(name) or _verdict(places, loaded, unseen)
     return LoRAAdapterStatus(
         observed_generation=metadata.get("generation", 0),
         conditions=updated(manifest, [verdict], now),
@@ -120,10 +122,17 @@ def _refusal(service: LLMService, adapter: LoRAAdapter, taken: Mapping[str, str]
     return None
 
 
-def _places(adapter: LoRAAdapter | None, workers: Sequence[SeenWorker]) -> list[AdapterOnWorker]:
+def _places(
+    adapter: LoRAAdapter | None, workers: Sequence[SeenWorker], unseen: Unseen | None
+) -> list[AdapterOnWorker]:
+    """Return the ready *workers*, and those *unseen* as the status has them."""
     if adapter is None:
         return []
     places = []
+    if unseen is not None and adapter.status is not None:
+        places += [
+            each for each in adapter.status.workers if each.worker.startswith(unseen.prefixes)
+        ]
     for worker in workers:
         if worker.phase is Phase.READY:
             on = next((a for a in worker.adapters if a.name == adapter.served_name), _NOT_YET)
@@ -133,7 +142,10 @@ def _places(adapter: LoRAAdapter | None, workers: Sequence[SeenWorker]) -> list[
     return sorted(places, key=lambda place: (place.loaded, place.worker))
 
 
-def _verdict(places: Sequence[AdapterOnWorker], loaded: int) -> Verdict:
+def _verdict(places: Sequence[AdapterOnWorker], loaded: int, unseen: Unseen | None) -> Verdict:
+    if unseen is not None:
+        message = f"{loaded} of {len(places)} workers had it when last seen; {unseen.message}"
+        return Verdict("Ready", None, "ManagerUnreachable", message)
     if not places:
         return Verdict("Ready", False, "NoWorkers", "no worker of the service is ready")
     if loaded == len(places):

@@ -1,7 +1,19 @@
 """How many workers serve: those that are seen, and of a silent pool manager those that were."""
 
+from dataclasses import dataclass
+
 from twofold_cluster.identity import Role
+from twofold_operator.planning import names
 from twofold_operator.planning.course import Course, Leg
+
+
+@dataclass(frozen=True, slots=True)
+class Unseen:
+    """Workers that may serve though nobody sees them."""
+
+    prefixes: tuple[str, ...]
+    """Of their ids."""
+    message: str
 
 
 def ready_count(course: Course, role: Role) -> int:
@@ -19,12 +31,23 @@ def last_updated_count(course: Course, role: Role) -> int:
     return _last_active(course.target, role)
 
 
-def silence(course: Course) -> str | None:
+def unseen(course: Course) -> Unseen | None:
     """Return whose workers may serve though nobody sees them; None: nobody's."""
-    unseen = [leg.revision for leg in course.legs if leg.unseen_until is not None]
-    if not unseen:
+    revisions = [leg.revision for leg in course.legs if leg.unseen_until is not None]
+    if not revisions:
         return None
-    return f"the pool manager of revision {unseen[0]} does not answer, and workers outlive it"
+    name = course.service.metadata.name
+    return Unseen(
+        prefixes=tuple(f"{names.cluster_name(name, revision)}-" for revision in revisions),
+        message=f"the pool manager of revision {revisions[0]} does not answer, and workers outlive "
+        "it",
+    )
+
+
+def silence(course: Course) -> str | None:
+    """Say whose workers may serve though nobody sees them; None: nobody's."""
+    found = unseen(course)
+    return None if found is None else found.message
 
 
 def _last_active(leg: Leg, role: Role) -> int:

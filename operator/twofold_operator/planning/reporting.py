@@ -12,7 +12,7 @@ from twofold_operator.planning.actions import Action, RecordEvent, SetStatus
 from twofold_operator.planning.adapters import Adapters, adapter_status, lost_status
 from twofold_operator.planning.children import router
 from twofold_operator.planning.conditions import Verdict, updated
-from twofold_operator.planning.counting import last_ready_count, last_updated_count
+from twofold_operator.planning.counting import last_ready_count, last_updated_count, unseen
 from twofold_operator.planning.course import Course
 from twofold_operator.planning.observed import Manifest, Observed, Reference
 from twofold_operator.planning.rollout import ROLES
@@ -103,9 +103,10 @@ def adapter_reports(
 ) -> list[Action]:
     """Return the statuses of the LoRAAdapters that are other than before."""
     workers = [worker for leg in course.legs for worker in leg.stand.workers]
+    hidden = unseen(course)
     actions: list[Action] = []
     for manifest in observed.adapters:
-        status = adapter_status(manifest, adapters, workers, now)
+        status = adapter_status(manifest, adapters, workers, hidden, now)
         if status is not None:
             actions += status_change(manifest, LORA_ADAPTER.kind, status)
     return actions

@@ -39,7 +39,8 @@ class LoRAAdapterStatus(Part, frozen=True, kw_only=True):
     conditions: Conditions = ()
     """Ready."""
     ready_workers: Count
-    """Workers that have it loaded."""
+    """Workers that have it loaded; while Ready is Unknown, those of a pool manager that does not
+    answer as they were when it answered last."""
     summary: Annotated[str, Meta(max_length=32)]
     """LOADED/WORKERS, for a person."""
     workers: Annotated[

@@ -1,5 +1,6 @@
 """The LoRA adapters of a service."""
 
+import itertools
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from twofold_operator.cluster_api import ServiceKey, Store
 from twofold_operator.planning.actions import SetStatus
 from twofold_operator.planning.adapters import service_missing
+from twofold_operator.planning.conditions import timestamp
 from twofold_operator.planning.reporting import lost_reports
 from twofold_operator.planning.testing import World
 
@@ -73,6 +75,55 @@ def test_an_adapter_that_does_not_load_says_where() -> None:
 
     assert ready(world.adapters[0])["status"] == "False"
     assert world.adapters[0]["status"]["summary"] == "0/2"
+
+
+def test_an_adapter_counts_as_it_was_seen_last_while_its_manager_is_silent() -> None:
+    world = world_with(adapter("sql"), adapter("bad", source="hf://acme/missing"))
+    before = [each["status"]["workers"] for each in world.adapters]
+    world.unreachable = set(world.managers)
+
+    for _ in range(2):
+        world.follow(world.plan())
+
+        assert [each["status"]["summary"] for each in world.adapters] == ["2/2", "0/2"]
+        assert [each["status"]["workers"] for each in world.adapters] == before
+    condition = ready(world.adapters[0])
+    assert (condition["status"], condition["reason"]) == ("Unknown", "ManagerUnreachable")
+    assert condition["message"].startswith("2 of 2 workers had it when last seen; the pool manager")
+    world.unreachable = set()
+    world.settle()
+    assert ready(world.adapters[0])["status"] == "True"
+
+
+def test_an_adapter_counts_no_more_where_its_workers_have_ended() -> None:
+    world = world_with(adapter("sql"))
+    (home,) = (child for (kind, _), child in world.objects.items() if kind == "RayCluster")
+    lost = {"type": "HeadPodReady", "status": "False", "reason": "Lost", "message": ""}
+    home["status"] = {"conditions": [{**lost, "lastTransitionTime": timestamp(world.now)}]}
+    world.unreachable = set(world.managers)
+
+    world.follow(world.plan())
+
+    assert world.adapters[0]["status"]["summary"] == "0/0"
+    assert ready(world.adapters[0])["reason"] == "NoWorkers"
+
+
+def test_in_a_rollout_an_adapter_counts_where_it_is_seen_and_where_it_was() -> None:
+    pools = {"prefill": {"replicas": 2}, "decode": {"replicas": 2}}
+    spec = {**SPEC, **pools, "rollout": {"maxSurge": 1}}
+    world = world_with(adapter("sql"), spec=spec)
+    world.unreachable = set(world.managers)
+    world.change({**spec, "model": {**SPEC["model"], "revision": "other"}})
+    summaries = []
+
+    for _ in range(16):
+        world.follow(world.plan())
+        world.live()
+        status = world.adapters[0]["status"]
+        summaries.append(status["summary"])
+        assert len({place["worker"] for place in status["workers"]}) == len(status["workers"])
+
+    assert [summary for summary, _ in itertools.groupby(summaries)] == ["4/4", "6/6"]
 
 
 @pytest.mark.parametrize(
