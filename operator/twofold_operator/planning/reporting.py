@@ -12,7 +12,12 @@ from twofold_operator.planning.actions import Action, RecordEvent, SetStatus
 from twofold_operator.planning.adapters import Adapters, adapter_status, lost_status
 from twofold_operator.planning.children import router
 from twofold_operator.planning.conditions import Verdict, updated
-from twofold_operator.planning.counting import last_ready_count, last_updated_count, unseen
+from twofold_operator.planning.counting import (
+    last_ready_count,
+    last_updated_count,
+    seen_status,
+    unseen,
+)
 from twofold_operator.planning.course import Course
 from twofold_operator.planning.observed import Manifest, Observed, Reference
 from twofold_operator.planning.rollout import ROLES
@@ -48,13 +53,15 @@ def service_report(
 
 
 def bare_report(observed: Observed, found: list[Verdict], now: float) -> list[Action]:
-    """Return the status of a service of which nothing is made."""
+    """Return the status of a service that is not planned: nothing is made of it, or it goes."""
     before = observed.service.get("status") or {}
     status = LLMServiceStatus(
         observed_generation=observed.service["metadata"].get("generation", 0),
         conditions=updated(observed.service, found, now),
         endpoint=before.get("endpoint"),
         revision=before.get("revision"),
+        prefill=seen_status(observed, Role.PREFILL),
+        decode=seen_status(observed, Role.DECODE),
     )
     actions = status_change(observed.service, LLM_SERVICE.kind, status)
     return [*actions, *events(observed.service, found)]

@@ -24,6 +24,7 @@ from twofold_operator.resources.parsing import (
     parse_lora_adapter,
     parse_metadata,
     parse_service,
+    parse_service_status,
     parse_worker_pool,
 )
 from twofold_operator.resources.pools import Pool, PoolRole
@@ -108,6 +109,7 @@ __all__ = [
     "parse_metadata",
     "parse_quantity",
     "parse_service",
+    "parse_service_status",
     "parse_source",
     "parse_worker_pool",
     "to_wire",

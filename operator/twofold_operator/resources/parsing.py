@@ -27,10 +27,15 @@ def parse_service(manifest: Manifest) -> LLMService:
         InvalidSpecError: the spec cannot be followed.
     """
     spec = _parse_spec(manifest, LLMServiceSpec)
-    status = _parse_status(manifest, LLMServiceStatus) or LLMServiceStatus()
+    status = parse_service_status(manifest)
     service = LLMService(metadata=parse_metadata(manifest), spec=spec, status=status)
     check_service(service)
     return service
+
+
+def parse_service_status(manifest: Manifest) -> LLMServiceStatus:
+    """Read what was last said of an LLMService: nothing, if another version of ours said it."""
+    return _parse_status(manifest, LLMServiceStatus) or LLMServiceStatus()
 
 
 def parse_worker_pool(manifest: Manifest) -> WorkerPool:
