@@ -29,6 +29,7 @@ from twofold_operator.resources import (
     ObjectMeta,
     parse_metadata,
     parse_service,
+    parse_service_status,
 )
 
 
@@ -80,9 +81,11 @@ def _service(
     if memory.good_spec is None:
         return None, problem
     try:
-        return LLMService(metadata=metadata, spec=spec_of(memory.good_spec)), problem
+        spec = spec_of(memory.good_spec)
     except InvalidSpecError:
         return None, problem
+    status = parse_service_status(observed.service)
+    return LLMService(metadata=metadata, spec=spec, status=status), problem
 
 
 def _tell(leg: Leg, adapters: Adapters) -> list[Action]:

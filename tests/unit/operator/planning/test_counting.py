@@ -95,7 +95,7 @@ def test_a_service_of_which_nothing_was_ever_made_counts_nothing() -> None:
     assert summaries(world) == [None, None]
 
 
-@pytest.mark.parametrize("is_forgotten", [True])
+@pytest.mark.parametrize("is_forgotten", [True, False])
 def test_a_pool_that_was_deleted_while_the_spec_was_bad_is_made_again_as_it_was_scaled(
     is_forgotten: bool,
 ) -> None:
