@@ -32,6 +32,7 @@ class Leg(enum.StrEnum):
     RELEASE = "release"
     PASSED_ON = "passed-on"
     FOLLOWING = "following"
+    TRIAL = "trial"
 
 
 class Promise(enum.StrEnum):

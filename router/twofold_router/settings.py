@@ -98,8 +98,8 @@ class RouterSettings:
     """A million tokens at 10,000 tokens a second, and some waiting."""
     first_byte_timeout_seconds: float = 120.0
     """For a stream to begin, beyond what was predicted; then another worker is asked. As long as
-    for leg 1, whose work it may include. An answer in one piece begins with its end, and has no
-    bound but the request's."""
+    for leg 1, whose work it may include. An answer in one piece begins with its end: each time that
+    so long has passed it is seen whether its worker hangs."""
     release_timeout_seconds: float = 30.0
     """The lease on the blocks ends by itself after this long (kv_lease_duration)."""
     drain_timeout_seconds: float = 20.0

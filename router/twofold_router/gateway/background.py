@@ -17,7 +17,7 @@ class Background:
     def __init__(self, tasks: asyncio.TaskGroup) -> None:
         self._group = tasks
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._endless: list[asyncio.Task[Any]] = []
+        self._endless: set[asyncio.Task[Any]] = set()
         self.failure_count = 0
 
     def start(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T | None]":
@@ -27,9 +27,12 @@ class Background:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def watch(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do endless *work* until everything else was drained."""
-        self._endless.append(self._create(work))
+    def watch(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        """Do *work*, which may be endless, until everything else was drained."""
+        task = self._create(work)
+        self._endless.add(task)
+        task.add_done_callback(self._endless.discard)
+        return task
 
     async def drain(self, timeout_seconds: float) -> None:
         """Wait for all work, and cancel what is left after *timeout_seconds*."""
@@ -42,7 +45,7 @@ class Background:
             for task in self._tasks:
                 task.cancel()
         finally:
-            for task in self._endless:
+            for task in tuple(self._endless):
                 task.cancel()
 
     def _create(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T | None]":

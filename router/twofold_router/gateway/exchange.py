@@ -1,7 +1,7 @@
 """The life of one request, from its place to its last byte (DESIGN, "The life of a request")."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from time import monotonic
 
 import msgspec
@@ -15,7 +15,9 @@ from twofold_cluster.errors import (
 )
 from twofold_cluster.identity import WorkerId
 from twofold_cluster.legs import decode_leg, local_leg
+from twofold_cluster.worker import Worker
 from twofold_router.gateway.continuing import Continuation, continuation_of
+from twofold_router.gateway.doubting import Signs
 from twofold_router.gateway.lessons import Lessons
 from twofold_router.gateway.parsing import Call
 from twofold_router.gateway.placing import placement_request
@@ -196,19 +198,27 @@ class Exchange:
         """Send leg 2 and relay its answer; return a verdict if that was not all of it."""
         dispatch = self._reply.dispatch
         assert dispatch is not None
+        worker = dispatch.decode
         seconds = dispatch.ttft_seconds + self._settings.first_byte_timeout_seconds
-        deadline = self._resources.deadlines.at(self._resources.desk.now() + seconds)
+        asked_at = self._resources.desk.now()
+        deadline = self._resources.deadlines.at(asked_at + seconds, worker.worker_id)
+        before = self._resources.doubts.signs_of(worker)
+        if not self._call.asks_for_stream:
+            # Its first byte comes with its last.
+            deadline.look = self._doubting(worker, before)
         try:
             with deadline:
                 verdict = await self._ask_decode(ticket, dispatch, deadline)
         except (UnreachableError, BrokenError, AnswerTooLargeError) as error:
             verdict = judge_error(error)
             if isinstance(error, UnreachableError):
-                self._resources.desk.suspect(dispatch.decode)
+                self._resources.desk.suspect(worker)
         except TimeoutError:
             if not deadline.expired:
                 raise
-            verdict = judge_silence(seconds)
+            if self._call.asks_for_stream:
+                self._resources.doubts.doubt(self._call, worker, before)
+            verdict = judge_silence(self._resources.desk.now() - asked_at)
         if verdict is not None:
             if not self._responder.started:
                 self._owed = self._prefilled
@@ -219,8 +229,6 @@ class Exchange:
         self, ticket: Ticket, dispatch: Dispatch, deadline: Deadline
     ) -> Verdict | Cut | None:
         call = self._call
-        if not call.asks_for_stream:
-            deadline.lift()  # its first byte comes with its last
         prefilled = self._prefilled
         if self._continuation is not None:
             body = self._continuation.body
@@ -237,6 +245,7 @@ class Exchange:
             if response.is_stream:
                 return await self._relay_stream(ticket, response, deadline)
             raw = await response.read(self._settings.max_answer_bytes)
+            self._resources.doubts.hear(dispatch.decode)
             self._lessons.answer(ticket, raw)
             self._reply.send(WholeAnswer(response.status, relayed_headers(response.headers), raw))
         return None
@@ -253,6 +262,8 @@ class Exchange:
         if not first:
             raise BrokenError("the worker sent an empty stream")
         deadline.lift()
+        assert self._reply.dispatch is not None
+        self._resources.doubts.hear(self._reply.dispatch.decode)
         if first.startswith(_ERROR_EVENTS):
             error = _data_of(first)
             return judge_answer(engine_error_status(error) or 500, response.headers, error)
@@ -281,6 +292,18 @@ class Exchange:
         self._lessons.stream(ticket, response.ending())
         (joining or self._responder).finish()
         return None
+
+    def _doubting(self, worker: Worker, before: Signs) -> Callable[[], float]:
+        """Return what doubts *worker* now and then while a whole answer is waited for."""
+        resources, call = self._resources, self._call
+        pause_seconds = self._settings.first_byte_timeout_seconds
+
+        def look() -> float:
+            nonlocal before
+            before = resources.doubts.doubt(call, worker, before)
+            return resources.desk.now() + pause_seconds
+
+        return look
 
     async def _find_another(self, ticket: Ticket, verdict: Verdict | Cut, may_try: bool) -> bool:
         """Take a place at another decode worker. Returns False if there is none.

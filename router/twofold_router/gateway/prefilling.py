@@ -61,6 +61,7 @@ async def prefill(
     metrics = resources.metrics
     worker = dispatch.prefill
     assert worker is not None
+    before = resources.doubts.signs_of(worker)
     try:
         async with asyncio.timeout(resources.settings.leg_1_timeout_seconds):
             outcome = await _ask_followed(resources, call, worker, dispatch)
@@ -71,10 +72,12 @@ async def prefill(
         metrics.upstream_error(Leg.PREFILL, "broken")
     except TimeoutError:
         metrics.upstream_error(Leg.PREFILL, "timeout")
+        resources.doubts.doubt(call, worker, before)
     except (InvalidTransferParamsError, AnswerTooLargeError):
         metrics.upstream_error(Leg.PREFILL, "invalid-params")
         return NotPrefilled(Reason.INVALID_PARAMS)
     else:
+        resources.doubts.hear(worker)
         if isinstance(outcome, Prefilled):
             ticket.prefilled(outcome.usage)
             if outcome.usage is not None:

@@ -5,10 +5,11 @@ as the placement's decision. A request that takes minutes does not mind a tick m
 """
 
 import asyncio
-import math
+from collections.abc import Callable
 from types import TracebackType
 
 from twofold_cluster.errors import Fault, RequestError
+from twofold_cluster.identity import WorkerId
 
 
 class Deadlines:
@@ -18,20 +19,29 @@ class Deadlines:
         self._running: set[Deadline] = set()
         self._is_ending = False
 
-    def at(self, moment: float) -> "Deadline":
+    def at(self, moment: float, worker_id: WorkerId | None = None) -> "Deadline":
         """Return a context that is cancelled after *moment*, on the clock that ``sweep`` is told,
-        and then raises TimeoutError."""
-        return Deadline(self._running, moment)
+        and then raises TimeoutError. *worker_id*: what is waited for there."""
+        return Deadline(self._running, moment, worker_id)
 
     def sweep(self, now: float) -> None:
         """End what is over its time."""
         for deadline in [each for each in self._running if each.moment <= now]:
+            if deadline.look is None:
+                deadline.expire()
+            else:
+                deadline.moment = deadline.look()
+
+    def end_at(self, worker_id: WorkerId) -> None:
+        """End those who wait for a worker."""
+        for deadline in [each for each in self._running if each.worker_id == worker_id]:
             deadline.expire()
 
     def end_all(self) -> None:
         """End all of them: the router leaves them no more time."""
         self._is_ending = True
-        self.sweep(math.inf)
+        for deadline in tuple(self._running):
+            deadline.expire()
 
     def error(self, limit_seconds: float) -> RequestError:
         """Return what is told of a request that was ended, which had *limit_seconds*."""
@@ -45,10 +55,13 @@ class Deadlines:
 class Deadline:
     """One task's bound, for the duration of a ``with`` block in it."""
 
-    __slots__ = ("_running", "_task", "expired", "moment")
+    __slots__ = ("_running", "_task", "expired", "look", "moment", "worker_id")
 
-    def __init__(self, running: "set[Deadline]", moment: float) -> None:
+    def __init__(self, running: "set[Deadline]", moment: float, worker_id: WorkerId | None) -> None:
         self.moment = moment
+        self.worker_id = worker_id
+        self.look: Callable[[], float] | None = None
+        """Called at the moment instead, which does not end the task then; returns the next one."""
         self.expired = False
         self._running = running
         self._task: asyncio.Task[object] | None = None

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from twofold_cluster.identity import WorkerId
 from twofold_router.gateway.background import Background
+from twofold_router.gateway.doubting import Doubts
 from twofold_router.gateway.request_timeout import Deadlines
 from twofold_router.gateway.tickets import Desk
 from twofold_router.gateway.upstream import Upstream
@@ -22,5 +23,6 @@ class Resources:
     background: Background
     deadlines: Deadlines
     metrics: Metrics
+    doubts: Doubts
     passed_on: Counter[WorkerId] = field(default_factory=Counter)
     """How many requests that are not placed each worker is answering."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from twofold_router.gateway.admitting import Admitting
 from twofold_router.gateway.background import open_background
 from twofold_router.gateway.cors import Cors
+from twofold_router.gateway.doubting import Doubts
 from twofold_router.gateway.edge import Edge, ReadMetrics
 from twofold_router.gateway.listening import url_of
 from twofold_router.gateway.readiness import ReadinessCheck
@@ -66,7 +67,8 @@ async def open_gateway(
     ):
         upstream = Upstream(client, metrics, settings.engine_headers())
         deadlines = Deadlines()
-        resources = Resources(settings, desk, upstream, background, deadlines, metrics)
+        doubts = Doubts(settings, desk, upstream, background, deadlines, metrics)
+        resources = Resources(settings, desk, upstream, background, deadlines, metrics, doubts)
         readiness = ReadinessCheck(settings)
         cors = Cors(settings.allowed_origins) if settings.allowed_origins else None
         edge = Edge(resources, admitting, read_metrics, readiness, cors)

@@ -69,7 +69,7 @@ class Desk(Protocol):
         ...
 
     def suspect(self, worker: Worker) -> None:
-        """Give *worker* nothing new for a while: it cannot be reached."""
+        """Give *worker* nothing new for a while: it cannot be reached, or hangs."""
         ...
 
     def is_suspect(self, worker: Worker) -> bool:

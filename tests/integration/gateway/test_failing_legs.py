@@ -8,7 +8,8 @@ import pytest
 
 from twofold_cluster.apis import Api
 from twofold_cluster.errors import Fault
-from twofold_cluster.worker import WorkerState
+from twofold_cluster.worker import Load, WorkerState
+from twofold_router.testing import Received
 from twofold_router.testing.answers import died
 
 if TYPE_CHECKING:
@@ -34,6 +35,23 @@ def renew(cluster: "Cluster", name: str, **changes: Any) -> None:
     engine = cluster[name]
     engine.worker = msgspec.structs.replace(engine.worker, **changes)
     cluster.follow(*cluster.engines)
+
+
+def chats_at(cluster: "Cluster", name: str) -> list[Received]:
+    """Return what engine *name* got of clients that ask for chats."""
+    return [each for each in cluster[name].received if each.path == Api.CHAT]
+
+
+def trials_at(cluster: "Cluster", name: str) -> list[Received]:
+    """Return what engine *name* got of the gateway itself, where clients ask for chats."""
+    return [each for each in cluster[name].received if each.path == Api.COMPLETIONS]
+
+
+async def until_it_hangs(cluster: "Cluster", name: str) -> None:
+    """Have engine *name* hang, and the gateway know."""
+    cluster[name].behaviour.gate.clear()
+    await asyncio.gather(*(cluster.ask(stream=True, messages=say(word)) for word in WORDS))
+    await cluster.eventually(lambda: cluster.metric("upstream_errors_total", leg="trial") == 1)
 
 
 # --- leg 1 ---
@@ -125,6 +143,7 @@ async def test_a_leg_1_that_takes_too_long_is_given_up(open_cluster: "OpenCluste
         assert (await cluster.ask()).served == ("fallback", None, "d1", "prefill-failed")
         await cluster.eventually(lambda: cluster["p1"].aborted == 1)
         assert cluster.metric("upstream_errors_total", leg="1", kind="timeout") == 1
+        cluster["p1"].behaviour.gate.set()
 
 
 async def test_what_the_engine_refuses_in_leg_1_is_the_answer(open_cluster: "OpenCluster") -> None:
@@ -425,10 +444,11 @@ async def test_a_stream_that_does_not_begin_is_asked_of_another_worker(
         seen = [await cluster.ask(stream=True, messages=say(word)) for word in WORDS]
 
         assert {each.served for each in seen} == {("aggregated", None, "d2", None)}
-        asked = len(cluster["d1"].received)
+        asked = len(chats_at(cluster, "d1"))
         assert asked
         await cluster.eventually(lambda: cluster["d1"].aborted == asked)
         assert cluster.metric("upstream_errors_total", leg="2", kind="timeout") == asked
+        cluster["d1"].behaviour.gate.set()
 
 
 async def test_a_leg_2_that_does_not_begin_is_computed_by_another_worker(
@@ -444,6 +464,7 @@ async def test_a_leg_2_that_does_not_begin_is_computed_by_another_worker(
 
         assert seen.served == ("fallback", None, "d2", "transfer-failed")
         assert seen.said == "a0 a1 a2 "
+        cluster["d1"].behaviour.gate.set()
 
 
 async def test_a_decode_worker_that_hangs_is_not_asked_again(open_cluster: "OpenCluster") -> None:
@@ -456,6 +477,7 @@ async def test_a_decode_worker_that_hangs_is_not_asked_again(open_cluster: "Open
 
         assert (seen.status, seen.error["code"]) == (504, "deadline_exceeded")
         assert [leg.body["max_tokens"] for leg in cluster.leg_2s].count(50) == 1
+        cluster["d1"].behaviour.gate.set()
 
 
 async def test_a_stream_that_begins_nowhere_is_too_late(open_cluster: "OpenCluster") -> None:
@@ -465,6 +487,68 @@ async def test_a_stream_that_begins_nowhere_is_too_late(open_cluster: "OpenClust
 
         assert (seen.status, seen.error["code"]) == (504, "deadline_exceeded")
         assert seen.error["message"].startswith("the engine sent nothing within")
+        cluster["d1"].behaviour.gate.set()
+
+
+async def test_a_worker_that_hangs_gets_nothing_until_it_answers(
+    open_cluster: "OpenCluster",
+) -> None:
+    async with open_cluster("d1 d2", disaggregate=False, first_byte_timeout_seconds=0.2) as cluster:
+        await until_it_hangs(cluster, "d1")
+        suspected = [await cluster.ask(stream=True, messages=say(word)) for word in WORDS]
+        asked = len(chats_at(cluster, "d1"))
+        await asyncio.sleep(1.2)  # a suspicion that nobody renewed would be over
+        still = [await cluster.ask(stream=True, messages=say(word)) for word in WORDS]
+        asked_later = len(chats_at(cluster, "d1"))
+        cluster["d1"].behaviour.gate.set()
+        await asyncio.sleep(1.2)
+        cluster.follow("d1")
+
+        assert {each.served[2] for each in suspected + still} == {"d2"}
+        assert asked_later == asked
+        assert (await cluster.ask(stream=True)).said == "a0 a1 a2 "
+        assert len(trials_at(cluster, "d1")) == 1
+        assert cluster.metric("upstream_errors_total", leg="trial", kind="timeout") == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_who_waits_at_a_worker_that_hangs_asks_elsewhere(
+    open_cluster: "OpenCluster", stream: bool
+) -> None:
+    async with open_cluster("d1 d2", disaggregate=False, first_byte_timeout_seconds=0.2) as cluster:
+        cluster["d1"].behaviour.gate.clear()
+        seen = await asyncio.gather(
+            *(cluster.ask(stream=stream, messages=say(word)) for word in WORDS)
+        )
+
+        assert {each.served[2] for each in seen} == {"d2"}
+        assert {each.said for each in seen} == {"a0 a1 a2 "}
+        cluster["d1"].behaviour.gate.set()
+
+
+@pytest.mark.parametrize("sign", ["answers", "fills"])
+async def test_a_worker_that_is_only_busy_is_not_put_on_trial(
+    open_cluster: "OpenCluster", sign: str
+) -> None:
+    async with open_cluster("d1", disaggregate=False, first_byte_timeout_seconds=0.2) as cluster:
+        engine = cluster["d1"]
+        engine.behaviour.gate.clear()
+        asking = asyncio.create_task(cluster.ask(stream=True))
+        await cluster.eventually(lambda: engine.received)
+        if sign == "fills":
+            renew(cluster, "d1", load=Load(kv_used_fraction=0.5))
+        else:
+            first, engine.behaviour.gate = engine.behaviour.gate, asyncio.Event()
+            engine.behaviour.gate.set()
+            await cluster.ask()
+            engine.behaviour.gate = first
+        seen = await asking
+        await asyncio.sleep(0.2)
+
+        assert seen.status == 504
+        assert not trials_at(cluster, "d1")
+        assert (await cluster.get("/ready")).status == 200
+        engine.behaviour.gate.set()
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -479,7 +563,9 @@ async def test_an_answer_may_take_longer_than_a_first_byte(
             engine.gate.clear()
         asked = asyncio.create_task(cluster.ask(stream=stream))
         await cluster.eventually(lambda: cluster["d1"].running == 1)
-        await asyncio.sleep(0.5)
+        for step in range(1, 26):
+            renew(cluster, "d1", load=Load(kv_used_fraction=step / 100))
+            await asyncio.sleep(0.02)
         engine.gate.set()
 
         assert (await asked).said == "a0 a1 a2 "
