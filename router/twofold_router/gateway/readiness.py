@@ -66,16 +66,18 @@ class ReadinessCheck:
 def model_card(name: str, model: str, created_at: int, workers: Iterable[Worker]) -> dict[str, Any]:
     """Describe *model*, or an adapter of it, as OpenAI does; *created_at* in seconds since 1970.
 
-    ``max_model_len`` is vLLM's field: the longest context in tokens, here the least of those of
-    the *workers* with the name. A card has none where that is not known."""
+    ``root``, ``parent`` and ``max_model_len`` are vLLM's fields. Its root is the path that the
+    server has read, which is of no use outside its pod, and nobody's business there: here it is the
+    name of the model behind. ``max_model_len`` is the longest context in tokens, the least of those
+    of the *workers* with the name. A card has none where that is not known."""
     card: dict[str, Any] = {
         "id": name,
         "object": "model",
         "created": created_at,
         "owned_by": "twofold",
+        "root": model,
+        "parent": None if name == model else model,
     }
-    if name != model:
-        card["parent"] = model
     longest = [worker.max_model_tokens for worker in workers if name in worker.names]
     if longest and UNKNOWN_MODEL_TOKENS not in longest:
         card["max_model_len"] = min(longest)

@@ -80,8 +80,12 @@ def test_it_tells_what_is_wrong_with_workers_that_do_not_serve() -> None:
 
 
 def test_an_adapter_names_its_model_as_its_parent() -> None:
-    assert "parent" not in model_card("m", "m", 1, [])
+    assert model_card("m", "m", 1, [])["parent"] is None
     assert model_card("a", "m", 1, [])["parent"] == "m"
+
+
+def test_the_root_is_the_model_behind_a_name() -> None:
+    assert [model_card(name, "m", 1, [])["root"] for name in ("m", "a")] == ["m", "m"]
 
 
 @pytest.mark.parametrize(
