@@ -155,17 +155,26 @@ async def test_who_sends_too_much_reads_why() -> None:
     assert b"BODY_TOO_LARGE" in answer
 
 
+def send_then_read(port: int, size_bytes: int) -> bytes:
+    """Do as urllib and requests do: send all of a body, and only then read."""
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size_bytes
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connected:
+        connected.sendall(head + b"x" * size_bytes)
+        return connected.recv(1000)
+
+
+@on_both_loops
+async def test_who_sends_far_too_much_before_reading_reads_why() -> None:
+    async with opened() as site:
+        answer = await asyncio.to_thread(send_then_read, site.port, 100_000_000)
+
+    assert answer.startswith(b"HTTP/1.1 413 ")
+
+
 @on_both_loops
 async def test_who_sends_all_of_an_unwanted_body_reads_the_answer() -> None:
-    head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 30000000\r\n\r\n"
-
-    def send_then_read(port: int) -> bytes:
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as connected:
-            connected.sendall(head + b"x" * 30_000_000)
-            return connected.recv(1000)
-
     async with opened(wants_body=lambda _request: False) as site:
-        answer = await asyncio.to_thread(send_then_read, site.port)
+        answer = await asyncio.to_thread(send_then_read, site.port, 30_000_000)
 
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert answer.endswith(b"\r\n\r\n0")

@@ -37,6 +37,11 @@ class ServerLimits:
     that is answered without being read is discarded whole, within its own limits: many clients
     send all of it before they read."""
 
+    refused_bytes: int = 128 * 1024 * 1024
+    """Discarded of a body that is too large, within the time that a body may take: many clients
+    have images too many, and read that only when they have sent all. To reset them sooner tells
+    them nothing; who wants to send for nothing can do so with bodies that are not too large."""
+
     pipelined_count: int = 16
     """Requests read ahead of the one being answered; then reading pauses."""
 

@@ -32,8 +32,8 @@ class ServerConnection(asyncio.Protocol):
 
     Invariant: ``_responder`` is the answer being given, None between requests; ``_ahead`` is what
     waits for it: requests, then perhaps the refusal of what could not be read after them. When
-    ``_is_deaf``, what comes in is discarded; when ``_is_over``, nothing more is answered either.
-    ``_skips_body``: what is discarded is the rest of a body that has not passed its limits.
+    ``_is_deaf``, what comes in is discarded, up to ``_may_discard_bytes``; when ``_is_over``,
+    nothing more is answered either. ``_skips_body``: what is discarded is the rest of a body.
     ``_unread_bytes``: of answers, when their client's deadline was last set.
     """
 
@@ -45,6 +45,7 @@ class ServerConnection(asyncio.Protocol):
         "_is_over",
         "_is_paused",
         "_limits",
+        "_may_discard_bytes",
         "_phase",
         "_reader",
         "_responder",
@@ -71,6 +72,7 @@ class ServerConnection(asyncio.Protocol):
         self._unread_bytes: float = 0
         self._held = b""
         self._discarded_bytes = 0
+        self._may_discard_bytes = serving.limits.linger_bytes
         self._is_paused = False
         self._is_deaf = False
         self._is_over = False
@@ -185,6 +187,8 @@ class ServerConnection(asyncio.Protocol):
         except RefusedError as refused:
             refused.path, refused.headers = reader.so_far()
             self._is_deaf = True
+            if refused.kind is Refusal.BODY_TOO_LARGE:
+                self._skip_body(self._limits.refused_bytes)
             self._ahead.append(refused)
             if self._responder is None:
                 self._answer_next()
@@ -213,10 +217,15 @@ class ServerConnection(asyncio.Protocol):
         assert request is not None
         reader.is_body_wanted = self._serving.wants_body(request)
         if not reader.is_body_wanted:
-            self._skips_body = True
-            reader.drop_body()
+            self._skip_body(self._limits.linger_bytes + self._limits.body_bytes)
             request.keep_alive = False
             self._take(request)
+
+    def _skip_body(self, size_bytes: int) -> None:
+        """Let go of a body, and discard up to *size_bytes* of the rest."""
+        self._skips_body = True
+        self._may_discard_bytes = size_bytes
+        self._reader.drop_body()
 
     def _take(self, request: Request) -> None:
         if not request.keep_alive:
@@ -272,9 +281,7 @@ class ServerConnection(asyncio.Protocol):
         """Throw away what a refused client still sends, so that it comes to read the answer: a
         close with unread data would reset the connection and take the answer with it."""
         self._discarded_bytes += size_bytes
-        limits = self._limits
-        may_bytes = limits.linger_bytes + (limits.body_bytes if self._skips_body else 0)
-        if self._discarded_bytes > may_bytes:
+        if self._discarded_bytes > self._may_discard_bytes:
             if self._is_over:
                 self._transport.abort()
             else:

@@ -30,6 +30,7 @@ LIMITS = ServerLimits(
     write_seconds=40,
     linger_seconds=5,
     linger_bytes=500,
+    refused_bytes=5000,
     pipelined_count=2,
     connection_count=2,
     write_buffer_bytes=1000,
@@ -448,6 +449,37 @@ async def test_an_unwanted_body_is_discarded_within_a_bodys_limits() -> None:
     connection.data_received(b"x")
 
     assert was_open
+    assert transport.is_aborted
+
+
+TOO_LARGE = b"POST /e HTTP/1.1\r\nHost: x\r\nContent-Length: 9000\r\n\r\n"
+CHUNK_TOO_LARGE = CHUNKED.partition(b"2\r\n")[0] + b"7d0\r\n" + b"x" * 2000
+
+
+@pytest.mark.parametrize("sent", [TOO_LARGE, CHUNK_TOO_LARGE])
+async def test_a_body_that_is_too_large_is_discarded_within_limits(sent: bytes) -> None:
+    site = Site()
+    connection, transport = site.connect()
+    connection.data_received(sent)
+    await turn()
+
+    connection.data_received(b"x" * LIMITS.refused_bytes)
+    await site.pass_time(LIMITS.body_seconds - 1)
+    was_open = not transport.is_closing()
+    connection.data_received(b"x")
+
+    assert was_open
+    assert transport.is_aborted
+
+
+async def test_a_body_that_is_too_large_is_waited_for_no_longer_than_any() -> None:
+    site = Site()
+    connection, transport = site.connect()
+    connection.data_received(TOO_LARGE)
+    await turn()
+
+    await site.pass_time(LIMITS.body_seconds)
+
     assert transport.is_aborted
 
 
