@@ -35,7 +35,9 @@ _MODELS = "/v1/models"
 _MODEL = "/v1/models/"
 _RESPONSE = f"{Api.RESPONSES}/"
 _TARGETS = "/metrics/targets"
-_OWN_PATHS = frozenset({"/health", "/ready", "/metrics", _TARGETS, _MODELS})
+_OPERATORS_PATHS = frozenset({"/ready", "/metrics", _TARGETS})
+"""They need no key, and tell of the workers: no page is to read them, whoever opens it near us."""
+_OWN_PATHS = _OPERATORS_PATHS | {"/health", _MODELS}
 _TEXT = ((b"content-type", CONTENT_TYPE.encode()),)
 
 ReadMetrics = Callable[[], Awaitable[bytes]]
@@ -80,7 +82,7 @@ class Edge:
         api = _APIS.get(request.path)
         reply = Reply(responder, request_id, api)
         preflight = None
-        if self._cors is not None:
+        if self._cors is not None and request.path not in _OPERATORS_PATHS:
             reply.add_headers(self._cors.headers(headers))
             preflight = self._cors.preflight(request)
         try:

@@ -83,6 +83,19 @@ async def test_another_page_may_not(open_cluster: "OpenCluster") -> None:
             assert told["vary"] == "origin"  # else a cache would give it to the page that may
 
 
+@pytest.mark.parametrize("path", ["/ready", "/metrics", "/metrics/targets"])
+async def test_no_page_reads_what_tells_of_the_workers_without_a_key(
+    open_cluster: "OpenCluster", path: str
+) -> None:
+    async with open_cluster("d1", allowed_origins=("*",)) as cluster:
+        seen = await cluster.get(path, {"Origin": PAGE})
+        preflight = await cluster.client.options(path, headers={"Origin": PAGE, **PREFLIGHT})
+
+        assert (seen.status, preflight.status_code) == (200, 405)
+        for told in (seen.headers, preflight.headers):
+            assert "access-control-allow-origin" not in told
+
+
 async def test_an_answer_of_nobody_is_for_all_pages_or_none(open_cluster: "OpenCluster") -> None:
     async with open_cluster("d1", allowed_origins=("*",)) as cluster:
         client = await cluster.connect(b"nonsense\r\n\r\n")
