@@ -526,7 +526,23 @@ async def test_who_waits_at_a_worker_that_hangs_asks_elsewhere(
         cluster["d1"].behaviour.gate.set()
 
 
-@pytest.mark.parametrize("sign", ["answers", "fills"])
+async def test_a_worker_that_refuses_its_trial_is_asked_again(open_cluster: "OpenCluster") -> None:
+    async with open_cluster("d1 d2", disaggregate=False, first_byte_timeout_seconds=0.2) as cluster:
+        await until_it_hangs(cluster, "d1")
+        misbehave(cluster, "d1", refusal=Fault.DECODE_BUSY)
+        cluster["d1"].behaviour.gate.set()
+        await cluster.eventually(lambda: len(trials_at(cluster, "d1")) == 2)
+        cluster.follow("d1")
+        during = await cluster.ask()
+        misbehave(cluster, "d1", refusal=None)
+        await cluster.eventually(lambda: len(trials_at(cluster, "d1")) == 3)
+        await asyncio.sleep(1.2)
+
+        assert (during.status, during.error["code"]) == (503, "no_worker")
+        assert (await cluster.ask()).said == "a0 a1 a2 "
+
+
+@pytest.mark.parametrize("sign", ["answers", "fills", "nobody tells"])
 async def test_a_worker_that_is_only_busy_is_not_put_on_trial(
     open_cluster: "OpenCluster", sign: str
 ) -> None:
@@ -537,6 +553,8 @@ async def test_a_worker_that_is_only_busy_is_not_put_on_trial(
         await cluster.eventually(lambda: engine.received)
         if sign == "fills":
             renew(cluster, "d1", load=Load(kv_used_fraction=0.5))
+        elif sign == "nobody tells":
+            cluster.dispatcher.stale_if(lambda: True)
         else:
             first, engine.behaviour.gate = engine.behaviour.gate, asyncio.Event()
             engine.behaviour.gate.set()
