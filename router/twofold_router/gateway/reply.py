@@ -112,10 +112,14 @@ def answer_of(error: RequestError) -> WholeAnswer:
     return WholeAnswer(error.fault.status, headers, error.body())
 
 
+def fault_of_refusal(refused: RefusedError) -> Fault:
+    """Return what is wrong with a request that the HTTP layer refuses."""
+    return _FAULT_OF_REFUSAL.get(refused.kind, Fault.INVALID_REQUEST)
+
+
 def answer_of_refusal(refused: RefusedError) -> tuple[HeaderPairs, bytes]:
     """Make the answer to a request that the HTTP layer refuses."""
-    fault = _FAULT_OF_REFUSAL.get(refused.kind, Fault.INVALID_REQUEST)
-    body = RequestError(fault, refused.message).body()
+    body = RequestError(fault_of_refusal(refused), refused.message).body()
     if refused.path in _ANTHROPICS:
         body = anthropic_error(refused.kind.value, body)
     return [JSON_HEADER], body

@@ -14,12 +14,19 @@ from twofold_router.gateway.doubting import Doubts
 from twofold_router.gateway.edge import Edge, ReadMetrics
 from twofold_router.gateway.listening import url_of
 from twofold_router.gateway.readiness import ReadinessCheck
-from twofold_router.gateway.reply import answer_of_refusal
+from twofold_router.gateway.reply import answer_of_refusal, fault_of_refusal
 from twofold_router.gateway.request_timeout import Deadlines
 from twofold_router.gateway.resources import Resources
 from twofold_router.gateway.tickets import Desk
 from twofold_router.gateway.upstream import Upstream
-from twofold_router.http import Server, open_client, serve
+from twofold_router.http import (
+    HeaderPairs,
+    RefusalAnswer,
+    RefusedError,
+    Server,
+    open_client,
+    serve,
+)
 from twofold_router.metrics import Metrics
 from twofold_router.settings import RouterSettings
 
@@ -78,7 +85,7 @@ async def open_gateway(
             listener,
             edge.handle,
             settings.server_limits(),
-            cors.on(answer_of_refusal) if cors else answer_of_refusal,
+            _counted(cors.on(answer_of_refusal) if cors else answer_of_refusal, metrics),
             drain_seconds=settings.drain_timeout_seconds,
             give_up=deadlines.end_all,
             wants_body=edge.wants_body,
@@ -86,6 +93,16 @@ async def open_gateway(
             _log.info("listening", extra={"url": url})
             yield Gateway(url, server, readiness, settings.drain_delay_seconds)
             _log.info("draining", extra={"seconds": settings.drain_timeout_seconds})
+
+
+def _counted(refusal: RefusalAnswer, metrics: Metrics) -> RefusalAnswer:
+    """Return *refusal*, which counts what it is asked for."""
+
+    def refuse(refused: RefusedError) -> tuple[HeaderPairs, bytes]:
+        metrics.refusal(fault_of_refusal(refused).code)
+        return refusal(refused)
+
+    return refuse
 
 
 async def _sweep(deadlines: Deadlines, desk: Desk) -> None:
