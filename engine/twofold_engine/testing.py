@@ -2,7 +2,7 @@
 
 import asyncio
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from twofold_cluster.identity import Role, WorkerId
@@ -24,6 +24,7 @@ class FakeHandle:
     process: ProcessState = field(default_factory=ProcessState)
     lost: bool = False
     has_place: asyncio.Event = field(default_factory=asyncio.Event)
+    may_start: asyncio.Event = field(default_factory=asyncio.Event)
     drain_fails: bool = False
     drained: bool = False
     drain_may_end: asyncio.Event = field(default_factory=asyncio.Event)
@@ -72,11 +73,14 @@ class FakeHandle:
 
     def __post_init__(self) -> None:
         self.standby = self.settings.standby
+        self.may_start.set()
         self.drain_may_end.set()
         self.standby_may_end.set()
 
-    async def start(self) -> str:
+    async def start(self, placed: Callable[[], None]) -> str:
         await self.has_place.wait()
+        placed()
+        await self.may_start.wait()
         if self.lost:
             raise LostWorkerError("no place for it")
         self.started = True
@@ -123,12 +127,13 @@ class FakeHandle:
 
 class FakeLauncher:
     """Launches nothing, and remembers every handle it gave, the last of each worker on top.
-    ``is_full``: no place is left for those that are launched from then on. ``left``: workers of an
-    earlier manager, each to be adopted once."""
+    ``is_full``: no place is left for those that are launched from then on; ``hangs``: they get
+    one, and do not answer there. ``left``: workers of an earlier manager, each to be adopted once."""
 
     def __init__(self) -> None:
         self.handles: list[FakeHandle] = []
         self.is_full = False
+        self.hangs = False
         self.left: list[tuple[Description, FakeHandle]] = []
 
     async def adopt(self) -> Sequence[tuple[Description, Handle]]:
@@ -140,6 +145,8 @@ class FakeLauncher:
         handle = FakeHandle(settings, pool)
         if not self.is_full:
             handle.has_place.set()
+        if self.hangs:
+            handle.may_start.clear()
         self.handles.append(handle)
         return handle
 

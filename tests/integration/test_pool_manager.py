@@ -214,6 +214,42 @@ async def test_a_worker_that_does_not_get_ready_is_started_again(managed: Manage
     assert managed.phases()[PREFILL_0] is Phase.READY
 
 
+async def test_a_worker_whose_actor_hangs_in_its_place_is_started_again(managed: Managed) -> None:
+    managed.launcher.hangs = True
+    managed.want(1, prefill=1, decode=0)
+    handle = await managed.handle(PREFILL_0)
+    await until(lambda: managed.phases()[PREFILL_0] is Phase.STARTING)
+    managed.launcher.hangs = False
+
+    managed.clock.now = START_LIMIT_SECONDS
+    await asyncio.sleep(SOME_ROUNDS_SECONDS)
+    assert managed.phases()[PREFILL_0] is Phase.STARTING
+    managed.clock.now += 0.5
+    await until(lambda: managed.phases()[PREFILL_0] is Phase.DEAD)
+    message = managed.manager.snapshot().members[0].message
+    managed.clock.now += 1.0
+    (await managed.handle(PREFILL_0, count=2)).become_ready()
+    await until(lambda: managed.phases()[PREFILL_0] is Phase.READY)
+
+    assert message == "not ready within 3600 s: waiting for its actor"
+    assert handle.stopped
+
+
+async def test_a_worker_may_wait_for_a_place_for_ever(managed: Managed) -> None:
+    managed.launcher.is_full = True
+    managed.want(1, prefill=1, decode=0)
+    handle = await managed.handle(PREFILL_0)
+
+    managed.clock.now = 10 * START_LIMIT_SECONDS
+    await asyncio.sleep(SOME_ROUNDS_SECONDS)
+    assert managed.phases()[PREFILL_0] is Phase.PENDING
+    handle.has_place.set()
+    handle.become_ready()
+    await until(lambda: managed.phases()[PREFILL_0] is Phase.READY)
+
+    assert len(managed.launcher.handles) == 1
+
+
 @pytest.mark.parametrize("dies", [FakeHandle.crash, FakeHandle.lose])
 async def test_a_worker_that_dies_while_its_standby_changes_gives_its_place_back(
     dies: Callable[[FakeHandle], None], managed: Managed

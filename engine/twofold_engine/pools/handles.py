@@ -1,7 +1,7 @@
 """Where workers run, as the pool manager sees it. Knows nothing of Ray, which is slow to import
 and reads the environment as it is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -43,8 +43,9 @@ class Handle(Protocol):
     Each raises SupersededError once another manager has taken the worker over.
     """
 
-    async def start(self) -> str:
-        """Return the name of the machine that it got."""
+    async def start(self, placed: Callable[[], None]) -> str:
+        """Return the name of the machine that it got; call *placed* once it has a place there, for
+        which alone it may wait for ever."""
         ...
 
     async def state(self) -> ProcessState: ...

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
@@ -67,7 +67,7 @@ class RayLauncher:
         newest: dict[WorkerId, tuple[Description, _RayHandle, ActorName]] = {}
         for one, description in zip(left, told, strict=True):
             manager = self._settings.manager_id
-            handle = _RayHandle(one.actor, one.group, manager, has_place=True)
+            handle = _RayHandle(one.actor, one.group, manager, answers=True)
             if description is None:
                 handle.kill()
                 continue
@@ -127,17 +127,33 @@ class _RayHandle:
     """An actor as one manager may use it, which each call names."""
 
     def __init__(
-        self, actor: Any, group: PlacementGroup | None, manager: str, *, has_place: bool = False
+        self, actor: Any, group: PlacementGroup | None, manager: str, *, answers: bool = False
     ) -> None:
+        """*answers*: it is there to be asked."""
         self._actor = actor
         self._group = group
         self._manager = manager
-        self._has_place = has_place
+        self._answers = answers
 
-    async def start(self) -> str:
-        node: str = await _result(self._actor.start.remote(self._manager))
-        self._has_place = True
+    async def start(self, placed: Callable[[], None]) -> str:
+        ready = asyncio.create_task(self._ready())
+        started = asyncio.create_task(_result(self._actor.start.remote(self._manager)))
+        try:
+            await asyncio.wait([ready, started], return_when=asyncio.FIRST_COMPLETED)
+            if not started.done():
+                await ready  # an actor whose group is removed waits for ever
+                placed()
+            node: str = await started
+        finally:
+            ready.cancel()
+            started.cancel()
+        self._answers = True
         return node
+
+    async def _ready(self) -> None:
+        """Wait until Ray has made the placement group."""
+        if self._group is not None:
+            await _result(self._group.ready())
 
     async def state(self) -> ProcessState:
         state: ProcessState = await _result(self._actor.state.remote(self._manager))
@@ -163,7 +179,7 @@ class _RayHandle:
     async def stop(self, limit_seconds: float) -> None:
         is_ours = True
         try:
-            if not self._has_place:  # it would answer when it has one
+            if not self._answers:  # it would when it is there
                 return
             await _result(self._actor.stop.remote(self._manager, limit_seconds), limit_seconds)
         except SupersededError:

@@ -174,9 +174,9 @@ class PoolManager:
     async def leave_all(self) -> None:
         """Leave all workers to the next manager, after :meth:`run` has ended.
 
-        One that waits for a place is ended: if no manager came, it would wait for ever.
+        One that has not started is ended: if no manager came, it would wait for ever.
         """
-        waiting = [m for m in self._members.values() if m.phase is Phase.PENDING]
+        waiting = [member for member in self._members.values() if not member.node]
         await asyncio.gather(*(self._stop(member) for member in waiting), return_exceptions=True)
         _log.info("left %d workers", len(self._members) - len(waiting))
 
@@ -196,6 +196,8 @@ class PoolManager:
         if member.phase is Phase.STARTING and self._clock() - member.since > limit_seconds:
             await self._bury(member, f"not ready within {limit_seconds:g} s: {member.message}")
             return
+        if not member.node:
+            return  # its actor is not there yet to be asked
         try:
             async with asyncio.timeout(OBSERVE_TIMEOUT_SECONDS):
                 state = await handle.state()
@@ -285,11 +287,15 @@ class PoolManager:
 
     async def _wait_for_place(self, member: Member) -> None:
         assert member.handle is not None
+
+        def placed() -> None:
+            member.enter(Phase.STARTING, "waiting for its actor", self._clock())
+
         try:
-            member.node = await member.handle.start()
+            member.node = await member.handle.start(placed)
         except EngineError as error:
             member.die(str(error), self._clock())
-            await member.handle.stop(self._settings.stop_limit_seconds)
+            await self._stop(member)
             return
         member.answered_at = self._clock()
         member.enter(Phase.STARTING, "starting", self._clock())

@@ -34,6 +34,7 @@ class Member:
     restart_at: float = 0.0
     answered_at: float = 0.0
     node: str = ""
+    """The name of its machine; empty until its actor has started there."""
     standby: bool = False
     """What the routers were told of it."""
     adapters: Mapping[str, AdapterState] = field(default_factory=dict)
