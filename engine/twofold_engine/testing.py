@@ -25,6 +25,7 @@ class FakeHandle:
     lost: bool = False
     has_place: asyncio.Event = field(default_factory=asyncio.Event)
     may_start: asyncio.Event = field(default_factory=asyncio.Event)
+    start_error: Exception | None = None
     drain_fails: bool = False
     drained: bool = False
     drain_may_end: asyncio.Event = field(default_factory=asyncio.Event)
@@ -78,6 +79,8 @@ class FakeHandle:
         self.standby_may_end.set()
 
     async def start(self, placed: Callable[[], None]) -> str:
+        if self.start_error is not None:
+            raise self.start_error
         await self.has_place.wait()
         placed()
         await self.may_start.wait()
@@ -127,13 +130,17 @@ class FakeHandle:
 
 class FakeLauncher:
     """Launches nothing, and remembers every handle it gave, the last of each worker on top.
-    ``is_full``: no place is left for those that are launched from then on; ``hangs``: they get
-    one, and do not answer there. ``left``: workers of an earlier manager, each to be adopted once."""
+
+    Of those that are launched from then on, ``is_full``: they get no place; ``hangs``: they get
+    one, and do not answer there; ``start_error``: what their starts raise. ``left``: workers of an
+    earlier manager, each to be adopted once.
+    """
 
     def __init__(self) -> None:
         self.handles: list[FakeHandle] = []
         self.is_full = False
         self.hangs = False
+        self.start_error: Exception | None = None
         self.left: list[tuple[Description, FakeHandle]] = []
 
     async def adopt(self) -> Sequence[tuple[Description, Handle]]:
@@ -142,7 +149,7 @@ class FakeLauncher:
         return left
 
     def launch(self, settings: WorkerSettings, pool: Pool) -> Handle:
-        handle = FakeHandle(settings, pool)
+        handle = FakeHandle(settings, pool, start_error=self.start_error)
         if not self.is_full:
             handle.has_place.set()
         if self.hangs:

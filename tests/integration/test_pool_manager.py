@@ -16,6 +16,7 @@ from twofold_cluster.worker import Gone
 
 if TYPE_CHECKING:
     from twofold_cluster.rpc.pools_pb2_grpc import PoolsAsyncStub
+from twofold_engine.errors import EngineError
 from twofold_engine.pools.managing import INTERVAL_SECONDS, PoolManager
 from twofold_engine.pools.member import Member
 from twofold_engine.pools.planning import Phase
@@ -233,6 +234,36 @@ async def test_a_worker_whose_actor_hangs_in_its_place_is_started_again(managed:
 
     assert message == "not ready within 3600 s: waiting for its actor"
     assert handle.stopped
+
+
+@pytest.mark.parametrize("error", [EngineError("Ray does not take it"), TypeError("a bug of ours")])
+async def test_a_worker_that_cannot_be_asked_for_is_tried_again_later_and_the_others_stay(
+    error: Exception, managed: Managed
+) -> None:
+    managed.want(1, prefill=1, decode=0)
+    (await managed.handle(PREFILL_0)).become_ready()
+    await until(lambda: managed.phases()[PREFILL_0] is Phase.READY)
+    decode_0 = WorkerId("s-decode-0")
+    managed.launcher.start_error = error
+
+    managed.want(2, prefill=1, decode=1)
+    await until(lambda: managed.phases().get(decode_0) is Phase.DEAD)
+    message = managed.manager.snapshot().members[0].message
+    await asyncio.sleep(SOME_ROUNDS_SECONDS)
+    assert len(managed.launcher.handles) == 2
+    managed.clock.now = 1.0
+    await managed.handle(decode_0, count=2)
+    await until(lambda: managed.phases()[decode_0] is Phase.DEAD)
+    managed.launcher.start_error = None
+    managed.clock.now = 2.5  # the second delay is two seconds
+    await asyncio.sleep(SOME_ROUNDS_SECONDS)
+    assert len(managed.launcher.handles) == 3
+    managed.clock.now = 3.0
+    (await managed.handle(decode_0, count=3)).become_ready()
+    await until(lambda: managed.phases()[decode_0] is Phase.READY)
+
+    assert str(error) in message
+    assert managed.phases()[PREFILL_0] is Phase.READY
 
 
 async def test_a_worker_may_wait_for_a_place_for_ever(managed: Managed) -> None:

@@ -77,8 +77,11 @@ def test_workers_on_an_existing_ray_cluster_serve_scale_and_are_replaced_without
         nowhere = pb.Pool(
             role=pb.ROLE_DECODE, revision="x", replicas=1, engine=engine, resources={"nowhere": 1}
         )
-        pools.want(*pools.revision("a", 1, 1), nowhere)
+        refused = pb.Pool(role=pb.ROLE_PREFILL, revision="y", replicas=1, engine=engine)
+        refused.engine.gpus = 1.5
+        pools.want(*pools.revision("a", 1, 1), nowhere, refused)
         until(lambda: pools.ready("a") == 2)
+        until(lambda: any("whole numbers" in w.message and w.restarts for w in pools.workers()))
         (waiting,) = (worker for worker in pools.workers() if worker.revision == "x")
         assert waiting.phase == pb.PHASE_PENDING
         assert {w.node for w in pools.workers() if w.revision == "a"} == {socket.gethostname()}

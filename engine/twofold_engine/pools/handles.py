@@ -70,6 +70,6 @@ class Launcher(Protocol):
         ...
 
     def launch(self, settings: WorkerSettings, pool: Pool) -> Handle:
-        """Ask for a place for a worker of *pool*. It waits for one, and starts, in
+        """Return a worker of *pool* to be. It asks for a place, waits for it, and starts, in
         ``Handle.start``."""
         ...

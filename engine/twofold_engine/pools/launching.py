@@ -1,8 +1,10 @@
 """Where workers run: the manager's edge to Ray."""
 
 import asyncio
+import functools
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -32,7 +34,27 @@ ADAPTER_LIMIT_SECONDS = 300.0
 ADOPT_LIMIT_SECONDS = 15.0
 """For a worker that has a place to tell what it is. Callers of a new manager wait meanwhile."""
 
+_REFUSALS = (ray.exceptions.RayError, OSError, ValueError)
+"""What Ray raises when its head does not answer, or does not take what a worker asks for."""
+
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """An actor, and what keeps its place; None: it takes nothing that Ray counts."""
+
+    actor: Any
+    group: PlacementGroup | None
+
+    def end(self) -> None:
+        """End the actor, and what it runs, and give its place back. Blocks while Ray's head is
+        away."""
+        try:
+            ray.kill(self.actor)
+        finally:
+            if self.group is not None:
+                remove_placement_group(self.group)
 
 
 class RayLauncher:
@@ -64,16 +86,16 @@ class RayLauncher:
         left = await asyncio.to_thread(find_left, *ours)
         left.sort(key=lambda one: one.name.incarnation)
         told = await asyncio.gather(*(self._ask(one) for one in left))
-        newest: dict[WorkerId, tuple[Description, _RayHandle, ActorName]] = {}
+        newest: dict[WorkerId, tuple[Description, RayHandle, ActorName]] = {}
         for one, description in zip(left, told, strict=True):
             manager = self._settings.manager_id
-            handle = _RayHandle(one.actor, one.group, manager, answers=True)
+            handle = RayHandle(manager, adopted=Made(one.actor, one.group))
             if description is None:
-                handle.kill()
+                await handle.kill()
                 continue
             if (before := newest.get(one.name.worker_id)) is not None:
                 _log.warning("%s has a newer life", before[2])
-                before[1].kill()
+                await before[1].kill()
             newest[one.name.worker_id] = (description, handle, one.name)
         await asyncio.to_thread(remove_groups, *ours, [name for _, _, name in newest.values()])
         return [(description, handle) for description, handle, _ in newest.values()]
@@ -92,6 +114,11 @@ class RayLauncher:
         return description
 
     def launch(self, settings: WorkerSettings, pool: Pool) -> Handle:
+        ask = functools.partial(self._ask_for, settings, pool)
+        return RayHandle(self._settings.manager_id, ask=ask)
+
+    def _ask_for(self, settings: WorkerSettings, pool: Pool) -> Made:
+        """Have Ray make an actor, in a place of its own. Blocks as long as Ray's head is away."""
         engine, build = pool.engine, pool.build
         bundle = {"CPU": 0.0 if self._one_machine else engine.cpus, "GPU": engine.gpus}
         bundle = {resource: amount for resource, amount in bundle.items() if amount}
@@ -114,28 +141,46 @@ class RayLauncher:
         if group is not None:
             options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(group)
         host = "127.0.0.1" if self._one_machine else None
-        remote = ray.remote(EngineActor).options(**options)
         manager = self._settings.manager_id
         orphan_limit_seconds = None if self._one_machine else self._settings.orphan_limit_seconds
-        actor = remote.remote(
-            settings, self._log_dir, host, self._kind, manager, pool, orphan_limit_seconds
-        )
-        return _RayHandle(actor, group, manager)
+        try:
+            remote = ray.remote(EngineActor).options(**options)
+            actor = remote.remote(
+                settings, self._log_dir, host, self._kind, manager, pool, orphan_limit_seconds
+            )
+        except BaseException:
+            if group is not None:
+                remove_placement_group(group)
+            raise
+        return Made(actor, group)
 
 
-class _RayHandle:
-    """An actor as one manager may use it, which each call names."""
+class RayHandle:
+    """An actor as one manager may use it, which each call names.
+
+    What blocks while Ray's head is away is done in threads: the manager has other workers.
+    """
 
     def __init__(
-        self, actor: Any, group: PlacementGroup | None, manager: str, *, answers: bool = False
+        self,
+        manager: str,
+        *,
+        ask: Callable[[], Made] | None = None,
+        adopted: Made | None = None,
     ) -> None:
-        """*answers*: it is there to be asked."""
-        self._actor = actor
-        self._group = group
+        """*ask* has Ray make the actor; one that is *adopted* has been made, and answers."""
         self._manager = manager
-        self._answers = answers
+        self._ask = ask
+        self._asking: asyncio.Task[None] | None = None
+        self._made = adopted
+        self._answers = adopted is not None
+        self._killing: asyncio.Task[None] | None = None
 
     async def start(self, placed: Callable[[], None]) -> str:
+        if self._ask is not None and self._asking is None:
+            self._asking = asyncio.create_task(self._have_made(self._ask))
+            # A thread cannot be cancelled: what it has made is to be ended.
+            await asyncio.shield(self._asking)
         ready = asyncio.create_task(self._ready())
         started = asyncio.create_task(_result(self._actor.start.remote(self._manager)))
         try:
@@ -150,10 +195,22 @@ class _RayHandle:
         self._answers = True
         return node
 
+    @property
+    def _actor(self) -> Any:
+        assert self._made is not None
+        return self._made.actor
+
+    async def _have_made(self, ask: Callable[[], Made]) -> None:
+        try:
+            self._made = await asyncio.to_thread(ask)
+        except _REFUSALS as error:
+            raise EngineError(f"Ray does not take it: {error}") from error
+
     async def _ready(self) -> None:
         """Wait until Ray has made the placement group."""
-        if self._group is not None:
-            await _result(self._group.ready())
+        assert self._made is not None
+        if self._made.group is not None:
+            await _result(self._made.group.ready())
 
     async def state(self) -> ProcessState:
         state: ProcessState = await _result(self._actor.state.remote(self._manager))
@@ -190,13 +247,23 @@ class _RayHandle:
             _log.warning("the actor is killed: %s", error)
         finally:
             if is_ours:
-                self.kill()
+                await self.kill()
 
-    def kill(self) -> None:
-        """End the actor, and what it runs, and give its place back."""
-        ray.kill(self._actor)
-        if self._group is not None:
-            remove_placement_group(self._group)
+    async def kill(self) -> None:
+        """End the actor, and what it runs, and give its place back; also if this is cancelled."""
+        if self._killing is None:
+            self._killing = asyncio.create_task(self._kill())
+        await asyncio.shield(self._killing)
+
+    async def _kill(self) -> None:
+        if self._asking is not None:
+            await asyncio.wait([self._asking])
+        if self._made is None:
+            return
+        try:
+            await asyncio.to_thread(self._made.end)
+        except _REFUSALS as error:
+            _log.error("an actor may be left, and its place be kept: %s", error)
 
 
 async def _result(reference: Any, limit_seconds: float | None = None) -> Any:

@@ -15,7 +15,12 @@ from twofold_cluster.identity import Incarnation, WorkerId, new_incarnation
 from twofold_cluster.membership import read_incarnations, withdraw
 from twofold_cluster.membership.entries import REDIS_IS_AWAY
 from twofold_cluster.worker import Gone
-from twofold_engine.errors import EngineError, InvalidPoolError, UnknownWorkerError
+from twofold_engine.errors import (
+    EngineError,
+    InvalidPoolError,
+    SupersededError,
+    UnknownWorkerError,
+)
 from twofold_engine.pools.adapting import AdapterState, Load, Unload, next_step
 from twofold_engine.pools.claiming import Claim
 from twofold_engine.pools.handles import Launcher, LostWorkerError
@@ -401,6 +406,8 @@ class PoolManager:
             self._woken.set()
             if not task.cancelled() and (error := task.exception()) is not None:
                 _log.error("%s: action failed", member.worker_id, exc_info=error)
+                if not (member.node or isinstance(error, SupersededError)):
+                    self._begin(member, self._bury(member, f"cannot start it: {error!r}"))
 
         task.add_done_callback(finished)
 
