@@ -149,6 +149,7 @@ class Roster:
             ]
         for worker in gone:
             del self._workers[worker.worker_id]
+        self._forget_the_unfenced()
         if changed or gone:
             self._on_change(changed, gone)
 
@@ -156,8 +157,16 @@ class Roster:
         known = self._newest.get(message.worker_id)
         if known is None or known <= message.incarnation:
             return False
-        silence_seconds = self._clock() - self._heard_at[message.worker_id]
-        return message.worker_id in self._workers or silence_seconds < FENCE_SECONDS
+        return message.worker_id in self._workers or self._is_remembered(message.worker_id)
+
+    def _is_remembered(self, worker_id: WorkerId) -> bool:
+        return self._clock() - self._heard_at[worker_id] < FENCE_SECONDS
+
+    def _forget_the_unfenced(self) -> None:
+        """Rollouts and scalings bring new names as long as the follower lives."""
+        for worker_id in self._newest.keys() - self._workers.keys():
+            if not self._is_remembered(worker_id):
+                del self._newest[worker_id], self._heard_at[worker_id]
 
     def _is_news(self, worker: Worker) -> bool:
         """Note that *worker* was read; tell whether anything about it is new."""

@@ -131,6 +131,24 @@ def test_one_that_has_gone_is_forgotten_when_redis_no_longer_fences_it(
     assert roster.workers == {WORKER.worker_id: OLDER}
 
 
+def test_names_of_the_gone_do_not_pile_up(roster: Roster, clock: Clock) -> None:
+    names = [WorkerId(f"worker-{number}") for number in range(100)]
+    for name in names:
+        roster._hear(msgspec.structs.replace(WORKER, worker_id=name))
+    clock.now += 1
+    _read(roster, clock, lambda: None, WORKER)
+
+    clock.now += FENCE_SECONDS - 2
+    _read(roster, clock, lambda: None, WORKER)
+    before = len(roster._newest)
+    clock.now += 2
+    _read(roster, clock, lambda: None, WORKER)
+
+    assert before == len(names)
+    assert list(roster._newest) == list(roster._heard_at) == [WORKER.worker_id]
+    assert roster.workers == {WORKER.worker_id: WORKER}
+
+
 def test_one_that_is_there_is_not_forgotten(roster: Roster, clock: Clock) -> None:
     roster._hear(WORKER)
 
