@@ -26,6 +26,7 @@ class FakeHandle:
     has_place: asyncio.Event = field(default_factory=asyncio.Event)
     may_start: asyncio.Event = field(default_factory=asyncio.Event)
     start_error: Exception | None = None
+    state_error: Exception | None = None
     drain_fails: bool = False
     drained: bool = False
     drain_may_end: asyncio.Event = field(default_factory=asyncio.Event)
@@ -94,6 +95,8 @@ class FakeHandle:
             raise SupersededError("another manager has taken over")
         if self.lost:
             raise LostWorkerError("its node has gone")
+        if self.state_error is not None:
+            raise self.state_error
         return self.process
 
     async def change_role(self, role: Role) -> None:

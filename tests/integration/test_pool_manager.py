@@ -140,6 +140,29 @@ async def test_a_worker_whose_node_goes_is_replaced(managed: Managed) -> None:
     assert not (await managed.handle(PREFILL_0, count=2)).lost
 
 
+async def test_a_worker_that_cannot_be_asked_for_a_while_stays_and_is_replaced_then(
+    managed: Managed,
+) -> None:
+    managed.want(1, prefill=1, decode=0)
+    handle = await managed.handle(PREFILL_0)
+    handle.become_ready()
+    await until(lambda: managed.phases()[PREFILL_0] is Phase.READY)
+    silence_limit_seconds = ManagerSettings("s", "", "s").silence_limit_seconds
+    handle.state_error = EngineError("the actor is unavailable")
+
+    managed.clock.now += silence_limit_seconds
+    await asyncio.sleep(SOME_ROUNDS_SECONDS)
+    handle.state_error = None
+    await asyncio.sleep(SOME_ROUNDS_SECONDS)
+    assert managed.phases()[PREFILL_0] is Phase.READY
+    handle.state_error = EngineError("the actor is unavailable")
+    managed.clock.now += silence_limit_seconds + 0.5
+    await until(lambda: managed.phases()[PREFILL_0] is Phase.DEAD)
+
+    message = managed.manager.snapshot().members[0].message
+    assert message == "its actor does not answer: the actor is unavailable"
+
+
 async def test_a_worker_too_many_finishes_before_it_ends(managed: Managed) -> None:
     managed.want(1, prefill=2, decode=0)
     second = await managed.handle(WorkerId("s-prefill-1"))

@@ -7,9 +7,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ray.exceptions import RaySystemError, TaskPlacementGroupRemoved
+from ray.exceptions import (
+    ActorDiedError,
+    ActorUnavailableError,
+    RaySystemError,
+    TaskPlacementGroupRemoved,
+)
 
 from twofold_engine.errors import EngineError
+from twofold_engine.pools.handles import LostWorkerError
 from twofold_engine.pools.launching import Made, RayHandle
 
 
@@ -21,13 +27,17 @@ class Head:
         self.error: Exception | None = None
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.started: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.state: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.ended = 0
 
     def make(self) -> Made:
         assert self.answers.wait(60)
         if self.error is not None:
             raise self.error
-        actor = SimpleNamespace(start=SimpleNamespace(remote=lambda manager: self.started))
+        actor = SimpleNamespace(
+            start=SimpleNamespace(remote=lambda manager: self.started),
+            state=SimpleNamespace(remote=lambda manager: self.state),
+        )
         return MadeByHead(actor, SimpleNamespace(ready=lambda: self.ready), self)
 
 
@@ -84,6 +94,24 @@ async def test_an_actor_whose_group_is_removed_is_waited_for_no_longer() -> None
 
     with pytest.raises(EngineError, match="removed"):
         await asyncio.wait_for(RayHandle("m", ask=head.make).start(lambda: None), 60)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_lost"),
+    [(ActorUnavailableError("RPC error", None), False), (ActorDiedError(), True)],
+)
+async def test_an_actor_that_cannot_be_reached_just_now_is_not_lost(
+    error: Exception, is_lost: bool
+) -> None:
+    head = Head()
+    head.answers.set()
+    handle = RayHandle("m", adopted=head.make())
+    head.state.set_exception(error)
+
+    with pytest.raises(EngineError) as raised:
+        await handle.state()
+
+    assert isinstance(raised.value, LostWorkerError) is is_lost
 
 
 @pytest.mark.parametrize("is_given_up", [False, True])

@@ -276,6 +276,8 @@ async def _result(reference: Any, limit_seconds: float | None = None) -> Any:
         if bound is None:
             raise
         raise EngineError(f"the actor did not answer within {bound:g} s") from error
+    except ray.exceptions.ActorUnavailableError as error:
+        raise EngineError(str(error)) from error  # its node cannot be reached just now
     except ray.exceptions.RayActorError as error:
         raise LostWorkerError(str(error).splitlines()[0]) from error
     except ray.exceptions.RayTaskError as error:

@@ -206,15 +206,14 @@ class PoolManager:
         try:
             async with asyncio.timeout(OBSERVE_TIMEOUT_SECONDS):
                 state = await handle.state()
-        except TimeoutError:
-            if self._clock() - member.answered_at > self._settings.silence_limit_seconds:
-                await self._bury(member, "its actor does not answer")
-            return
         except LostWorkerError as error:
             await self._bury(member, str(error))
             return
-        except EngineError as error:
-            _log.warning("%s cannot be looked at: %s", member.worker_id, error)
+        except (TimeoutError, EngineError) as error:
+            if self._clock() - member.answered_at > self._settings.silence_limit_seconds:
+                await self._bury(member, f"its actor does not answer: {error}".rstrip(": "))
+            elif not isinstance(error, TimeoutError):
+                _log.warning("%s cannot be looked at: %s", member.worker_id, error)
             return
         was = member.phase
         member.see(state, self._clock())
