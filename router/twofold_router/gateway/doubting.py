@@ -2,8 +2,8 @@
 
 Who has waited too long for a worker's first byte may have it doubted. A worker that has begun
 another answer meanwhile, or whose cache is seen to fill or empty, is only busy. Any other is asked
-for one token. If that does not come in time either, it is a suspect until it does, and those who
-wait there for the beginning of an answer ask elsewhere.
+for one token. If that does not come in time either, it is a suspect until it does, and nobody waits
+there any longer: who has no first byte asks elsewhere, and begun streams are taken for broken.
 """
 
 import asyncio

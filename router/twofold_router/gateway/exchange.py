@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from time import monotonic
 
 import msgspec
@@ -261,7 +262,7 @@ class Exchange:
         first = await response.first(_PREFACES if self._call.api is Api.RESPONSES else (_COMMENT,))
         if not first:
             raise BrokenError("the worker sent an empty stream")
-        deadline.lift()
+        deadline.lift(partial(response.close, "the worker hangs"))
         assert self._reply.dispatch is not None
         self._resources.doubts.hear(self._reply.dispatch.decode)
         if first.startswith(_ERROR_EVENTS):

@@ -5,6 +5,7 @@ as the placement's decision. A request that takes minutes does not mind a tick m
 """
 
 import asyncio
+import math
 from collections.abc import Callable
 from types import TracebackType
 
@@ -55,7 +56,7 @@ class Deadlines:
 class Deadline:
     """One task's bound, for the duration of a ``with`` block in it."""
 
-    __slots__ = ("_running", "_task", "expired", "look", "moment", "worker_id")
+    __slots__ = ("_end", "_running", "_task", "expired", "look", "moment", "worker_id")
 
     def __init__(self, running: "set[Deadline]", moment: float, worker_id: WorkerId | None) -> None:
         self.moment = moment
@@ -63,6 +64,7 @@ class Deadline:
         self.look: Callable[[], float] | None = None
         """Called at the moment instead, which does not end the task then; returns the next one."""
         self.expired = False
+        self._end: Callable[[], None] | None = None
         self._running = running
         self._task: asyncio.Task[object] | None = None
 
@@ -79,19 +81,24 @@ class Deadline:
         self._running.discard(self)
         # A cancelled task holds its frames by their traceback, and one of them holds this object.
         task, self._task = self._task, None
+        self._end = self.look = None  # which hold what those frames have, and an error of it
         if self.expired and kind is asyncio.CancelledError:
             assert task is not None
             # Somebody else may have cancelled the task as well; then it stays cancelled.
             if task.uncancel() == 0:
                 raise TimeoutError from error
 
-    def lift(self) -> None:
-        """Leave the task as much time as it takes."""
-        self._running.discard(self)
+    def lift(self, end: Callable[[], None]) -> None:
+        """Leave the task as much time as it takes; *end* is called where it would be cancelled."""
+        self.moment = math.inf
+        self._end = end
 
     def expire(self) -> None:
         """Cancel the task."""
         assert self._task is not None
+        if self._end is not None:
+            self._end()
+            return
         self.expired = True
         self._running.discard(self)
         self._task.cancel()

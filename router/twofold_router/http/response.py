@@ -199,10 +199,10 @@ class Response:
         events with data came before."""
         return b"".join(self._kept), self._dropped_events
 
-    def close(self) -> None:
+    def close(self, why: str = "the answer was not wanted any more") -> None:
         """Abort the request at the worker, unless the answer is complete."""
         if not self._is_over:
-            self.end(BrokenError("the answer was not wanted any more"))
+            self.end(BrokenError(why))
             self._entry.abort()
 
     def end(self, error: BrokenError | None) -> None:

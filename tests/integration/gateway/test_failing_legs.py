@@ -526,6 +526,38 @@ async def test_who_waits_at_a_worker_that_hangs_asks_elsewhere(
         cluster["d1"].behaviour.gate.set()
 
 
+async def test_a_stream_at_a_worker_that_hangs_goes_on_elsewhere(
+    open_cluster: "OpenCluster",
+) -> None:
+    async with open_cluster("d1 d2", disaggregate=False, first_byte_timeout_seconds=0.2) as cluster:
+        cluster.follow("d1")
+        misbehave(cluster, "d1", pause_after_events=2)
+        begun = asyncio.create_task(cluster.ask(stream=True))
+        await cluster.eventually(lambda: not cluster["d1"].behaviour.gate.is_set())
+        cluster.follow("d1", "d2")
+        await until_it_hangs(cluster, "d1")
+        seen = await begun
+
+        assert seen.said == "a0 a1 a2 "
+        assert seen.served[2] == "d1"
+        assert cluster.metric("continuations_total", outcome="tried") == 1
+        cluster["d1"].behaviour.gate.set()
+
+
+async def test_who_cannot_go_on_elsewhere_is_told_that_the_worker_hangs(
+    open_cluster: "OpenCluster",
+) -> None:
+    async with open_cluster("d1", disaggregate=False, first_byte_timeout_seconds=0.2) as cluster:
+        misbehave(cluster, "d1", pause_after_events=2)
+        begun = asyncio.create_task(cluster.ask(stream=True, logprobs=True))
+        await cluster.eventually(lambda: not cluster["d1"].behaviour.gate.is_set())
+        await until_it_hangs(cluster, "d1")
+        seen = await begun
+
+        assert "the worker hangs" in seen.events[-2]["error"]["message"]
+        cluster["d1"].behaviour.gate.set()
+
+
 async def test_a_worker_that_refuses_its_trial_is_asked_again(open_cluster: "OpenCluster") -> None:
     async with open_cluster("d1 d2", disaggregate=False, first_byte_timeout_seconds=0.2) as cluster:
         await until_it_hangs(cluster, "d1")

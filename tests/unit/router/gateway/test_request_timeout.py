@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from twofold_cluster.identity import WorkerId
 from twofold_router.gateway.request_timeout import Deadline, Deadlines
 
 
@@ -112,3 +113,44 @@ async def test_one_that_ends_in_the_moment_of_its_deadline_is_cut_off_once() -> 
     deadlines.sweep(2.0)
 
     assert await task == "too late"
+
+
+async def test_one_that_looks_is_not_ended_and_looks_again() -> None:
+    deadlines = Deadlines()
+    task, deadline = await begin(deadlines, 10.0)
+    deadline.look = lambda: 30.0
+    deadlines.sweep(20.0)
+    await asyncio.sleep(0)
+    was_done = task.done()
+    deadline.look = None
+    deadlines.sweep(30.0)
+
+    assert not was_done
+    assert await task == "too late"
+
+
+async def test_those_who_wait_at_a_worker_are_ended_with_it() -> None:
+    deadlines = Deadlines()
+    ends: list[str] = []
+
+    async def at(worker: str, *, lifted: bool) -> str:
+        deadline = deadlines.at(10.0, WorkerId(worker))
+        try:
+            with deadline:
+                if lifted:
+                    deadline.lift(lambda: ends.append(worker))
+                await asyncio.sleep(0.05)
+        except TimeoutError:
+            return "ended"
+        return "in time"
+
+    tasks = [
+        asyncio.create_task(at(worker, lifted=lifted))
+        for worker in ("w1", "w2")
+        for lifted in (False, True)
+    ]
+    await asyncio.sleep(0)
+    deadlines.end_at(WorkerId("w1"))
+
+    assert await asyncio.gather(*tasks) == ["ended", "in time", "in time", "in time"]
+    assert ends == ["w1"]
