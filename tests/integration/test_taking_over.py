@@ -262,6 +262,23 @@ async def test_a_manager_whose_workers_were_taken_over_ends_and_touches_none(
     assert not any(handle.stopped for handle in (*handles, *second.launcher.handles))
 
 
+async def test_a_manager_that_is_taken_over_as_it_drains_its_workers_waits_for_them_no_longer(
+    managers: Managers,
+) -> None:
+    first = await managers.begin()
+    handles = await first.serve()
+    handles[0].drain_may_end.clear()
+    draining = asyncio.create_task(first.manager.drain_all(limit_seconds=600))
+    await until(lambda: handles[0].drained)
+
+    await managers.begin(*handles)
+
+    async with asyncio.timeout(WAIT_SECONDS):
+        await draining
+    with pytest.raises(SupersededError):
+        await first.task
+
+
 async def test_a_manager_without_workers_ends_too_when_another_one_begins(
     managers: Managers,
 ) -> None:

@@ -81,6 +81,7 @@ class PoolManager:
         self._members: dict[WorkerId, Member] = {}
         self._newest: Incarnation | None = None
         self._woken = asyncio.Event()
+        self._has_ended = False
 
     def apply(
         self, generation: int, pools: Sequence[Pool], adapters: Sequence[Adapter] = ()
@@ -123,13 +124,14 @@ class PoolManager:
         return Snapshot(self._generation, self._wanted, copies, self._adapters)
 
     async def drain_all(self, limit_seconds: float) -> None:
-        """Have all workers finish what they have, and end; or give up at the limit."""
+        """Have all workers finish what they have, and end; or give up at the limit, or as
+        :meth:`run` ends."""
         self._is_told = True
         self._wanted = ()
         self._woken.set()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit_seconds):
-                while self._members:  # noqa: ASYNC110 the loop of run() empties it
+                while self._members and not self._has_ended:  # noqa: ASYNC110 by run()
                     await asyncio.sleep(DRAIN_POLL_SECONDS)
 
     async def take_over(self) -> None:
@@ -169,6 +171,7 @@ class PoolManager:
                 except TimeoutError:
                     pass
         finally:
+            self._has_ended = True
             await self._let_go()
 
     async def end_all(self) -> None:
