@@ -105,6 +105,13 @@ _EXPIRED = (
 )
 _QUEUED = f"sum {_BY} (twofold_router_queued)"
 
+# A Prometheus that was never told to scrape the operator misses none; nor does one whose services
+# have gone as well.
+_OPERATORS_GONE = (
+    "absent(twofold_operator_leader) and count(present_over_time(twofold_operator_leader[3d])) "
+    "and count(twofold_router_workers)"
+)
+
 _SERVING = Group(
     "twofold-serving",
     (
@@ -189,10 +196,10 @@ _OPERATOR = Group(
         ),
         Alert(
             "TwofoldOperatorWithoutLeader",
-            "sum(twofold_operator_leader) == 0",
+            f"sum(twofold_operator_leader) == 0 or ({_OPERATORS_GONE})",
             "2m",
             "critical",
-            "no operator holds the Lease",
+            "no operator runs that holds the Lease",
             "What serves goes on; changes, scaling and repairs do not happen.",
         ),
         Alert(
