@@ -1,8 +1,11 @@
 """What the chart renders is what Kubernetes takes, whatever the values."""
 
+import json
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +16,17 @@ from kubernetes_validate import validate  # type: ignore[import-untyped]
 from twofold_operator.planning.names import POOLS_PORT
 from twofold_operator.planning.testing import World
 
+from .combinations import COMBINATIONS, leaves, nested
+
 ROOT = Path(__file__).parents[3]
 CHART = ROOT / "helm" / "twofold"
 HELM = ROOT / ".venv" / "bin" / "helm"
 pytestmark = pytest.mark.skipif(not HELM.exists(), reason="helm: scripts/install-helm has it")
+
+MONITORING = tuple(
+    f"--api-versions=monitoring.coreos.com/v1/{kind}"
+    for kind in ("ServiceMonitor", "PrometheusRule")
+)
 
 OURS = ("serving.twofold.dev/", "monitoring.coreos.com/")
 """Kinds that are no part of Kubernetes."""
@@ -25,28 +35,81 @@ NAME_LIMIT = 40
 """Characters of an LLMService's name, by a rule of its CRD."""
 
 
-@pytest.mark.parametrize(
-    "values",
-    [
-        "",
-        "watchAllNamespaces=true,rbac.userRoles=true,networkPolicy.enabled=false",
-        "operator.replicas=2,valkey.persistence.enabled=true,images.pullSecrets={regcred}",
-        "redis.url=redis://redis:6379,monitoring.dashboards.enabled=true",
-        "redis.existingSecret.name=mine,serviceAccount.create=false,test.enabled=false",
-        "watchNamespaces={a,b},rbac.create=false,services.networkPolicies=false",
-        "monitoring.serviceMonitor.enabled=true,monitoring.prometheusRule.enabled=true",
-    ],
-)
+@pytest.mark.parametrize("name", COMBINATIONS)
 @pytest.mark.parametrize("version", ["1.29", "1.36"])
-def test_every_object_fits_its_schema(values: str, version: str) -> None:
-    done = _template(f"--set={values}")
-    rendered = [one for one in yaml.safe_load_all(done.stdout) if one]
+def test_every_object_fits_its_schema(name: str, version: str) -> None:
+    rendered = [one for one in yaml.safe_load_all(_rendered(name, *MONITORING)) if one]
 
-    assert done.returncode == 0, done.stderr
     assert rendered
     for one in rendered:
         if not one["apiVersion"].startswith(OURS):
             validate(one, version, strict=True)
+
+
+def test_every_value_is_changed_somewhere() -> None:
+    defaults = leaves(yaml.safe_load((CHART / "values.yaml").read_text()))
+    changed = {
+        path
+        for values in COMBINATIONS.values()
+        for path, value in leaves(nested(values)).items()
+        if defaults.get(path) != value
+    }
+
+    # An empty mapping or list is filled by paths below it.
+    missing = {p for p in defaults if not any(f"{c}.".startswith(f"{p}.") for c in changed)}
+    assert missing == set()
+
+
+@pytest.mark.parametrize("name", COMBINATIONS)
+def test_a_value_is_found_again_in_what_is_rendered(name: str) -> None:
+    text = _rendered(name, *MONITORING)
+    told = {each for value in leaves(nested(COMBINATIONS[name])).values() for each in _texts(value)}
+
+    assert {each for each in told if each not in text} == set()
+
+
+def test_the_operator_is_told_whom_to_watch_and_whom_to_let_in() -> None:
+    deployment = _shown("operator/deployment.yaml", values=nested(COMBINATIONS["some-namespaces"]))
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    told = {"--namespace=team-a", "--namespace=team-b", "--scraping-namespace=prometheuses"}
+
+    assert told | {"--no-network-policies"} <= set(container["args"])
+
+
+def test_what_needs_the_prometheus_operator_is_left_out_where_its_api_is_not_served() -> None:
+    kinds = {
+        served: {one["kind"] for one in yaml.safe_load_all(_rendered("watched", *served)) if one}
+        for served in ((), MONITORING)
+    }
+
+    assert kinds[MONITORING] - kinds[()] == {"ServiceMonitor", "PrometheusRule"}
+
+
+def test_the_service_monitor_finds_the_operators_metrics() -> None:
+    values = nested(COMBINATIONS["watched"])
+    monitor = _shown("monitoring/service-monitor.yaml", *MONITORING, values=values)["spec"]
+    service, deployment = (
+        _shown(f"operator/{name}.yaml", values=values) for name in ("service", "deployment")
+    )
+    (endpoint,) = monitor["endpoints"]
+    (port,) = (each for each in service["spec"]["ports"] if each["name"] == endpoint["port"])
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+
+    assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert port["targetPort"] in {each["name"] for each in container["ports"]}
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="scripts/install-prometheus has it")
+def test_the_prometheus_rule_holds_rules_that_prometheus_takes(tmp_path: Path) -> None:
+    rule = _shown(
+        "monitoring/prometheus-rule.yaml", *MONITORING, values=nested(COMBINATIONS["watched"])
+    )
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rule["spec"]))
+    command = ["promtool", "check", "rules", str(tmp_path / "rules.yaml")]
+
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(
@@ -136,6 +199,16 @@ def test_another_configuration_restarts_valkey() -> None:
     assert later["spec"]["template"] != now["spec"]["template"]
 
 
+def _texts(value: Any) -> Iterator[str]:
+    """Yield the texts in *value*, without names of fields."""
+    below = value.values() if isinstance(value, dict) else value
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for each in below:
+            yield from _texts(each)
+
+
 def _alerts(*arguments: str) -> list[dict[str, str]]:
     """Return the annotations of all alerts."""
     rule = _shown(
@@ -153,16 +226,37 @@ def _valkey(*arguments: str, chart: Path = CHART) -> dict[str, Any]:
     return _shown("valkey/stateful-set.yaml", *arguments, chart=chart)
 
 
-def _shown(template: str, *arguments: str, chart: Path = CHART) -> dict[str, Any]:
+def _shown(
+    template: str, *arguments: str, chart: Path = CHART, values: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Return the one object of *template*."""
     only = f"--show-only=templates/{template}"
-    rendered: dict[str, Any] = yaml.safe_load(_template(only, *arguments, chart=chart).stdout)
+    done = _template(only, *arguments, chart=chart, values=values)
+    rendered: dict[str, Any] = yaml.safe_load(done.stdout)
     return rendered
 
 
-def _template(*arguments: str, chart: Path = CHART) -> "subprocess.CompletedProcess[str]":
+@cache
+def _rendered(name: str, *arguments: str) -> str:
+    """Return what one of the combinations renders."""
+    done = _template(*arguments, values=nested(COMBINATIONS[name]))
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _template(
+    *arguments: str, chart: Path = CHART, values: dict[str, Any] | None = None
+) -> "subprocess.CompletedProcess[str]":
+    fixed = ("--namespace=demo", "--values=-")
+    return _helm("template", "t", chart, *fixed, *arguments, values=values)
+
+
+def _helm(
+    *arguments: str | Path, values: dict[str, Any] | None
+) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [HELM, "template", "t", chart, "--namespace=demo", *arguments],
+        [HELM, *arguments],
+        input=json.dumps(values or {}),
         capture_output=True,
         text=True,
         check=False,
