@@ -46,6 +46,13 @@ def test_every_object_fits_its_schema(name: str, version: str) -> None:
             validate(one, version, strict=True)
 
 
+@pytest.mark.parametrize("name", COMBINATIONS)
+def test_the_linter_finds_nothing_wrong(name: str) -> None:
+    done = _helm("lint", "--strict", CHART, "--values=-", values=nested(COMBINATIONS[name]))
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_every_value_is_changed_somewhere() -> None:
     defaults = leaves(yaml.safe_load((CHART / "values.yaml").read_text()))
     changed = {
