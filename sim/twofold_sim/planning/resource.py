@@ -89,6 +89,10 @@ def _document(plan: Plan, name: str, model: str | None) -> Iterator[str]:
     yield "  decode:"
     yield f"    replicas: {layout.decode_count}"
     yield f"    tensorParallel: {decode.gpu_count}"
+    if prefill is None:
+        yield "  disaggregation:"
+        yield "    # By choice: otherwise each request counts as a fallback, for want of prefill."
+        yield "    enabled: false"
     yield "  slo:"
     yield f"    ttftMs: {_milliseconds(plan.objective.ttft_seconds)}"
     yield f"    tpotMs: {_milliseconds(plan.objective.tpot_seconds)}"

@@ -8,6 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from twofold_operator.planning.children.router import router_deployment
+from twofold_operator.planning.settings import PlanSettings
+from twofold_operator.resources import parse_service
 from twofold_operator.resources.checking import MAX_NAME_LENGTH, NAME_PATTERN
 from twofold_sim.measuring.measures import Figures
 from twofold_sim.measuring.quantiles import Quantiles
@@ -113,6 +116,21 @@ def test_together_nobody_only_prefills() -> None:
     assert spec["prefill"] == {"replicas": 0}
     assert spec["decode"] == {"replicas": 3, "tensorParallel": 4}
     assert spec["model"]["engineArgs"] == ["--max-num-batched-tokens=2048"]
+
+
+@pytest.mark.parametrize(("layout", "is_aggregated"), [(TOGETHER, True), (SPLIT, False)])
+def test_routers_of_it_serve_on_one_worker_exactly_if_it_is_aggregated(
+    layout: Layout, is_aggregated: bool
+) -> None:
+    manifest = render(make_plan(layout), model="hf://some/model")
+    manifest["metadata"]["namespace"] = "models"
+
+    routers = router_deployment(
+        parse_service(manifest), PlanSettings(redis_url="redis://localhost:6379")
+    )
+
+    [container] = routers["spec"]["template"]["spec"]["containers"]
+    assert ("--no-disaggregation" in container["args"]) is is_aggregated
 
 
 def test_the_steps_are_those_of_the_engines_that_prefill() -> None:
