@@ -1,6 +1,7 @@
 """``python -m twofold_sim``: engines without a model, and profiles of what an engine costs."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 
@@ -9,7 +10,7 @@ from twofold_sim.live.running import add_engine_parser, run_engine
 
 _RUN: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "engine": run_engine,
-    "calibrate": run_calibrate,
+    "calibrate": lambda parsed: run_calibrate(parsed, os.environ),
 }
 
 

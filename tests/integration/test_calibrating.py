@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import json
 import selectors
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -89,6 +89,7 @@ class KnownEngine:
     def __init__(self) -> None:
         self.requests: list[dict[str, Any]] = []
         self.metrics = METRICS
+        self.api_key = ""
         self.model = "model"
         self.breaks = False
         self.breaks_batches = False
@@ -140,7 +141,9 @@ class KnownEngine:
                 path = head.split(" ")[1]
                 _, has_body, length = head.partition("content-length: ")
                 body = await reader.readexactly(int(length.split("\r\n")[0]) if has_body else 0)
-                if path == "/metrics":
+                if self.api_key and f"authorization: bearer {self.api_key}" not in head:
+                    self._answer(writer, b'{"error": "Unauthorized"}', b"401 Unauthorized")
+                elif path == "/metrics":
                     self._answer(writer, self.metrics.encode())
                 elif path == "/v1/models":
                     page = {"data": [{"id": self.model, "max_model_len": self.max_model_len}]}
@@ -155,8 +158,8 @@ class KnownEngine:
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
 
-    def _answer(self, writer: asyncio.StreamWriter, body: bytes) -> None:
-        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+    def _answer(self, writer: asyncio.StreamWriter, body: bytes, status: bytes = b"200 OK") -> None:
+        writer.write(b"HTTP/1.1 %b\r\ncontent-length: %d\r\n\r\n" % (status, len(body)) + body)
 
     async def _complete(self, request: dict[str, Any], writer: asyncio.StreamWriter) -> None:
         self.requests.append(request)
@@ -319,6 +322,7 @@ async def make_engine(**fields: Any) -> None:
     ("fields", "says"),
     [
         ({"metrics": ""}, "does not say how many tokens"),
+        ({"api_key": "s3cret"}, "401 .*Unauthorized"),
         ({"model": "other"}, "serves no 'model', but other"),
         ({"breaks": True}, "BrokenError"),
         ({"most_pieces": 1}, "no batch was measured: each answer came in too few pieces"),
@@ -342,11 +346,45 @@ def test_a_batch_that_fails_is_the_endpoint_s_error() -> None:
         in_jumping_time(make_engine(breaks_batches=True))
 
 
-def run_command(output: Path, *options: str, url: str = "http://127.0.0.1:9") -> int:
+def run_command(
+    output: Path,
+    *options: str,
+    url: str = "http://127.0.0.1:9",
+    environment: Mapping[str, str] | None = None,
+) -> int:
     parser = argparse.ArgumentParser()
     add_calibrate_parser(parser.add_subparsers())
     arguments = ["calibrate", "--url", url, "--model", "m", "--output", str(output), *options]
-    return run_calibrate(parser.parse_args(arguments))
+    return run_calibrate(parser.parse_args(arguments), environment or {})
+
+
+async def run_against_keys(
+    output: Path, *options: str, environment: Mapping[str, str] | None = None
+) -> int:
+    """Run the command for a moment against a pair of engines that want a key."""
+    first, second = KnownEngine(), KnownEngine()
+    first.api_key = second.api_key = "s3cret"
+    first.model = second.model = "m"
+    async with first.serving() as url, second.serving() as decode_url:
+        options = (f"--decode-url={decode_url}", "--seconds=2", "--max-batch=2", *options)
+        return await asyncio.to_thread(
+            run_command, output, *options, url=url, environment=environment
+        )
+
+
+def test_engines_that_want_a_key_get_that_of_the_file_or_of_the_environment(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, output = tmp_path / "key", tmp_path / "m.json"
+    file.write_text("s3cret\n")
+
+    assert asyncio.run(run_against_keys(output)) == 1
+    assert "401" in capsys.readouterr().err
+    told = {"TWOFOLD_ENGINE_API_KEY": "s3cret"}
+    assert asyncio.run(run_against_keys(output, environment=told)) == 0
+    other = {"TWOFOLD_ENGINE_API_KEY": "other"}
+    option = f"--engine-api-key-file={file}"
+    assert asyncio.run(run_against_keys(output, option, environment=other)) == 0
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9", "http://127.0.0.1:9/", "http://[::1]:9/v1"])
@@ -368,6 +406,7 @@ def test_the_command_says_that_nobody_answers(
         (["--url=127.0.0.1:9"], "must be http://host:port"),
         (["--url=http://127.0.0.1:99999"], "a port of 1 to 65535"),
         (["--decode-url=https://127.0.0.1:9"], "must be http://host:port"),
+        (["--engine-api-key-file=/nowhere/key"], "cannot read --engine-api-key-file"),
         (["--output=."], "Is a directory"),
         (["--output=/nowhere/profile.json"], "No such file or directory"),
         (["--seconds=nan"], "seconds must be above 0"),

@@ -3,11 +3,19 @@
 import argparse
 import asyncio
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
 from twofold_router.http import ClientLimits, open_client
+from twofold_router.static_workers import (
+    KEY_FILE_FLAG,
+    KEY_VARIABLE,
+    InvalidEngineKeyError,
+    check_engine_key,
+    read_engine_key,
+)
 from twofold_sim.calibrating.endpoint import Endpoint, EndpointError, origin_of
 from twofold_sim.calibrating.errors import InvalidCalibrationError
 from twofold_sim.calibrating.measuring import Calibration, CalibrationSettings, calibrate
@@ -32,6 +40,12 @@ def add_calibrate_parser(subparsers: "argparse._SubParsersAction[argparse.Argume
     parser.add_argument(
         "--decode-url",
         help="a second vLLM that fetches blocks from the first: measure transfers too",
+    )
+    parser.add_argument(
+        KEY_FILE_FLAG,
+        type=Path,
+        metavar="FILE",
+        help=f"the API key that the engines want (default: ${KEY_VARIABLE})",
     )
     parser.add_argument("--name", help="of the profile; default: the file's")
     parser.add_argument(
@@ -62,18 +76,19 @@ def add_calibrate_parser(subparsers: "argparse._SubParsersAction[argparse.Argume
     )
 
 
-def run_calibrate(parsed: argparse.Namespace) -> int:
+def run_calibrate(parsed: argparse.Namespace, environment: Mapping[str, str]) -> int:
     """Run the command. Returns the exit code: 2 if it could not begin so, 1 if the endpoint or the
     disk failed."""
     try:
         settings = _settings_of(parsed)
+        api_key = _api_key_of(parsed.engine_api_key_file, environment)
         for url in filter(None, (parsed.url, parsed.decode_url)):
             origin_of(url)
         _try_to_write(parsed.output)
-    except InvalidCalibrationError as error:
+    except (InvalidCalibrationError, InvalidEngineKeyError) as error:
         return _fail(error, USAGE_ERROR)
     try:
-        calibration = asyncio.run(_calibrate(parsed, settings))
+        calibration = asyncio.run(_calibrate(parsed, settings, api_key))
     except EndpointError as error:
         return _fail(error, FAILED)
     # Said first: what took minutes to measure is not lost with a disk that has become full.
@@ -98,6 +113,13 @@ def _settings_of(parsed: argparse.Namespace) -> CalibrationSettings:
     )
 
 
+def _api_key_of(file: Path | None, environment: Mapping[str, str]) -> str:
+    if file is not None:
+        return read_engine_key(file)
+    key = environment.get(KEY_VARIABLE, "")
+    return check_engine_key(key, f"${KEY_VARIABLE}") if key else ""
+
+
 def _try_to_write(path: Path) -> None:
     """Make sure before minutes of measuring that *path* can be written; it is left as it was.
 
@@ -119,10 +141,17 @@ def _fail(error: object, code: int) -> int:
     return code
 
 
-async def _calibrate(parsed: argparse.Namespace, settings: CalibrationSettings) -> Calibration:
+async def _calibrate(
+    parsed: argparse.Namespace, settings: CalibrationSettings, api_key: str
+) -> Calibration:
     async with open_client(ClientLimits()) as client:
-        decode = Endpoint(client, parsed.decode_url, parsed.model) if parsed.decode_url else None
-        return await calibrate(Endpoint(client, parsed.url, parsed.model), settings, decode)
+        engine = Endpoint(client, parsed.url, parsed.model, api_key)
+        decode = (
+            Endpoint(client, parsed.decode_url, parsed.model, api_key)
+            if parsed.decode_url
+            else None
+        )
+        return await calibrate(engine, settings, decode)
 
 
 def render(calibration: Calibration) -> str:

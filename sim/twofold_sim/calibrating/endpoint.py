@@ -11,6 +11,7 @@ import msgspec
 from twofold_cluster.apis import Api
 from twofold_cluster.legs import InvalidTransferParamsError, prefill_leg, transfer_params
 from twofold_router.http import Client, HeaderPairs, HttpError, Source
+from twofold_router.static_workers import engine_headers
 from twofold_router.static_workers.engine_metrics import EngineMetrics, read_engine_metrics
 from twofold_sim.calibrating.errors import InvalidCalibrationError
 
@@ -99,11 +100,16 @@ def origin_of(url: str) -> str:
 class Endpoint:
     """Sends completions of exact lengths to ``http://host:port``."""
 
-    def __init__(self, client: Client, url: str, model: str) -> None:
-        """Raises: InvalidCalibrationError: *url* is not as ``origin_of`` wants it."""
+    def __init__(self, client: Client, url: str, model: str, api_key: str = "") -> None:
+        """*api_key* is what vLLM's ``--api-key`` wants, "" without one.
+
+        Raises:
+            InvalidCalibrationError: *url* is not as ``origin_of`` wants it.
+        """
         self.url = origin_of(url)
         self._client = client
         self._model = model
+        self._headers = _HEADERS + engine_headers(api_key)
         self._now: Callable[[], float] = asyncio.get_running_loop().time
 
     async def complete(
@@ -125,7 +131,7 @@ class Endpoint:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 response = await self._client.request(
-                    self.url, "POST", "/v1/completions", _HEADERS, msgspec.json.encode(body)
+                    self.url, "POST", "/v1/completions", self._headers, msgspec.json.encode(body)
                 )
                 await response.relay(record, response.status, (), finish=True)
         except (HttpError, TimeoutError) as error:
@@ -189,7 +195,7 @@ class Endpoint:
     async def _whole(self, method: str, path: str, body: bytes | None = None) -> bytes:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                response = await self._client.request(self.url, method, path, _HEADERS, body)
+                response = await self._client.request(self.url, method, path, self._headers, body)
                 answer = await response.read(ANSWER_BYTES)
         except (HttpError, TimeoutError) as error:
             raise EndpointError(f"{self.url}{path}: {error!r}") from error
