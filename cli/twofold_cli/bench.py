@@ -67,6 +67,14 @@ def replay(
             rich_help_panel=_WHAT,
         ),
     ] = "all",
+    shape: Annotated[
+        str | None,
+        typer.Option(
+            help="Of synthetic-zipf: gap-variation=4,prompt-exponent=1.2. An unknown name shows "
+            "those that are known.",
+            rich_help_panel=_WHAT,
+        ),
+    ] = None,
     requests: Annotated[
         int | None,
         typer.Option(
@@ -221,6 +229,7 @@ def replay(
     """
     from twofold_sim.measuring import Slo
     from twofold_sim.virtual import Reporting, Requests, Setup, parse_incident
+    from twofold_sim.workloads import parse_shape
 
     outputs = _Outputs(json, html, png)
     outputs.check()
@@ -256,6 +265,7 @@ def replay(
             warm_up_count=warm_up,
             max_prompt_tokens=max_prompt_tokens or _longest(setup),
             on_long=on_long,
+            shape=None if shape is None else parse_shape(shape),
         )
         records = _run_all(
             asked,

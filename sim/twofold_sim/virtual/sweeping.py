@@ -18,6 +18,7 @@ from twofold_sim.workloads import (
     LongPrompts,
     OnLong,
     Prompt,
+    Shape,
     WorkloadError,
     at_qps,
     count_long,
@@ -44,6 +45,8 @@ class Requests(msgspec.Struct, frozen=True, kw_only=True):
     """Those that come before them, and are served only."""
     max_prompt_tokens: int | None = None
     on_long: OnLong = "truncate"
+    shape: Shape | None = None
+    """Of a generated workload; None: the usual one."""
 
     @property
     def name(self) -> str:
@@ -57,7 +60,7 @@ class Requests(msgspec.Struct, frozen=True, kw_only=True):
         place and what was before comes at its end.
 
         Raises:
-            WorkloadError: the trace cannot be read.
+            WorkloadError: the trace cannot be read, or has no shape that could be told.
         """
         return self.take_counted(seed)[0]
 
@@ -71,7 +74,9 @@ class Requests(msgspec.Struct, frozen=True, kw_only=True):
         is_synthetic = self.workload in SYNTHETIC
         # Some more, since some may be dropped.
         made = 2 * total if is_synthetic and total is not None and self.on_long == "drop" else total
-        prompts = open_workload(self.workload, count=made if is_synthetic else None, seed=seed)
+        prompts = open_workload(
+            self.workload, count=made if is_synthetic else None, seed=seed, shape=self.shape
+        )
         long_prompts = None
         if self.max_prompt_tokens is not None:
             long_prompts = count_long(prompts, self.max_prompt_tokens, self.on_long)
@@ -191,6 +196,8 @@ def _told(requests: Requests, setup: Setup) -> dict[str, Setting]:
         "max_prompt_tokens": requests.max_prompt_tokens,
         "on_long": requests.on_long,
     }
+    if requests.shape is not None:
+        told["shape"] = msgspec.json.encode(requests.shape).decode()
     if isinstance(cluster, PrefillPool):
         told["seconds_per_token"] = cluster.seconds_per_token
         told["cache_tokens"] = cluster.cache_tokens

@@ -3,31 +3,9 @@
 import itertools
 import random
 
-import msgspec
-
 from twofold_sim.workloads.distributions import gamma_gaps, zipf, zipf_tokens
 from twofold_sim.workloads.prompt import BLOCK_TOKENS, Prompt
-
-
-class Shape(msgspec.Struct, frozen=True, kw_only=True):
-    """What a generated workload is like."""
-
-    qps: float = 10.0
-    gap_variation: float = 1.0
-    """Coefficient of variation of the time between arrivals; 1 is Poisson, more is bursts."""
-    least_prompt_tokens: int = 128
-    most_prompt_tokens: int = 32_768
-    """Beside the prefix."""
-    prompt_exponent: float = 1.0
-    """Of Zipf's law: the larger, the fewer long ones."""
-    least_output_tokens: int = 16
-    most_output_tokens: int = 2_048
-    output_exponent: float = 1.0
-    prefix_count: int = 100
-    prefix_blocks: int = 2
-    """Of each prefix; 0: prompts share nothing."""
-    prefix_exponent: float = 1.0
-    """0: all prefixes are as frequent."""
+from twofold_sim.workloads.shape import Shape
 
 
 def generate(shape: Shape, count: int, seed: int = 0) -> list[Prompt]:

@@ -37,9 +37,24 @@ def test_requests_that_take_no_time_to_arrive_get_no_goodput(tmp_path: Path) -> 
     assert "arrivals at a single moment, 2 of them" in str(result.exception)
 
 
+def test_a_generated_workload_is_of_the_shape_that_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "records.json"
+    told = ("--trace", "synthetic-zipf", "--requests", "20", "--json", str(path))
+    shape = "prefix-blocks=0,least-prompt-tokens=77,most-prompt-tokens=77"
+
+    result = run(tmp_path, *told, "--shape", shape)
+
+    assert result.exit_code == 0, result.exception
+    [record] = json.loads(path.read_text())["records"]
+    assert json.loads(record["setup"]["shape"])["prefix_blocks"] == 0
+    assert record["measures"]["everyone"]["longest_prompt_tokens"] == 77
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (("--shape", "gap-variation=2"), "only synthetic-zipf has a shape"),
+        (("--shape", "burst=2"), "'burst=2' is not one of gap-variation"),
         (("--slo-tpot-ms", "50"), "--slo-tpot-ms needs a --profile"),
         (("--profile", "smollm2-cpu", "--cache-tokens", "1000000"), "--cache-tokens is for pref"),
         (("--profile", "smollm2-cpu", "--seconds-per-token", "1"), "--seconds-per-token is for"),
