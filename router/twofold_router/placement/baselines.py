@@ -12,7 +12,8 @@ from twofold_router.placement.waiting import Waiting
 
 
 def round_robin() -> Choose:
-    """Make a choice that takes the workers in turn."""
+    """Make a choice that takes the workers in turn (``round_robin`` of vLLM's router; M.
+    Harchol-Balter, "Performance Modeling and Design of Computer Systems", 2013, chapter 24)."""
     turn = itertools.count()
 
     def choose(waiting: Waiting, pool: Pool, now: float) -> tuple[Sequence[Account], Account]:
@@ -24,7 +25,11 @@ def round_robin() -> Choose:
 
 
 def least_loaded() -> Choose:
-    """Make a choice of the worker with the least work to be done, whatever it has cached."""
+    """Make a choice of the worker with the least work to be done, whatever it has cached.
+
+    It is "least work left" (Harchol-Balter 2013, chapter 24), in tokens: joining the shortest queue
+    (W. Winston, "Optimality of the shortest line discipline", 1977) where requests are unequal.
+    """
 
     def choose(waiting: Waiting, pool: Pool, now: float) -> tuple[Sequence[Account], Account]:
         chosen = min(allowed(waiting, pool), key=_pending)
@@ -46,7 +51,11 @@ def two_random(rng: random.Random) -> Choose:
 
 
 def one_ring(homes: Homes) -> Choose:
-    """Make a choice of the key's first home, always: affinity and nothing else."""
+    """Make a choice of the key's first home, always: affinity and nothing else.
+
+    It is consistent hashing (D. Karger et al., "Consistent hashing and random trees", 1997) without
+    a bound on the load.
+    """
 
     def choose(waiting: Waiting, pool: Pool, now: float) -> tuple[Sequence[Account], Account]:
         homes.find_key(waiting, pool)

@@ -9,7 +9,8 @@ from twofold_router.placement.choice import RECOMPUTING_WEIGHT
 from twofold_router.placement.waiting import Waiting
 
 BATCH_COUNT = 64
-"""Waiting requests looked at for one event, so that its cost is bounded."""
+"""Waiting requests of a queue looked at for one event, so that its cost is bounded; DualMap's paper
+names no bound."""
 
 
 class Move(NamedTuple):
