@@ -22,6 +22,7 @@ import msgspec
 from xxhash import xxh3_128_digest
 
 from benchmarks.figures import quantile
+from benchmarks.machine import describe_machine
 from benchmarks.report import Goal, publish, say, table
 from twofold_cluster.identity import Role
 from twofold_cluster.prompt_key import PromptKey
@@ -72,6 +73,9 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     mirrored_blocks: int
     join_seconds: float
     bytes_per_worker: float
+    whole: list[float]
+    submit: list[float]
+    load_updates: list[float]
 
 
 class Conversations:
@@ -230,6 +234,7 @@ class Bench:
 
 def main() -> int:
     parsed = _parser().parse_args()
+    machine = describe_machine(("msgspec", "xxhash"))
     blocks = MIRRORED_BLOCKS // 4 if parsed.quick else MIRRORED_BLOCKS
     requests = REQUESTS // 6 if parsed.quick else REQUESTS
     costs = []
@@ -238,7 +243,9 @@ def main() -> int:
             costs.append(measure(policy, worker_count, blocks, requests))
             say(render(costs[-1:]))
     say(render(costs))
-    return publish("placement_cost", {"costs": costs}, goals(costs), parsed.json)
+    return publish(
+        "placement_cost", {"machine": machine, "costs": costs}, goals(costs), parsed.json
+    )
 
 
 def measure(policy: str, worker_count: int, block_count: int, request_count: int) -> Cost:
@@ -261,6 +268,9 @@ def measure(policy: str, worker_count: int, block_count: int, request_count: int
         mirrored_blocks=sum(counts.mirrored_blocks for counts in snapshot.workers),
         join_seconds=bench.join_seconds,
         bytes_per_worker=bench.bytes_per_worker,
+        whole=whole,
+        submit=submit,
+        load_updates=updates,
     )
 
 

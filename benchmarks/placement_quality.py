@@ -21,6 +21,7 @@ from statistics import median
 import msgspec
 
 from benchmarks.figures import spread
+from benchmarks.machine import describe_machine
 from benchmarks.report import Goal, goal_table, say, table
 from twofold_sim.measuring import Record, Slo
 from twofold_sim.measuring.goodput import GOOD_SHARE, goodput
@@ -176,11 +177,15 @@ class Document(Kept, frozen=True, kw_only=True):
 
     benchmark: str = "placement_quality"
     command: str
+    machine: dict[str, str]
+    """Where that command ran. The figures are of virtual time; only ``wall_seconds`` depend on it,
+    and those of runs that were found in the file may be another machine's."""
     goals: list[Goal] = []
 
 
 def main() -> int:
     parsed = _parser().parse_args()
+    machine = describe_machine(("msgspec", "xxhash"))
     seeds = [0] if parsed.quick else list(range(parsed.seeds))
     parts = {name: _asked_for(PARTS[name], parsed) for name in parsed.parts}
     runs = _read(parsed.json)
@@ -207,7 +212,7 @@ def main() -> int:
         ]
         if parsed.json is not None:
             command = " ".join([Path(sys.executable).name, "-m", *sys.argv])
-            document = Document(command=command, runs=runs, goals=goals)
+            document = Document(command=command, machine=machine, runs=runs, goals=goals)
             parsed.json.write_bytes(msgspec.json.encode(document))
     if not is_complete:
         say("stopped; the same command goes on")

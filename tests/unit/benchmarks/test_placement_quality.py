@@ -1,7 +1,11 @@
 """What the runs of a part say of its goals."""
 
+import json
+import sys
+from pathlib import Path
+
 import pytest
-from benchmarks.placement_quality import OURS, goals_of
+from benchmarks.placement_quality import OURS, goals_of, main
 
 from twofold_sim.measuring import Record, Served, Slo, measure
 
@@ -39,3 +43,17 @@ def test_who_is_late_at_the_lowest_rate_already_may_be_as_good_just_below_it() -
 
     assert gain.figure == 1.0
     assert not gain.met
+
+
+def test_the_file_has_each_run_with_the_machine_and_the_versions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "quality.json"
+    asked = ["--parts", "agent-unequal", "--quick", "--stop-after", "0", "--json", str(path)]
+    monkeypatch.setattr(sys, "argv", ["placement_quality", "--traces", str(tmp_path), *asked])
+
+    assert main() == 3  # stopped after one run
+
+    document = json.loads(path.read_text())
+    assert {"processor", "python", "msgspec"} <= document["machine"].keys()
+    assert [run["record"]["policy"] for run in document["runs"]] == [OURS]
