@@ -94,7 +94,7 @@ def parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     )
     add("--lease-name", default=_DEFAULT["lease_name"], help="default: %(default)s")
     add("--identity", default="", help="who holds the Lease (default: made of the host's name)")
-    add("--host", default=_DEFAULT["host"], help="address to listen on (default: %(default)s)")
+    add("--host", default=_DEFAULT["host"], help="address to listen on (default: all)")
     _add_numbers(made)
     add("--log-level", default="info", choices=("debug", "info", "warning", "error"))
     return made

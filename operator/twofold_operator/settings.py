@@ -31,7 +31,8 @@ class OperatorSettings:
     lease_seconds: float = 15.0
     """A leader that has not renewed for so long is replaced; it renews three times as often, and
     ends itself at two thirds. Kubernetes' own components take 15 s."""
-    host: str = "0.0.0.0"  # noqa: S104 a pod's; nothing there is secret
+    host: str = ""
+    """Address to listen on; empty: all, of IPv4 and IPv6. Nothing there is secret."""
     port: int = 8080
     """Of /healthz, /readyz and /metrics; 0 takes a free one."""
     concurrency: int = 8

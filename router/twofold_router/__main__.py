@@ -98,7 +98,11 @@ def make_parser() -> argparse.ArgumentParser:
         help=f"the API key that the engines of --worker want (default: ${KEY_VARIABLE})",
     )
     add("--redis", metavar="URL", help=f"default: ${REDIS_VARIABLE}, or {_DEFAULT['redis_url']}")
-    add("--host", default=_DEFAULT["host"], help="address to listen on (default: %(default)s)")
+    add(
+        "--host",
+        default=_DEFAULT["host"],
+        help="address to listen on; empty: all (default: %(default)s)",
+    )
     add("--port", type=int, default=_DEFAULT["port"], help="0: a free one (default: %(default)s)")
     add("--policy", default=_DEFAULT["policy"], choices=POLICIES, help="default: %(default)s")
     add("--processes", type=int, default=1, metavar="N", help="that share the port")

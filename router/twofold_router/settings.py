@@ -45,7 +45,7 @@ class RouterSettings:
     """What ``workers`` were started with (vLLM's ``--api-key``); empty: nothing."""
     redis_url: str = "redis://127.0.0.1:6379"
     host: str = "127.0.0.1"
-    """Address to listen on; a pod sets 0.0.0.0."""
+    """Address to listen on; empty, as in a pod: all, of IPv4 and IPv6."""
     port: int = 8000
     """0 takes a free one."""
     processes: int = 1
@@ -113,7 +113,6 @@ class RouterSettings:
     that it failed, which may be what broke it."""
 
     def __post_init__(self) -> None:
-        self._require("host", bool(self.host), "not empty")
         if self.workers:
             self._require(
                 "service", not self.service, "empty with workers: they are followed without Redis"

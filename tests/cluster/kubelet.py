@@ -161,7 +161,7 @@ def _here(word: str, port: int) -> str:
     """Return an argument as it must be where pods have no address of their own."""
     word = re.sub(rf"0\.0\.0\.0:{names.POOLS_PORT}$", f"127.0.0.1:{port}", word)
     word = re.sub(rf"^--port={names.ROUTER_PORT}$", f"--port={port}", word)
-    return word.replace("--host=0.0.0.0", "--host=127.0.0.1")
+    return "--host=127.0.0.1" if word == "--host=" else word
 
 
 def _wait_or_kill(process: "subprocess.Popen[bytes]") -> None:

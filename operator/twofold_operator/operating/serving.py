@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
+from twofold_cluster.listening import listening_socket
+
 
 @dataclass(frozen=True, slots=True)
 class Health:
@@ -20,7 +22,11 @@ class Health:
 async def serving(
     host: str, port: int, health: Health, registry: CollectorRegistry
 ) -> AsyncIterator[int]:
-    """Answer until the end of the block; yields the port."""
+    """Answer until the end of the block; yields the port.
+
+    Raises:
+        OSError: the address cannot be had.
+    """
 
     async def healthz(_request: web.Request) -> web.Response:
         return _answer(health.unhealthy())
@@ -40,7 +46,7 @@ async def serving(
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port)
+        site = web.SockSite(runner, listening_socket(host, port))
         await site.start()
         yield runner.addresses[0][1]
     finally:

@@ -3,23 +3,21 @@
 import socket
 
 from twofold_cluster.errors import TwofoldError
-
-BACKLOG = 1024
+from twofold_cluster.listening import listening_socket
 
 
 class CannotListenError(TwofoldError):
     """The address is taken, or is not one of this machine."""
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Listen on *host* and *port*, 0 for a free one.
+def listen(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
+    """Listen on *host*, if empty on all addresses, and *port*, 0 for a free one.
 
     Raises:
         CannotListenError: the address cannot be had.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        return listening_socket(host, port, reuse_port=reuse_port)
     except OSError as error:
         raise CannotListenError(f"cannot listen on {host}:{port}: {error.strerror}") from error
 

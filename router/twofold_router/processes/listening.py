@@ -12,8 +12,7 @@ was left.
 import socket
 from contextlib import ExitStack
 
-from twofold_router.gateway import CannotListenError, listen
-from twofold_router.gateway.listening import BACKLOG
+from twofold_router.gateway import listen
 
 
 def listen_together(host: str, port: int, count: int) -> list[socket.socket]:
@@ -24,16 +23,8 @@ def listen_together(host: str, port: int, count: int) -> list[socket.socket]:
     """
     # A socket that does not share finds out whether a router is there already.
     with listen(host, port) as alone:
-        address, family = alone.getsockname(), alone.family
+        port = alone.getsockname()[1]
     with ExitStack() as stack:
-        try:
-            sockets = [
-                stack.enter_context(
-                    socket.create_server(address, family=family, backlog=BACKLOG, reuse_port=True)
-                )
-                for _ in range(count)
-            ]
-        except OSError as error:
-            raise CannotListenError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+        sockets = [stack.enter_context(listen(host, port, reuse_port=True)) for _ in range(count)]
         stack.pop_all()
     return sockets

@@ -83,6 +83,7 @@ def test_whoever_inherits_the_lock_holds_it_on(directory: StateDirectory) -> Non
     [
         ("127.0.0.1", "http://127.0.0.1:8000"),
         ("0.0.0.0", "http://127.0.0.1:8000"),
+        ("", "http://127.0.0.1:8000"),
         ("::", "http://[::1]:8000"),
         ("::1", "http://[::1]:8000"),
         ("machine", "http://machine:8000"),

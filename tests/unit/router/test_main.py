@@ -125,7 +125,7 @@ def test_what_the_operator_passes_is_understood(example: str) -> None:
     understood = settings(*arguments_of(manifest), **ELSEWHERE)
 
     assert understood.service == f"ns.{manifest['metadata']['name']}"
-    assert understood.host == "0.0.0.0"
+    assert understood.host == ""
     assert understood.drain_delay_seconds > 0
 
 

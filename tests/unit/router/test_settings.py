@@ -18,7 +18,6 @@ BOTH = GivenWorker(Role.BOTH, "http://127.0.0.1:1")
     [
         ("service", ""),
         ("redis_url", ""),
-        ("host", ""),
         ("port", 65536),
         ("port", -1),
         ("processes", 0),
@@ -71,7 +70,7 @@ def test_an_engines_key_is_for_given_workers_and_stays_out_of_what_is_printed() 
     assert "s3cret" not in repr(settings) + str(raised.value)
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "example.org"])
+@pytest.mark.parametrize("host", ["", "0.0.0.0", "::", "10.0.0.1", "example.org"])
 def test_other_machines_need_keys(host: str) -> None:
     with pytest.raises(InvalidSettingError, match="there are no API keys"):
         RouterSettings(service="s", host=host)

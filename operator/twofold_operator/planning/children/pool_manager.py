@@ -42,7 +42,7 @@ def manager_container(
         "args": [
             f"--service={service.service_id}",
             f"--worker-prefix={prefix}",
-            f"--listen=0.0.0.0:{names.POOLS_PORT}",
+            f"--listen=0.0.0.0:{names.POOLS_PORT}",  # gRPC takes it for all addresses of IPv6 too
             f"--engine={service.spec.engine}",
             f"--drain-seconds={settings.drain_seconds:g}",
             *(["--leave-workers"] if leaves_workers else []),

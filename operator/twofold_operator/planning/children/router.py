@@ -163,7 +163,7 @@ def _arguments(service: LLMService) -> list[str]:
     routing, ways = spec.routing, spec.disaggregation
     arguments = [
         f"--service={service.service_id}",
-        "--host=0.0.0.0",
+        "--host=",  # all addresses, of IPv4 and IPv6
         f"--port={names.ROUTER_PORT}",
         f"--policy={routing.policy}",
         f"--block-tokens={routing.block_tokens}",
