@@ -112,7 +112,7 @@ async def _run(
     reporter: Reporter,
 ) -> None:
     stopping = _stop_signal()
-    address = f"http://{settings.host}:{listener.getsockname()[1]}"
+    address = settings.url(listener.getsockname()[1])
     async with asyncio.TaskGroup() as tasks:
         watching = tasks.create_task(_watch_engine())
         serving = tasks.create_task(_serve_http(server, listener))

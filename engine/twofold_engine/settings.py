@@ -9,7 +9,12 @@ from dataclasses import dataclass
 from typing import get_args
 
 from twofold_cluster.identity import Incarnation, Role, WorkerId, new_incarnation
-from twofold_kvtransfer.settings import CompressionName, ConnectorName, TransportName
+from twofold_kvtransfer.settings import (
+    CompressionName,
+    ConnectorName,
+    TransportName,
+    host_and_port,
+)
 
 MOVERS: Mapping[str, tuple[str, ...]] = {
     "connector": get_args(ConnectorName),
@@ -102,6 +107,10 @@ class WorkerSettings:
             raise ValueError(lack)
         if self.kv_cache_gib <= 0:
             raise ValueError(f"kv_cache_gib must be more than 0, not {self.kv_cache_gib}")
+
+    def url(self, port: int) -> str:
+        """Return where others reach the worker that listens on *port*."""
+        return f"http://{host_and_port(self.host, port)}"
 
 
 def compression_lack(compression: str, connector: str, transport: str) -> str | None:

@@ -12,6 +12,9 @@ from twofold_operator.resources.wire import (
     Template,
 )
 
+_PLACE = r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$"
+"""A host, an IPv6 address in brackets as Ray reads it, and a port."""
+
 ORPHAN_SECONDS = 600
 """The pool manager's own default (decision 017)."""
 
@@ -21,10 +24,10 @@ class GcsFaultTolerance(Part, frozen=True, kw_only=True):
 
     redis_address: Annotated[
         str,
-        Meta(min_length=3, max_length=253, pattern=r"^(rediss?://)?[A-Za-z0-9.-]+:[0-9]{1,5}$"),
+        Meta(min_length=3, max_length=253, pattern=rf"^(rediss?://)?{_PLACE}"),
     ]
-    """HOST:PORT, or rediss://HOST:PORT for TLS. Ray ends when it goes away: not the one of the
-    membership, which may restart."""
+    """HOST:PORT, or rediss://HOST:PORT for TLS; an IPv6 address in brackets. Ray ends when it goes
+    away: not the one of the membership, which may restart."""
     redis_username: ShortText | None = None
     """Default: Redis' own user."""
     redis_password_secret: SecretKeyReference | None = None
@@ -34,12 +37,9 @@ class GcsFaultTolerance(Part, frozen=True, kw_only=True):
 class Ray(Part, frozen=True, kw_only=True):
     """The Ray cluster of the workers: one of the service's own, or one that exists."""
 
-    address: (
-        Annotated[str, Meta(min_length=3, max_length=253, pattern=r"^[A-Za-z0-9.-]+:[0-9]{1,5}$")]
-        | None
-    ) = None
+    address: Annotated[str, Meta(min_length=3, max_length=253, pattern=rf"^{_PLACE}")] | None = None
     """HOST:PORT of an existing Ray cluster, whose nodes offer the resources twofold_prefill and
-    twofold_decode. Default: KubeRay makes one for each revision."""
+    twofold_decode; an IPv6 address in brackets. Default: KubeRay makes one for each revision."""
     auth_secret: SecretKeyReference | None = None
     """The token of an existing Ray cluster that has RAY_AUTH_MODE=token. Default: no token is
     shown."""

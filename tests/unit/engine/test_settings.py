@@ -96,3 +96,17 @@ def test_compression_without_our_tcp_is_refused(
         from_argv(["--model", "m", "--compression", "int8", *mover], module="m", role=Role.BOTH)
 
     assert "needs connector twofold and transport tcp" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("10.0.0.7", "http://10.0.0.7:8001"),
+        ("fd00::7", "http://[fd00::7]:8001"),
+        ("worker-1.pool", "http://worker-1.pool:8001"),
+    ],
+)
+def test_a_worker_is_reached_at_its_host(host: str, url: str) -> None:
+    settings = from_argv(["--model", "m", "--host", host], module="m", role=Role.BOTH)
+
+    assert settings.url(8001) == url

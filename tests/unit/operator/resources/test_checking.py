@@ -125,6 +125,19 @@ def test_what_cannot_be_made_is_refused_by_its_field(spec: dict[str, Any], field
     assert caught.value.field == field
 
 
+@pytest.mark.parametrize("host", ["ray.example", "10.0.0.7", "[fd00::7]"])
+def test_a_place_of_rays_is_a_host_and_a_port(host: str) -> None:
+    _parse(ray={"address": f"{host}:6379"})
+    for scheme in ("", "redis://", "rediss://"):
+        _parse(ray={"gcsFaultTolerance": {"redisAddress": f"{scheme}{host}:6379"}})
+
+
+@pytest.mark.parametrize("place", ["fd00::7:6379", "[fd00::7]", "[ray]:6379", "ray:", "a b:1"])
+def test_another_place_of_rays_is_refused(place: str) -> None:
+    with pytest.raises(InvalidSpecError, match=r"^spec\.ray\.address: "):
+        _parse(ray={"address": place})
+
+
 @pytest.mark.parametrize("name", ["a" * 41, "8b", "a.b", "a-", "A"])
 def test_a_name_that_children_could_not_have_is_refused(name: str) -> None:
     with pytest.raises(InvalidSpecError, match=r"^metadata\.name: "):

@@ -64,6 +64,7 @@ ADMITTED = [
     _service(model={"source": "hf://a/b", "revision": "main"}),
     _service(gateway={"minReplicas": 2, "maxReplicas": 2}),
     _service(ray={"gcsFaultTolerance": {"redisAddress": "rediss://redis:6379"}}),
+    _service(ray={"address": "[fd00::7]:6379"}),
     _service(ray={"address": "head:6379", "authSecret": {"name": "ray", "key": "token"}}),
 ]
 
