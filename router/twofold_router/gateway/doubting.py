@@ -96,7 +96,7 @@ class Doubts:
                 self._desk.suspect(worker)
                 self._deadlines.end_at(worker.worker_id)
                 pause_seconds = self._renewal_seconds
-            if is_hung:
+            if is_hung and answering.done():
                 _log.info("worker hangs no more", extra={"worker": worker.worker_id})
         finally:
             answering.cancel()
