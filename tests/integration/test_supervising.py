@@ -95,6 +95,19 @@ async def test_what_a_process_says_can_be_read_along(
     assert (tmp_path / "w.log").read_bytes() == b"one\ntwo\n"
 
 
+async def test_a_process_whose_log_cannot_be_written_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "w.log").mkdir()
+    more_than_a_pipe_holds = "for _ in range(1000): print('x' * 1000)\nraise ValueError('bad')"
+    process = a_process(tmp_path, monkeypatch, more_than_a_pipe_holds)
+
+    await process.start()
+    await until_ended(process)
+
+    assert process.state.message == "ended with status 1: ValueError: bad"
+
+
 async def test_the_first_error_in_the_log_is_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
