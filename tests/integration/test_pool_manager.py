@@ -25,6 +25,7 @@ from twofold_engine.pools.settings import START_LIMIT_SECONDS, ManagerSettings, 
 from twofold_engine.pools.wanting import EngineSpec, Pool
 from twofold_engine.supervising import ProcessState
 from twofold_engine.testing import FakeHandle, FakeLauncher
+from twofold_kvtransfer.directory import Directory, Position, Rebuild
 
 ENGINE = EngineSpec(model="m", served_name="m")
 PREFILL_0 = WorkerId("s-prefill-0")
@@ -333,6 +334,23 @@ AHEAD = Incarnation("f00000000000-ffffffff")
 async def test_a_worker_that_redis_fences_starts_as_a_newer_incarnation(valkey: Any) -> None:
     async with connect(valkey.url) as redis:
         await withdraw(redis, "s", Gone(worker_id=PREFILL_0, incarnation=AHEAD))
+        async with managing(valkey.url) as managed:
+            managed.want(1, prefill=1, decode=0)
+            handle = await managed.handle(PREFILL_0)
+
+    assert handle.settings.incarnation > f"{AHEAD}~"
+
+
+@pytest.mark.parametrize("is_forgotten", [False, True])
+async def test_a_worker_that_the_block_directory_fences_starts_as_a_newer_incarnation(
+    is_forgotten: bool, valkey: Any
+) -> None:
+    async with connect(valkey.url) as redis:
+        directory = Directory(redis, "s")
+        known = Rebuild(PREFILL_0, AHEAD, Position(0.0, 0), "token", True, True, False)
+        await directory.apply(known)
+        if is_forgotten:
+            await directory.forget(PREFILL_0, AHEAD)
         async with managing(valkey.url) as managed:
             managed.want(1, prefill=1, decode=0)
             handle = await managed.handle(PREFILL_0)

@@ -37,6 +37,7 @@ from twofold_engine.pools.planning import (
 )
 from twofold_engine.pools.settings import ManagerSettings, worker_settings
 from twofold_engine.pools.wanting import Adapter, Pool, validate, validate_adapters
+from twofold_kvtransfer.directory import Directory
 
 INTERVAL_SECONDS = 0.5
 OBSERVE_TIMEOUT_SECONDS = 2.0
@@ -72,6 +73,7 @@ class PoolManager:
         self._settings = settings
         self._launcher = launcher
         self._redis = redis
+        self._directory = Directory(redis, settings.service)
         self._clock = clock
         self._claim = Claim(redis, settings.service, settings.worker_prefix, settings.manager_id)
         self._is_told = False
@@ -241,13 +243,15 @@ class PoolManager:
         return plan(self._wanted, observed, self._settings.worker_prefix, self._clock())
 
     async def _learn_fences(self, actions: Sequence[Action]) -> None:
-        """Know what of workers that are to start is in Redis: what is not newer is refused there,
-        and an earlier manager's clock may have been ahead. Redis being away is no error."""
+        """Know what of workers that are to start is in Redis, in the membership and in the block
+        directory, which may remember longer: what is not newer is refused there, and an earlier
+        manager's clock may have been ahead. Redis being away is no error."""
         starting = [action.worker_id for action in actions if isinstance(action, Start)]
         if not starting:
             return
         try:
             found = await read_incarnations(self._redis, self._settings.service, starting)
+            found += await self._directory.incarnations(starting)
         except REDIS_IS_AWAY:
             return
         for incarnation in found:

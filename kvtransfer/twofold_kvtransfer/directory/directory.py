@@ -1,6 +1,6 @@
 """Who holds which blocks, as it stands in Redis."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, cast
 
 from redis.asyncio import Redis
@@ -15,7 +15,7 @@ from twofold_kvtransfer.directory.holdings import Holding, Owners, Search, decod
 from twofold_kvtransfer.directory.layout import KEY_NAMES
 from twofold_kvtransfer.directory.names import block_name
 from twofold_kvtransfer.directory.settings import DirectorySettings
-from twofold_kvtransfer.directory.sweep_script import FORGET, SWEEP
+from twofold_kvtransfer.directory.sweep_script import FENCE_MARK, FORGET, SWEEP
 from twofold_kvtransfer.directory.updates import (
     Answer,
     DirectoryUpdate,
@@ -81,6 +81,18 @@ class Directory:
         if known is None or at is None or number is None or known.decode() != incarnation:
             return None
         return Position(float(at), int(number))
+
+    async def incarnations(self, worker_ids: Iterable[WorkerId]) -> list[Incarnation]:
+        """Return the newest incarnation of each of these workers that is known, or fenced."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for worker_id in worker_ids:
+            pipeline.hget(f"{self._root}life:{worker_id}", "incarnation")
+        found: list[bytes | None] = await awaited(pipeline.execute())
+        return [
+            Incarnation(known.decode().removesuffix(FENCE_MARK))
+            for known in found
+            if known is not None
+        ]
 
     async def lists_all(self, worker_id: WorkerId, incarnation: Incarnation) -> bool:
         """Tell whether this incarnation holds nothing but what is listed here."""

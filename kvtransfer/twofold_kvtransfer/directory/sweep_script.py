@@ -2,15 +2,17 @@
 
 from twofold_kvtransfer.directory.layout import COMMON, SHARD_COUNT
 
+FENCE_MARK = "~"
+
 FORGET = (
     COMMON
-    + """
+    + f"""
 local worker, incarnation, fence_ms = unpack(ARGV)
 local known = call('HGET', lives .. worker, 'incarnation')
 if known and known > incarnation then return 0 end
 bury(worker, fence_ms)
 -- Greater than the incarnation that it fences, and smaller than the next.
-call('HSET', lives .. worker, 'incarnation', incarnation .. '~')
+call('HSET', lives .. worker, 'incarnation', incarnation .. '{FENCE_MARK}')
 call('PEXPIRE', lives .. worker, fence_ms)
 return 1
 """
