@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from .access import entrance_of
-from .control_plane import ControlPlane, binaries
+from .control_plane import ADMIN_TOKEN, ControlPlane, binaries, write_kubeconfig
+from .definitions import Entry
 from .houses import House
 from .installed import InstalledHouse
 from .kubectl import Kubectl, find_kubectl
@@ -77,6 +78,25 @@ def kubeconfig(request: pytest.FixtureRequest) -> Path:
         return server.kubeconfig
     named: NamedCluster = request.getfixturevalue("named_cluster")
     return named.kubeconfig
+
+
+@pytest.fixture
+def local_definer(control_plane: ControlPlane, tmp_path: Path) -> Iterator[Kubectl]:
+    """The administrator's kubectl before the part of this machine's server that takes CRDs."""
+    with Entry(control_plane.custom_url, ADMIN_TOKEN) as entry:
+        path = tmp_path / "definer.kubeconfig"
+        write_kubeconfig(path, {"server": entry.url}, ADMIN_TOKEN)
+        yield Kubectl(path)
+
+
+@pytest.fixture(params=["local", pytest.param("named", marks=pytest.mark.cluster)])
+def definer(request: pytest.FixtureRequest) -> Kubectl:
+    """The administrator's kubectl before a server that takes CRDs."""
+    if request.param == "local":
+        kubectl: Kubectl = request.getfixturevalue("local_definer")
+        return kubectl
+    named: NamedCluster = request.getfixturevalue("named_cluster")
+    return Kubectl(named.kubeconfig)
 
 
 @pytest.fixture

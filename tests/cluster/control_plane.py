@@ -82,6 +82,11 @@ class ControlPlane:
         return self._directory / "admin.kubeconfig"
 
     @property
+    def custom_url(self) -> str:
+        """Where the server of custom resources is, which holds their definitions."""
+        return self._custom_url
+
+    @property
     def address(self) -> dict[str, Any]:
         """How a kubeconfig names the server."""
         return {"server": self._url, "insecure-skip-tls-verify": True}
