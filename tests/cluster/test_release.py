@@ -3,31 +3,69 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from .control_plane import ControlPlane
 from .kubectl import Kubectl
 from .name_proxy import NameProxy
 from .operators import HELM, REPOSITORY
+from .services import sim
 
 RELEASE_SECONDS = 300.0
 KINDS = "deployment,statefulset,service,configmap,role,rolebinding,serviceaccount,networkpolicy"
+NEW_FIELD = "allowedOrigins"
+ORIGINS = ["https://a.example"]
 Helm = Callable[..., str]
 
 
 @pytest.fixture
 def chart(tmp_path: Path) -> Path:
-    """The chart without its demand on the version: what it renders is older than the rules are."""
-    copied = tmp_path / "twofold"
-    shutil.copytree(REPOSITORY / "helm" / "twofold", copied)
-    lines = (copied / "Chart.yaml").read_text().splitlines()
-    kept = [line for line in lines if not line.startswith("kubeVersion:")]
-    assert len(kept) == len(lines) - 1
-    (copied / "Chart.yaml").write_text("\n".join(kept))
+    return _copied(tmp_path / "chart")
+
+
+@pytest.fixture
+def older(tmp_path: Path) -> Path:
+    """The chart as a version before would have been: other labels and images, a field less."""
+    copied = _copied(tmp_path / "older", version="0.0.9", appVersion="0.0.9")
+    path = copied / "crds" / "llmservices.yaml"
+    definition = yaml.safe_load(path.read_text())
+    (version,) = definition["spec"]["versions"]
+    fields = version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+    del fields["gateway"]["properties"][NEW_FIELD]
+    path.write_text(yaml.safe_dump(definition))
     return copied
+
+
+def _copied(folder: Path, **changes: str) -> Path:
+    """Copy the chart, without its demand on the version: what it renders is older than the rules
+    are."""
+    shutil.copytree(REPOSITORY / "helm" / "twofold", folder)
+    about = _about(folder)
+    del about["kubeVersion"]
+    (folder / "Chart.yaml").write_text(yaml.safe_dump(about | changes))
+    return folder
+
+
+def _about(chart: Path) -> dict[str, Any]:
+    about: dict[str, Any] = yaml.safe_load((chart / "Chart.yaml").read_text())
+    return about
+
+
+@pytest.fixture
+def definitions(local_definer: Kubectl) -> Iterator[Callable[[Path], str]]:
+    """Applies the CRDs of a chart as docs/kubernetes.md has it; those of this one stay."""
+
+    def apply(chart: Path) -> str:
+        told = ("--server-side", "--force-conflicts")
+        return local_definer.run("apply", *told, "-f", str(chart / "crds"))
+
+    yield apply
+    apply(REPOSITORY / "helm" / "twofold")
 
 
 @pytest.fixture
@@ -53,25 +91,53 @@ def helm(quarters: tuple[Kubectl, NameProxy], control_plane: ControlPlane, tmp_p
 
 
 def test_a_release_is_upgraded_rolled_back_and_removed(
-    quarters: tuple[Kubectl, NameProxy], helm: Helm, chart: Path
+    quarters: tuple[Kubectl, NameProxy],
+    helm: Helm,
+    older: Path,
+    chart: Path,
+    definitions: Callable[[Path], str],
 ) -> None:
     kubectl, _ = quarters
-    told = helm("install", "twofold", str(chart), "--skip-crds")
+    definitions(older)
+    told = helm("install", "twofold", str(older), "--skip-crds")
     assert "kubectl apply" in told
     password = _password(kubectl)
     assert password
+    # A field that a definition has not is dropped; a new definition is used a moment later.
+    kubectl.wait_for("the older definition holds", lambda: not _origins(kubectl))
+    before = kubectl.get("llm", "sim")
 
+    assert "llmservices" in definitions(chart)
     helm("upgrade", "twofold", str(chart), "--skip-crds", "--set=operator.logLevel=debug")
     assert "--log-level=debug" in _arguments(kubectl)
+    assert f"--router-image=twofold-router:{_about(chart)['appVersion']}" in _arguments(kubectl)
     assert _password(kubectl) == password, "it must outlive an upgrade: Valkey has it"
+    assert kubectl.get("llm", "sim") == before
+    kubectl.wait_for("the field is kept", lambda: _origins(kubectl) == ORIGINS)
 
     helm("rollback", "twofold")
     assert "--log-level=info" in _arguments(kubectl)
+    assert "--router-image=twofold-router:0.0.9" in _arguments(kubectl)
     assert _password(kubectl) == password
+    after = kubectl.get("llm", "sim")
+    assert before is not None
+    assert after is not None
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    assert after["spec"]["gateway"][NEW_FIELD] == ORIGINS, "no CRD is taken back"
 
     helm("uninstall", "twofold")
     left = kubectl.run("get", KINDS, "--selector=app.kubernetes.io/instance=twofold", "-o", "name")
     assert left == ""
+    assert kubectl.get("llm", "sim") == after
+
+
+def _origins(kubectl: Kubectl) -> list[str]:
+    """Apply a service with the field that the older definition has not; return what is kept."""
+    kubectl.apply(sim(gateway={NEW_FIELD: ORIGINS}), options=("--validate=false",))
+    service = kubectl.get("llm", "sim")
+    assert service is not None
+    kept: list[str] = service["spec"].get("gateway", {}).get(NEW_FIELD, [])
+    return kept
 
 
 def _arguments(kubectl: Kubectl) -> list[str]:
