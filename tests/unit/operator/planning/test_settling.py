@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from twofold_cluster.identity import Role
+from twofold_operator.planning.actions import Action, ApplyObject, DeleteObject, LookAgain
 from twofold_operator.planning.observed import Phase
 from twofold_operator.planning.rollout import ROLES
 from twofold_operator.planning.testing import World
 from twofold_operator.resources import Rollout
 
 COUNTS = st.integers(1, 4)
+COUNTS_OR_NONE = st.integers(0, 2)
 SURGES: st.SearchStrategy[int | str] = st.sampled_from([1, 2, "50%", "100%"])
 REDISES = st.sampled_from(["redis://one:6379", "redis://two:6379"])
 MODELS = st.sampled_from(["hf://acme/a", "hf://acme/b", "hf://acme/c"])
@@ -51,13 +53,13 @@ class Service(RuleBasedStateMachine):
     @rule(steps=st.integers(1, 6))
     def operate(self, steps: int) -> None:
         for _ in range(steps):
-            self.world.follow(self.world.plan())
+            self.take_turn()
             self.world.live()
             self.check()
 
     @rule()
     def plan_again_before_anything_happens(self) -> None:
-        self.world.follow(self.world.plan())
+        self.take_turn()
 
     @rule()
     def live_without_the_operator(self) -> None:
@@ -111,6 +113,17 @@ class Service(RuleBasedStateMachine):
         self.is_crowded = False
         self.most = dict.fromkeys(ROLES, 0)
         self._allow()
+
+    def take_turn(self) -> None:
+        """Follow a plan; it deletes last, and what it says of the service is so."""
+        is_seen = self.world.observed().managers.keys() == self.world.managers.keys()
+        actions = self.world.plan()
+        self.world.follow(actions)
+
+        assert _deletes_last(actions), actions
+        if is_seen and self.world.condition("Ready").get("status") == "True":
+            decoding = [w for w in self.world.workers if w.role is Role.DECODE and not w.standby]
+            assert any(w.phase is Phase.READY for w in decoding), self.world.workers
 
     @invariant()
     def check(self) -> None:
@@ -184,6 +197,85 @@ class StormyService(Service):
         self.world.unreachable = set()
 
 
+class TroubledService(Service):
+    """Nobody may be wanted, specs be bad, revisions fail, time run out, and the service go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_calm = False
+        self.is_bad = False
+
+    @precondition(lambda self: "deletionTimestamp" not in self.world.service["metadata"])
+    @rule(
+        model=MODELS,
+        prefill=COUNTS_OR_NONE,
+        decode=COUNTS_OR_NONE,
+        surge=SURGES,
+        is_refused=st.booleans(),
+    )
+    def change(
+        self, model: str, prefill: int, decode: int, surge: int | str, is_refused: bool = False
+    ) -> None:
+        spec = self.spec_of(model, prefill, decode, surge)
+        spec["rollout"]["readyDeadlineSeconds"] = 30
+        if is_refused:
+            spec["model"]["engineArgs"] = ["--port=1"]
+        self.is_bad = is_refused or (prefill > 0 and not decode)
+        self.world.change(spec)
+
+    @precondition(lambda self: ("WorkerPool", "chat-prefill") in self.world.objects)
+    @rule(prefill=COUNTS_OR_NONE, decode=COUNTS_OR_NONE, turns=st.integers(0, 12))
+    def scale_both(self, prefill: int, decode: int, turns: int) -> None:
+        for role, replicas in ((Role.PREFILL, prefill), (Role.DECODE, decode)):
+            if ("WorkerPool", f"chat-{role}") in self.world.objects:
+                self.world.scale(role, replicas)
+        self.operate(turns)
+
+    @rule(data=st.data())
+    def have_a_revision_fail(self, data: st.DataObject) -> None:
+        revisions = sorted({worker.revision for worker in self.world.workers})
+        if revisions:
+            self.world.broken = {data.draw(st.sampled_from(revisions))}
+
+    @rule(seconds=st.integers(30, 200))
+    def wait(self, seconds: int) -> None:
+        self.world.now += seconds
+
+    @precondition(lambda self: self.world.service["metadata"]["finalizers"])
+    @rule()
+    def delete(self) -> None:
+        self.world.delete()
+
+    @rule()
+    def settle(self) -> None:
+        self.world.broken = set()
+        self.world.settle(200)
+        deeds = [action for action in self.world.plan() if not isinstance(action, LookAgain)]
+        assert deeds == []
+        if "deletionTimestamp" in self.world.service["metadata"]:
+            self.world.now += self.world.settings.deletion_limit_seconds  # of silent managers
+            self.world.settle(200)
+            assert self.world.is_gone
+            return
+        assert len({worker.revision for worker in self.world.workers}) <= 1
+        for role in ROLES:
+            # One who decodes nothing new stays for those who read of prefill workers.
+            workers = [w for w in self.world.workers if w.role is role and not w.standby]
+            if said := self.world.service["status"].get(str(role)):
+                assert len(workers) == said["desired"]
+        if self.is_bad:
+            assert self.world.condition("Ready")["reason"] == "InvalidSpec"
+
+    def teardown(self) -> None:
+        self.settle()
+
+
+def _deletes_last(actions: list[Action]) -> bool:
+    kinds = [type(action) for action in actions]
+    applied = kinds.index(ApplyObject) if ApplyObject in kinds else 0
+    return DeleteObject not in kinds[: applied + kinds.count(ApplyObject)]
+
+
 LIMITS = settings(
     max_examples=30,
     stateful_step_count=20,
@@ -195,6 +287,8 @@ LIMITS = settings(
 Service.TestCase.settings = LIMITS
 ServiceOnRay.TestCase.settings = LIMITS
 StormyService.TestCase.settings = LIMITS
+TroubledService.TestCase.settings = LIMITS
 TestService = Service.TestCase
 TestServiceOnRay = ServiceOnRay.TestCase
 TestStormyService = StormyService.TestCase
+TestTroubledService = TroubledService.TestCase
