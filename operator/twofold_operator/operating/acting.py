@@ -24,7 +24,7 @@ from twofold_operator.planning.actions import (
     TellPools,
 )
 from twofold_operator.planning.names import FIELD_MANAGER, FINALIZER, MANAGED_BY_LABEL
-from twofold_operator.planning.observed import Manifest, Told
+from twofold_operator.planning.observed import Manifest, Reference, Told
 
 
 class Teller(Protocol):
@@ -36,7 +36,7 @@ class Teller(Protocol):
 class Recorder(Protocol):
     """Writes Kubernetes events."""
 
-    async def record(self, key: ServiceKey, service: Manifest, event: RecordEvent) -> None: ...
+    async def record(self, subject: Manifest, event: RecordEvent) -> None: ...
 
 
 class Actor:
@@ -84,8 +84,12 @@ class Actor:
                 self._store.put(await self._api.apply(written, subresource="status"))
             case TellPools(address, told):
                 await self._teller.tell(key, address, told)
-            case RecordEvent():
-                await self._recorder.record(key, service, action)
+            case RecordEvent(about=None):
+                await self._recorder.record(service, action)
+            case RecordEvent(about=Reference(api_version, kind_name, name)):
+                kind = kind_named(api_version, kind_name)
+                if (subject := self._store.find(kind, key.namespace, name)) is not None:
+                    await self._recorder.record(subject, action)
             case LookAgain():
                 pass  # whoever reconciles sees to it
 

@@ -1,4 +1,4 @@
-"""Kubernetes events about services: what a person would want to see."""
+"""Kubernetes events about services and adapters: what a person would want to see."""
 
 import logging
 import secrets
@@ -12,7 +12,6 @@ from twofold_operator.cluster_api import (
     ClusterApi,
     ClusterApiError,
     NotFoundError,
-    ServiceKey,
 )
 from twofold_operator.planning.actions import RecordEvent
 from twofold_operator.planning.names import FIELD_MANAGER, cut
@@ -49,55 +48,58 @@ class EventRecorder:
         self._reporter = reporter
         self._monotonic = monotonic
         self._same_within_seconds = same_within_seconds
-        self._recorded: OrderedDict[tuple[ServiceKey, RecordEvent], _Recorded] = OrderedDict()
+        self._recorded: OrderedDict[tuple[str, str, RecordEvent], _Recorded] = OrderedDict()
 
-    async def record(self, key: ServiceKey, service: Manifest, event: RecordEvent) -> None:
+    async def record(self, subject: Manifest, event: RecordEvent) -> None:
+        """Write *event* about *subject*."""
         event = replace(event, message=event.message[:_MAX_MESSAGE])
-        known = self._recorded.get((key, event))
+        metadata = subject["metadata"]
+        key = metadata["namespace"], metadata["name"], event
+        known = self._recorded.get(key)
         now = self._monotonic()
         if known is not None and now - known.at > self._same_within_seconds:
             known = None
         try:
-            recorded = await self._write(key, service, event, known)
+            recorded = await self._write(subject, event, known)
         except ClusterApiError as error:
-            extra = {"service": key.name, "reason": event.reason, "said": str(error)}
+            extra = {"subject": metadata["name"], "reason": event.reason, "said": str(error)}
             _log.warning("cannot record an event", extra=extra)
             return
-        self._recorded[(key, event)] = replace(recorded, at=now)
-        self._recorded.move_to_end((key, event))
+        self._recorded[key] = replace(recorded, at=now)
+        self._recorded.move_to_end(key)
         while len(self._recorded) > _MAX_REMEMBERED:
             self._recorded.popitem(last=False)
 
     async def _write(
-        self, key: ServiceKey, service: Manifest, event: RecordEvent, known: _Recorded | None
+        self, subject: Manifest, event: RecordEvent, known: _Recorded | None
     ) -> _Recorded:
+        metadata = subject["metadata"]
         at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         if known is not None:
             change = {"count": known.count + 1, "lastTimestamp": at}
             try:
-                await self._api.patch(EVENTS, key.namespace, known.name, change)
+                await self._api.patch(EVENTS, metadata["namespace"], known.name, change)
             except NotFoundError:
                 pass  # events live for an hour
             else:
                 return replace(known, count=known.count + 1)
-        name = f"{cut(key.name, 200)}.{secrets.token_hex(8)}"
-        await self._api.create(self._manifest(key, service, event, name, at))
+        name = f"{cut(metadata['name'], 200)}.{secrets.token_hex(8)}"
+        await self._api.create(self._manifest(subject, event, name, at))
         return _Recorded(name, 1, 0.0)
 
-    def _manifest(
-        self, key: ServiceKey, service: Manifest, event: RecordEvent, name: str, at: str
-    ) -> Manifest:
+    def _manifest(self, subject: Manifest, event: RecordEvent, name: str, at: str) -> Manifest:
+        metadata = subject["metadata"]
         return {
             "apiVersion": EVENTS.api_version,
             "kind": EVENTS.kind,
-            "metadata": {"name": name, "namespace": key.namespace},
+            "metadata": {"name": name, "namespace": metadata["namespace"]},
             "involvedObject": {
-                "apiVersion": service["apiVersion"],
-                "kind": service["kind"],
-                "namespace": key.namespace,
-                "name": key.name,
-                "uid": service["metadata"].get("uid", ""),
-                "resourceVersion": service["metadata"].get("resourceVersion", ""),
+                "apiVersion": subject["apiVersion"],
+                "kind": subject["kind"],
+                "namespace": metadata["namespace"],
+                "name": metadata["name"],
+                "uid": metadata.get("uid", ""),
+                "resourceVersion": metadata.get("resourceVersion", ""),
             },
             "type": event.type,
             "reason": event.reason,

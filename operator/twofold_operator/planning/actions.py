@@ -49,11 +49,12 @@ class SetStatus:
 
 @dataclass(frozen=True, slots=True)
 class RecordEvent:
-    """An event about the service, for a person."""
+    """An event for a person; about the service, unless it says what else."""
 
     type: Literal["Normal", "Warning"]
     reason: str
     message: str
+    about: Reference | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -28,10 +28,14 @@ from twofold_operator.resources import (
     LORA_ADAPTER,
     WORKER_POOL,
     LLMServiceStatus,
+    LoRAAdapterStatus,
     RoleStatus,
     WorkerPoolStatus,
     to_wire,
 )
+
+_ADAPTER_TROUBLES = frozenset({"AdaptersDisabled", "InvalidSpec", "LoadFailed", "NameTaken"})
+"""Reasons that do not pass by themselves. Others come with every worker that starts."""
 
 
 def service_report(
@@ -108,7 +112,7 @@ def pool_reports(course: Course, observed: Observed, now: float) -> list[Action]
 def adapter_reports(
     course: Course, observed: Observed, adapters: Adapters, now: float
 ) -> list[Action]:
-    """Return the statuses of the LoRAAdapters that are other than before."""
+    """Return the statuses of the LoRAAdapters that are other than before, and events of them."""
     workers = [worker for leg in course.legs for worker in leg.stand.workers]
     hidden = unseen(course)
     actions: list[Action] = []
@@ -116,6 +120,7 @@ def adapter_reports(
         status = adapter_status(manifest, adapters, workers, hidden, now)
         if status is not None:
             actions += status_change(manifest, LORA_ADAPTER.kind, status)
+            actions += adapter_events(manifest, status)
     return actions
 
 
@@ -150,10 +155,26 @@ def events(service: Manifest, found: list[Verdict]) -> list[Action]:
             actions.append(_event(kind, verdict))
         elif verdict.type == "Degraded" and is_news and verdict.holds:
             actions.append(_event("Warning", verdict))
+        elif verdict.type == "Degraded" and was and verdict.holds is False:
+            over = f"{last.get('reason')} is over: {verdict.message}"
+            actions.append(RecordEvent("Normal", verdict.reason, over))
     return actions
 
 
-def _event(kind: Any, verdict: Verdict) -> RecordEvent:
+def adapter_events(manifest: Manifest, status: LoRAAdapterStatus) -> list[Action]:
+    """Return an event if an adapter is loaded everywhere now, or cannot be for another reason."""
+    (ready,) = status.conditions
+    is_loaded = ready.status == "True"
+    before = (manifest.get("status") or {}).get("conditions") or ()
+    is_news = ready.reason not in (c["reason"] for c in before)
+    if not is_news or not (is_loaded or ready.reason in _ADAPTER_TROUBLES):
+        return []
+    about = Reference(API_VERSION, LORA_ADAPTER.kind, manifest["metadata"]["name"])
+    kind = "Normal" if is_loaded else "Warning"
+    return [RecordEvent(kind, ready.reason, ready.message, about)]
+
+
+def _event(kind: Literal["Normal", "Warning"], verdict: Verdict) -> RecordEvent:
     return RecordEvent(kind, verdict.reason, verdict.message)
 
 

@@ -14,7 +14,8 @@ from twofold_operator.cluster_api import (
     Store,
 )
 from twofold_operator.operating.acting import Actor
-from twofold_operator.planning.actions import ApplyObject
+from twofold_operator.planning.actions import ApplyObject, RecordEvent
+from twofold_operator.planning.observed import Reference
 
 KEY = ServiceKey("models", "chat")
 SERVICE: Manifest = {
@@ -93,3 +94,29 @@ async def test_what_is_held_is_applied_without_a_question() -> None:
     await apply(api, store)
 
     assert api.asked == ["apply"]
+
+
+class Recorder:
+    def __init__(self) -> None:
+        self.recorded: list[tuple[str, str]] = []
+
+    async def record(self, subject: Manifest, event: RecordEvent) -> None:
+        self.recorded.append((subject["metadata"]["name"], event.reason))
+
+
+async def test_an_event_is_recorded_about_what_it_names_and_else_about_the_service() -> None:
+    adapter = {
+        **child(name="sql"),
+        "apiVersion": LLM_SERVICES.api_version,
+        "kind": "LoRAAdapter",
+    }
+    store, recorder = Store(lambda _: None), Recorder()
+    store.put(adapter)
+    actor = Actor(Api(None), store, None, recorder)  # type: ignore[arg-type]
+    of_adapter = Reference(LLM_SERVICES.api_version, "LoRAAdapter", "sql")
+    await actor.act(KEY, SERVICE, RecordEvent("Normal", "Serving", "all is well"))
+    await actor.act(KEY, SERVICE, RecordEvent("Normal", "Loaded", "everywhere", of_adapter))
+    gone = Reference(LLM_SERVICES.api_version, "LoRAAdapter", "gone")
+    await actor.act(KEY, SERVICE, RecordEvent("Normal", "Loaded", "everywhere", gone))
+
+    assert recorder.recorded == [("chat", "Serving"), ("sql", "Loaded")]

@@ -1,14 +1,16 @@
 """The LoRA adapters of a service."""
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from twofold_operator.cluster_api import ServiceKey, Store
-from twofold_operator.planning.actions import SetStatus
+from twofold_operator.planning.actions import RecordEvent, SetStatus
 from twofold_operator.planning.adapters import service_missing
 from twofold_operator.planning.conditions import timestamp
+from twofold_operator.planning.observed import Reference
 from twofold_operator.planning.reporting import lost_reports
 from twofold_operator.planning.testing import World
 
@@ -210,3 +212,35 @@ def test_of_two_adapters_with_one_name_the_older_is_loaded() -> None:
 
     assert told(world) == [("sql", "acme/b")]
     assert ready(younger)["reason"] == "NameTaken"
+
+
+def about_adapters(world: World) -> list[tuple[str, str, str]]:
+    return [(e.about.name, e.type, e.reason) for e in world.events if e.about is not None]
+
+
+def test_a_loaded_adapter_and_one_whose_name_is_taken_are_events_of_theirs() -> None:
+    older, younger = adapter("a", name="sql"), adapter("b", name="sql")
+    world = world_with(older, younger)
+    world.settle()
+
+    assert about_adapters(world) == [("b", "Warning", "NameTaken"), ("a", "Normal", "Loaded")]
+    (event,) = (one for one in world.events if one.reason == "Loaded")
+    assert event.about == Reference("serving.twofold.dev/v1alpha1", "LoRAAdapter", "a")
+
+
+def test_an_adapter_that_cannot_be_loaded_any_more_is_an_event_with_the_worker_s_words() -> None:
+    world = world_with(adapter("sql"))
+    world.events.clear()
+    (manager,) = world.managers.values()
+    manager.workers = [
+        replace(
+            worker,
+            adapters=tuple(replace(a, loaded=False, message="rank 128") for a in worker.adapters),
+        )
+        for worker in manager.workers
+    ]
+
+    (event,) = (action for action in world.plan() if isinstance(action, RecordEvent))
+
+    assert (event.type, event.reason) == ("Warning", "LoadFailed")
+    assert "rank 128" in event.message

@@ -106,8 +106,10 @@ def test_losing_and_regaining_service_are_events() -> None:
     assert [(event.type, event.reason) for event in world.events] == [
         ("Warning", "DecodeNotReady"),
         ("Warning", "WorkersDead"),
+        ("Normal", "AsExpected"),
         ("Normal", "Serving"),
     ]
+    assert world.events[2].message == "WorkersDead is over: nothing is wrong"
 
 
 def test_a_silent_manager_is_a_degradation() -> None:
