@@ -51,6 +51,8 @@ class Emulator(kmock.KubernetesScaffold):
     _version: int = attrs.field(default=1, init=False)
     _watchers: set[Queue] = attrs.field(factory=set, init=False)
     _forbidden: set[str] = attrs.field(factory=set, init=False)
+    is_mute: bool = attrs.field(default=False, init=False)
+    """The operator's watches stay open, and tell nothing; others' go on."""
     asked: list[tuple[str, str, str]] = attrs.field(factory=list, init=False)
     """Group, resource and verb of each request, as a role would have to allow it."""
 
@@ -216,7 +218,8 @@ class Emulator(kmock.KubernetesScaffold):
                 if event is None and self._is_forbidden(request):
                     await response.write(_FORBIDDEN)
                     break
-                await response.write(event or b"")
+                if not (self.is_mute and _is_operators(request)):
+                    await response.write(event or b"")
         finally:
             self._watchers.discard(queue)
         return response

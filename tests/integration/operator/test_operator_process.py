@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import httpx
 import pytest
 import yaml
+from tests.cluster.control_plane import free_ports
 from tests.cluster.name_proxy import NameProxy
 from tests.cluster.standins import Entrance, StandIns
 from tests.integration.operator.emulator import EmulatedServer
@@ -28,6 +29,7 @@ DISCOVERY_SECONDS = 1
 LEASE_SECONDS = 6
 """Two thirds of it are what a leader may stand still, on cores that others use too: one that has
 lost its lease ends, and nobody begins it again here."""
+RESYNC_SECONDS = 2
 NAMESPACE = "models"
 SERVICES = f"/apis/serving.twofold.dev/v1alpha1/namespaces/{NAMESPACE}/llmservices"
 POOLS = f"/apis/serving.twofold.dev/v1alpha1/namespaces/{NAMESPACE}/workerpools"
@@ -181,6 +183,23 @@ def test_a_change_is_rolled_out_and_taken_back(disturbed: Town) -> None:
     back = town.wait_for("Progressing", "False", "Complete")
 
     assert back["status"]["revision"] == first
+
+
+def test_what_no_watch_tells_is_found_by_a_listing(town: Town) -> None:
+    """A watch may stay open and be dead: no error ever comes of it."""
+    town.end(signal.SIGKILL)
+    (port,) = free_ports(1)
+    town.start(f"--resync-seconds={RESYNC_SECONDS}", f"--metrics-port={port}")
+    town.make_ready()
+    time.sleep(2 * RELIST_SECONDS)  # so that nothing but the resync lists any more
+    town.server.emulator.is_mute = True
+    town.delete(f"{DEPLOYMENTS}/chat-router")
+    town.wait("the router is back", lambda: town.get(f"{DEPLOYMENTS}/chat-router"))
+
+    metrics = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+    missed = 'twofold_operator_missed_changes_total{resource="deployments"} '
+    assert missed in metrics
+    assert f"{missed}0.0" not in metrics
 
 
 def test_a_revision_that_fails_leaves_the_one_before(town: Town) -> None:
