@@ -11,7 +11,7 @@ from deploy.dashboards.alerts import ALERTS, GROUPS, Recording
 from deploy.dashboards.writing import DASHBOARDS
 
 from .conftest import Valkey
-from .watched_cluster import Prometheus, Series, watched_cluster
+from .watched_cluster import HAS_VLLM, Prometheus, Series, watched_cluster
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "deploy" / "prometheus" / "twofold.yaml"
@@ -29,11 +29,12 @@ RECORDINGS = {
 SILENT = {
     name
     for name, query in QUERIES.items()
-    if re.search(
+    if not HAS_VLLM
+    and re.search(
         r"twofold_kv_(reads|leases|transfer_(bytes_per_second_bucket|block_bytes_total))\{", query
     )
 }
-"""Of engines with our own connector only, which simulated ones do not have."""
+"""Of our own connector, which counts in vLLM's own metrics."""
 FIRING = ("TwofoldSilentFallback", "TwofoldTransfersFail")
 """What the trouble of the watched cluster is enough for, without the time that it has to hold."""
 

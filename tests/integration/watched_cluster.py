@@ -5,6 +5,7 @@ Labels are those of a service ``qwen`` in a namespace ``team``, as Kubernetes wo
 
 import asyncio
 import contextlib
+import importlib.util
 import itertools
 import json
 import math
@@ -34,6 +35,8 @@ from twofold_sim.live.testing import quick_engine
 
 SERVICE = "team.qwen"
 CHAT = "/v1/chat/completions"
+CONNECTOR = Path(__file__).with_name("connector_page.py")
+HAS_VLLM = importlib.util.find_spec("vllm") is not None
 START_SECONDS = 60.0
 STREAMS = 3
 """At a time."""
@@ -146,6 +149,9 @@ async def watched_cluster(
         await _lose_a_worker(redis, router, len(engines))
         keys.write_text(keys.read_text() + "\n# The same keys, in a file that has changed.\n")
         feed_ports = {name: await enter(_feed(redis, serving)) for name, serving in engines.items()}
+        if HAS_VLLM:
+            feed_ports["d3"] = free_port()
+            stack.enter_context(_process(sys.executable, str(CONNECTOR), str(feed_ports["d3"])))
         operator_port = stack.enter_context(_operator())
         prometheus_port = free_port()
         config = directory / "prometheus.yaml"
