@@ -1,7 +1,8 @@
 """An operator outside of the cluster that the user names, which has none of our images."""
 
 from pathlib import Path
-from typing import Any
+
+from twofold_operator.planning.merging import merged
 
 from .houses import House
 from .kubectl import Kubectl, Manifest
@@ -18,7 +19,12 @@ class OutsideHouse(House):
     """
 
     def __init__(
-        self, kubectl: Kubectl, stand_ins: StandIns, proxy: str, directory: Path, image: str
+        self,
+        kubectl: Kubectl,
+        stand_ins: StandIns,
+        proxy: str,
+        directory: Path,
+        image: str,
     ) -> None:
         kubectl.settle_seconds = SETTLE_SECONDS
         self._image = image
@@ -26,20 +32,18 @@ class OutsideHouse(House):
 
     def apply(self, manifest: Manifest) -> None:
         if manifest["kind"] == "LLMService":
-            spec = manifest["spec"]
-            template = {"spec": {"containers": [_sleeper(self._image)]}}
-            gateway = {**spec.get("gateway", {}), "podTemplate": template}
-            manifest = {**manifest, "spec": {**spec, "gateway": gateway}}
-        super().apply(manifest)
+            told = {"gateway": {"podTemplate": self._asleep("router")}}
+            manifest = {**manifest, "spec": merged(told, manifest["spec"])}
+        # kubectl's own apply leaves out what is null, and with it what a sleeper must not have.
+        self.kubectl.apply(manifest, options=("--server-side", "--force-conflicts"))
 
-
-def _sleeper(image: str) -> dict[str, Any]:
-    return {
-        "name": "router",
-        "image": image,
-        # Its own entry point, with an argument that it does not read.
-        "command": None,
-        "args": ["--in-place-of-a-router"],
-        "readinessProbe": None,
-        "livenessProbe": None,
-    }
+    def _asleep(self, container: str) -> Manifest:
+        sleeper = {
+            "name": container,
+            "image": self._image,
+            # Its own entry point, which reads none of the operator's arguments.
+            "command": None,
+            "readinessProbe": None,
+            "livenessProbe": None,
+        }
+        return {"spec": {"containers": [sleeper]}}
