@@ -109,7 +109,7 @@ def kubectl(kubeconfig: Path) -> Iterator[Kubectl]:
 @pytest.fixture
 def quarters(control_plane: ControlPlane) -> Iterator[tuple[Kubectl, NameProxy]]:
     """A namespace of this machine's own server, and the names of its Services."""
-    _need_helm()
+    need_helm()
     with namespace_of(control_plane.kubeconfig) as kubectl, NameProxy() as proxy:
         yield kubectl, proxy
 
@@ -134,7 +134,7 @@ def outside_house(
     named_cluster: NamedCluster, sleeping_image: str, tmp_path: Path
 ) -> Iterator[House]:
     """The operator as a process beside the cluster that the user names, without our images."""
-    _need_helm()
+    need_helm()
     named_cluster.need_ray()
     lacking = Lacking(controllers=False, kuberay=not named_cluster.has_kuberay)
     entrance = entrance_of(named_cluster.kubeconfig)
@@ -157,7 +157,7 @@ def installed_house(
         pytest.skip("--twofold-registry does not say where the images are")
     if not named_cluster.has_kuberay:
         pytest.skip("nobody acts on a RayCluster here: KubeRay's operator is missing")
-    _need_helm()
+    need_helm()
     values = [f"images.registry={registry}"]
     if tag := request.config.getoption("--twofold-tag"):
         values.append(f"images.tag={tag}")
@@ -181,7 +181,7 @@ def house(request: pytest.FixtureRequest) -> House:
     return home
 
 
-def _need_helm() -> None:
+def need_helm() -> None:
     if not HELM.exists():
         pytest.skip("no helm; scripts/install-helm installs it")
 

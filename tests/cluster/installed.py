@@ -11,6 +11,8 @@ from .kubectl import Kubectl
 from .operators import HELM, REPOSITORY, Chart, Operator
 
 INSTALL_SECONDS = 600.0
+TEST_SECONDS = 400.0
+"""More than the chart gives its test by default."""
 SETTLE_SECONDS = 600.0
 DELETE_SECONDS = 300.0
 RELEASE = "twofold"
@@ -38,7 +40,11 @@ class InstalledOperator(Operator):
     def log(self) -> str:
         return self._kubectl.run("logs", f"--selector={OPERATOR}", "--tail=50")
 
-    def _helm(self, *arguments: str) -> None:
+    def test(self) -> str:
+        """Run the chart's own tests; return what they wrote."""
+        return self._helm("test", RELEASE, "--logs", f"--timeout={TEST_SECONDS:g}s")
+
+    def _helm(self, *arguments: str) -> str:
         done = subprocess.run(
             [str(HELM), *arguments, f"--namespace={self._kubectl.namespace}"],
             env={**os.environ, "KUBECONFIG": str(self._kubectl.kubeconfig)},
@@ -47,7 +53,8 @@ class InstalledOperator(Operator):
             timeout=INSTALL_SECONDS,
             check=False,
         )
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 0, f"{done.stderr}\n{done.stdout}"
+        return done.stdout
 
 
 class InstalledHouse(House):

@@ -1,77 +1,57 @@
-"""A stand-in for kubelets that really runs the pods of Deployments, as processes beside the tests.
+"""A stand-in for kubelets that really runs the pods of Deployments, as processes beside tests."""
 
-Their commands are those that the operator wrote. What is rewritten is where they listen, since all
-pods share one address here, and what ``python`` is.
-"""
-
-import base64
-import os
-import re
-import subprocess
-import sys
-import threading
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from twofold_operator.planning import names
 
-from .control_plane import free_ports, tied
 from .name_proxy import NameProxy
+from .programs import LOOPBACK, Program, Programs
 from .standins import Entrance, StandIns
 
-END_SECONDS = 120.0
 Manifest = dict[str, Any]
 
 
 @dataclass
 class Pod:
     template: Manifest
-    process: "subprocess.Popen[bytes]"
-    port: int
+    program: Program
     name: str
-
-    def is_ready(self) -> bool:
-        """Ask as the readiness probe does."""
-        probe = self.template["spec"]["containers"][0]["readinessProbe"]
-        if "httpGet" not in probe:
-            return self.process.poll() is None
-        url = f"http://127.0.0.1:{self.port}{probe['httpGet']['path']}"
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return True
-        except urllib.error.HTTPError as error:
-            error.close()
-            return False
-        except OSError:
-            return False
 
 
 class Kubelet(StandIns):
-    """The stand-ins, with pods that run: one for each Deployment."""
+    """The stand-ins, with pods that run: one for each Deployment.
+
+    Those of routers listen on *address*, and the Services before them lead there.
+    """
 
     def __init__(
-        self, entrance: Entrance, namespace: str, proxy: NameProxy, directory: Path
+        self,
+        entrance: Entrance,
+        namespace: str,
+        proxy: NameProxy,
+        directory: Path,
+        address: str = LOOPBACK,
     ) -> None:
         super().__init__(entrance, namespace, proxy)
-        self._directory = directory
+        self._programs = Programs(directory, self._read_secret)
+        self._address = address
         self._pods: dict[str, Pod] = {}
         self._coming: dict[str, Pod] = {}
         """Which replace those of the same Deployment as soon as they are ready."""
         self._started = 0
-        self._ending: list[threading.Thread] = []
+        self._led: dict[str, int] = {}
+        """The ports that Services lead to, by their names."""
 
-    def port_of(self, deployment: str) -> int:
-        return self._pods[deployment].port
+    def url_of(self, deployment: str) -> str:
+        return self._pods[deployment].program.url
 
     def close(self) -> None:
         for pods in (self._pods, self._coming):
             for name in list(pods):
                 self._end(pods.pop(name))
-        for thread in self._ending:
-            thread.join()
+        self._programs.close()
         super().close()
 
     def _ready_pods(self, deployment: Manifest) -> int:
@@ -80,13 +60,13 @@ class Kubelet(StandIns):
         pod = self._pods.get(name)
         is_recreated = deployment["spec"]["strategy"].get("type") == "Recreate"
         is_other = pod is not None and pod.template != template
-        if pod is not None and (pod.process.poll() is not None or (is_other and is_recreated)):
+        if pod is not None and (pod.program.has_ended or (is_other and is_recreated)):
             self._end(self._pods.pop(name))
         if name not in self._pods:
             self._pods[name] = self._start(name, template)
         elif is_other:
             self._replace(name, template)
-        return int(self._pods[name].is_ready())
+        return int(self._pods[name].program.is_ready())
 
     def _replace(self, name: str, template: Manifest) -> None:
         """Have a pod of *template* beside the one before, and instead of it when it is ready."""
@@ -95,7 +75,7 @@ class Kubelet(StandIns):
             self._end(self._coming.pop(name))
         if name not in self._coming:
             self._coming[name] = self._start(name, template)
-        elif self._coming[name].is_ready():
+        elif self._coming[name].program.is_ready():
             self._end(self._pods[name])
             self._pods[name] = self._coming.pop(name)
 
@@ -107,66 +87,50 @@ class Kubelet(StandIns):
         for name in self._pods.keys() - wanted:
             self._end(self._pods.pop(name))
         self._proxy.ports = {
-            f"{name}.{self._namespace}.svc": pod.port
+            f"{name}.{self._namespace}.svc": pod.program.port
             for name, pod in self._pods.items()
             if name.endswith("-pools")
         }
+        if self._address != LOOPBACK:  # where the API server leads nobody
+            for child in children:
+                if child["kind"] == "Service":
+                    self._lead(child["metadata"]["name"])
+
+    def _lead(self, service: str) -> None:
+        """Have the Service before routers lead to their pod, as the endpoints' controller does."""
+        pod = self._pods.get(names.router_name(service))
+        if pod is None or self._led.get(service) == pod.program.port:
+            return
+        path = f"/api/v1/namespaces/{self._namespace}/endpoints"
+        port = {"name": "http", "port": pod.program.port}
+        # The API server leads to pods only, at addresses that are theirs.
+        target = {"kind": "Pod", "namespace": self._namespace, "name": pod.name}
+        address = {"ip": pod.program.address, "targetRef": target}
+        subset = {"addresses": [address], "ports": [port]}
+        endpoints = {"metadata": {"name": service}, "subsets": [subset]}
+        if service in self._led:
+            self._ask("PUT", f"{path}/{service}", endpoints)
+        else:
+            self._ask("POST", path, endpoints)
+        self._led[service] = pod.program.port
 
     def _start(self, name: str, template: Manifest) -> Pod:
-        (port,) = free_ports(1)
         (container,) = template["spec"]["containers"]
-        words = [sys.executable if word == "python" else word for word in container["command"]]
-        words += [_here(word, port) for word in container["args"]]
-        if name.endswith("-pools"):
-            words.append(f"--log-dir={self._directory / 'workers'}")
-        environment = {each["name"]: self._value(each) for each in container["env"]}
-        with (self._directory / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(
-                tied(words),
-                env=os.environ | environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
+        probe = container["readinessProbe"].get("httpGet", {}).get("path")
+        address = self._address if probe else LOOPBACK
+        program = self._programs.start(name, container, probe, address)
         self._started += 1
-        pod = Pod(template, process, port, f"{name}-{self._started}")
+        pod = Pod(template, program, f"{name}-{self._started}")
         metadata = {"name": pod.name, "labels": template["metadata"]["labels"]}
         shown = {"metadata": metadata, "spec": {**template["spec"], "schedulerName": "nobody"}}
-        self._ask("POST", f"/api/v1/namespaces/{self._namespace}/pods", shown)
+        path = f"/api/v1/namespaces/{self._namespace}/pods"
+        self._ask("POST", path, shown)
+        status = {"status": {"podIP": address, "podIPs": [{"ip": address}]}}
+        self._ask("PATCH", f"{path}/{pod.name}/status", status, "application/merge-patch+json")
         return pod
 
     def _end(self, pod: Pod) -> None:
-        """Send SIGTERM, and give the process the time that its pod has, without waiting here."""
-        pod.process.terminate()
-        thread = threading.Thread(target=self._see_off, args=(pod,))
-        thread.start()
-        self._ending.append(thread)
-
-    def _see_off(self, pod: Pod) -> None:
-        _wait_or_kill(pod.process)
         path = f"/api/v1/namespaces/{self._namespace}/pods/{pod.name}"
-        self._ask("DELETE", path, {"gracePeriodSeconds": 0})
-
-    def _value(self, variable: Manifest) -> str:
-        if "value" in variable:
-            # Of a volume of the pod's own.
-            return re.sub("^/scratch", str(self._directory), variable["value"])
-        reference = variable["valueFrom"]["secretKeyRef"]
-        path = f"/api/v1/namespaces/{self._namespace}/secrets/{reference['name']}"
-        secret = self._ask("GET", path)
-        return base64.b64decode(secret["data"][reference["key"]]).decode()
-
-
-def _here(word: str, port: int) -> str:
-    """Return an argument as it must be where pods have no address of their own."""
-    word = re.sub(rf"0\.0\.0\.0:{names.POOLS_PORT}$", f"127.0.0.1:{port}", word)
-    word = re.sub(rf"^--port={names.ROUTER_PORT}$", f"--port={port}", word)
-    return "--host=127.0.0.1" if word == "--host=" else word
-
-
-def _wait_or_kill(process: "subprocess.Popen[bytes]") -> None:
-    try:
-        process.wait(END_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+        self._programs.end(
+            pod.program, lambda: self._ask("DELETE", path, {"gracePeriodSeconds": 0})
+        )

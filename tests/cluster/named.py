@@ -35,11 +35,11 @@ class NamedCluster:
         self.kubeconfig = kubeconfig
         self._kubectl = Kubectl(kubeconfig)
         self._made: list[str] = []
-        self._has_controllers = True
+        self.has_controllers = True
 
     def __enter__(self) -> Self:
         try:
-            self._has_controllers = self._look_for_controllers()
+            self.has_controllers = self._look_for_controllers()
             self._define([yaml.safe_load(path.read_text()) for path in sorted(CRDS.glob("*.yaml"))])
             self._check_rules()
         except BaseException:
@@ -52,7 +52,7 @@ class NamedCluster:
 
     def close(self) -> None:
         """Wait until the tests' namespaces have gone, and undefine what was defined here."""
-        if self._has_controllers:  # else nobody ends namespaces
+        if self.has_controllers:  # else nobody ends namespaces
             self._kubectl.settle_seconds = END_SECONDS
             self._kubectl.wait_for(
                 "the namespaces of the tests have gone",
@@ -91,7 +91,7 @@ class NamedCluster:
         Raises:
             LackingError: none does; the message says why.
         """
-        if not self._has_controllers:
+        if not self.has_controllers:
             raise LackingError(
                 "the cluster has no controllers: a namespace got no account `default` within "
                 f"{CONTROLLERS_SECONDS:g} s"

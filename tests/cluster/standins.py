@@ -4,6 +4,7 @@ As little of each as a service needs to live: Deployments are available, RayClus
 pods, what lost its owner is collected, and a pool manager answers behind each of its Services.
 """
 
+import base64
 import ssl
 import threading
 from collections.abc import Mapping
@@ -247,6 +248,10 @@ class StandIns:
             return None
 
         manager.live(free_node, is_broken=self.works is not None and revision not in self.works)
+
+    def _read_secret(self, name: str, key: str) -> str:
+        found = self._ask("GET", f"/api/v1/namespaces/{self._namespace}/secrets/{name}")
+        return base64.b64decode(found["data"][key]).decode()
 
     def _list(self, kind: str) -> list[Manifest]:
         prefix, plural = kind.split()

@@ -6,11 +6,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import msgspec
 import pytest
 from tests.integration.conftest import Valkey
@@ -18,13 +17,20 @@ from tests.integration.conftest import Valkey
 from twofold_sim.live.testing import QUICK
 
 from .access import entrance_of
+from .asking import Asking, Door, events
+from .conftest import need_helm
 from .control_plane import ControlPlane, free_ports, tied
 from .houses import House
 from .kubectl import Kubectl, Manifest
 from .kubelet import Kubelet
 from .name_proxy import NameProxy
+from .named import NamedCluster
+from .namespaces import namespace_of
 from .operators import Chart
+from .outside import OutsideHouse
+from .programs import LOOPBACK
 from .services import sim
+from .shadows import GATE, Shadows
 
 pytest.importorskip("ray")
 
@@ -38,49 +44,36 @@ TOKEN_SECRET: Manifest = {
 }
 
 
-class Asking:
-    """Somebody who asks all the time."""
+@dataclass(frozen=True)
+class Site:
+    """A namespace where pods of the operator's Deployments run as processes."""
 
-    def __init__(self, kubelet: Kubelet) -> None:
-        self._kubelet = kubelet
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self.statuses: list[int] = []
-
-    def __enter__(self) -> "Asking":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def ask(self) -> httpx.Response:
-        messages = [{"role": "user", "content": QUESTION}]
-        body = {"model": "sim", "messages": messages, "max_tokens": 4}
-        url = f"http://127.0.0.1:{self._kubelet.port_of('sim-router')}/v1/chat/completions"
-        return httpx.post(url, json=body, timeout=90)
-
-    def _run(self) -> None:
-        while not self._ended.wait(0.05):
-            self.statuses.append(self.ask().status_code)
+    kubectl: Kubectl
+    proxy: NameProxy
+    pods: Kubelet | Shadows
+    door: Door
+    image: str | None = None
+    """Which the cluster's own pods sleep in; None: it has none."""
 
 
 def test_a_chat_is_answered_and_a_rollout_loses_no_request(
-    running_house: House, kubelet: Kubelet, ray_address: str, profile: Path
+    running_house: House, site: Site, ray_address: str, profile: Path
 ) -> None:
     running_house.apply(TOKEN_SECRET)
     ray = {"address": ray_address, "authSecret": {"name": "ray", "key": "auth_token"}}
     on_ray = {"ray": ray, "sim": {"profile": str(profile)}}
     first = running_house.make_ready(sim(**on_ray))["status"]["revision"]
-    with Asking(kubelet) as asking:
-        answer = asking.ask()
+    with Asking(site.door, QUESTION) as asking:
+        answer = site.door.chat(QUESTION)
+        stream = site.door.chat(QUESTION, stream=True)
         running_house.apply(sim(**on_ray, maxModelLen=4096))
         second = running_house.wait_for_rollout(other_than=first)
-        last = asking.ask()
+        last = site.door.chat(QUESTION)
 
     assert answer.status_code == 200
     assert answer.headers["x-twofold-mode"] == "disaggregated"
+    assert len(events(stream)) > 2, "in pieces"
+    assert events(stream)[-1] == "[DONE]"
     assert set(asking.statuses) == {200}, "of all that were asked meanwhile"
     assert last.status_code == 200
     assert second != first
@@ -88,17 +81,17 @@ def test_a_chat_is_answered_and_a_rollout_loses_no_request(
 
 
 def test_another_redis_reaches_workers_and_routers_and_loses_no_request(
-    running_house: House, kubelet: Kubelet, ray_address: str, profile: Path, other_valkey: Valkey
+    running_house: House, site: Site, ray_address: str, profile: Path, other_valkey: Valkey
 ) -> None:
     running_house.apply(TOKEN_SECRET)
     ray = {"address": ray_address, "authSecret": {"name": "ray", "key": "auth_token"}}
     service = sim(ray=ray, sim={"profile": str(profile)})
     first = running_house.make_ready(service)["status"]["revision"]
-    with Asking(kubelet) as asking:
-        asking.ask()
+    with Asking(site.door, QUESTION) as asking:
+        site.door.chat(QUESTION)
         running_house.move_redis(other_valkey.url)
         running_house.wait_for_rollout(other_than=first)
-        last = asking.ask()
+        last = site.door.chat(QUESTION)
 
     assert set(asking.statuses) == {200}, "of all that were asked meanwhile"
     assert last.headers["x-twofold-mode"] == "disaggregated"
@@ -172,25 +165,73 @@ def _valkey_in(directory: Path) -> Iterator[Valkey]:
 
 
 @pytest.fixture
-def kubelet(
-    control_plane: ControlPlane, quarters: tuple[Kubectl, NameProxy], directory: Path
-) -> Iterator[Kubelet]:
+def local_site(
+    control_plane: ControlPlane,
+    quarters: tuple[Kubectl, NameProxy],
+    ray_address: str,
+    directory: Path,
+) -> Iterator[Site]:
+    """A namespace of this machine's own server, which leads to the processes behind a Service.
+
+    It leads nobody to loopback: on a machine without another address they are asked themselves.
+    The processes end before Ray does.
+    """
+    import ray.util
+
     kubectl, proxy = quarters
-    entrance = entrance_of(control_plane.kubeconfig)
-    with Kubelet(entrance, kubectl.namespace, proxy, directory) as kubelet:
-        yield kubelet
+    entrance, address = entrance_of(control_plane.kubeconfig), ray.util.get_node_ip_address()
+    with Kubelet(entrance, kubectl.namespace, proxy, directory, address) as kubelet:
+        door = Door.of_service(entrance, kubectl.namespace, "sim")
+        yield Site(kubectl, proxy, kubelet, _door_of(kubelet) if address == LOOPBACK else door)
 
 
 @pytest.fixture
-def running_house(
-    quarters: tuple[Kubectl, NameProxy],
-    ray_address: str,
-    valkey: Valkey,
-    kubelet: Kubelet,
-    tmp_path: Path,
-) -> Iterator[House]:
+def sleepers(named_cluster: NamedCluster, request: pytest.FixtureRequest) -> str | None:
+    """The image of the cluster's own pods; None: nobody there makes pods of Deployments."""
+    need_helm()
+    if not named_cluster.has_controllers:
+        return None
+    image: str = request.getfixturevalue("sleeping_image")
+    return image
+
+
+@pytest.fixture
+def named_site(
+    named_cluster: NamedCluster, sleepers: str | None, ray_address: str, directory: Path
+) -> Iterator[Site]:
+    """A namespace of the cluster that the user names, whose pods are real if it has controllers.
+
+    Whatever is sent goes from process to process on this machine: the cluster reaches none of them,
+    and need not. The processes end before Ray does.
+    """
+    named_cluster.need_ray()
+    entrance = entrance_of(named_cluster.kubeconfig)
+    with namespace_of(named_cluster.kubeconfig) as kubectl, NameProxy() as proxy:
+        kind = Kubelet if sleepers is None else Shadows
+        with kind(entrance, kubectl.namespace, proxy, directory) as pods:
+            yield Site(kubectl, proxy, pods, _door_of(pods), sleepers)
+
+
+def _door_of(pods: Kubelet | Shadows) -> Door:
+    return Door(lambda: pods.url_of("sim-router"))
+
+
+@pytest.fixture(params=["local", pytest.param("named", marks=pytest.mark.cluster)])
+def site(request: pytest.FixtureRequest) -> Site:
+    """Where pods of the operator's Deployments run as processes."""
+    found: Site = request.getfixturevalue(f"{request.param}_site")
+    return found
+
+
+@pytest.fixture
+def running_house(site: Site, valkey: Valkey, tmp_path: Path) -> Iterator[House]:
     """A house whose pods run."""
-    kubectl, proxy = quarters
-    chart = Chart(kubectl)
-    with House(kubectl, chart, kubelet, proxy.url, tmp_path, valkey.url) as house:
+    with _house_of(site, valkey.url, tmp_path) as house:
         yield house
+
+
+def _house_of(site: Site, redis_url: str, directory: Path) -> House:
+    kubectl, proxy = site.kubectl, site.proxy.url
+    if site.image is None:
+        return House(kubectl, Chart(kubectl), site.pods, proxy, directory, redis_url)
+    return OutsideHouse(kubectl, site.pods, proxy, directory, site.image, redis_url, gates=[GATE])
