@@ -1,8 +1,13 @@
 """``python -m benchmarks.operator_scale``: many services, one operator, a real API server.
 
 The API server is that of scripts/kube-apiserver. What a cluster has beside it is played: routers'
-Deployments become available, and behind each Service of a pool manager one answers at once. So the
-figures are the operator's and the API server's, with both on this machine.
+Deployments become available, RayClusters have their pods, and behind each Service of a pool manager
+one answers at once. So the figures are the operator's and the API server's, with both on this
+machine.
+
+While all is quiet the API server itself counts what it is asked, in its audit log: watches that are
+begun again as well, and what the operator lists anew, which it does more often than it would by
+default, so that it is within the time measured.
 """
 
 import argparse
@@ -20,17 +25,20 @@ from tests.cluster.control_plane import ADMIN_TOKEN, ControlPlane, free_ports
 from tests.cluster.name_proxy import NameProxy
 from tests.cluster.services import sim
 
+from benchmarks.audit import AuditLog
 from benchmarks.exposition import total
 from benchmarks.footprint import MIB
 from benchmarks.machine import describe_machine
 from benchmarks.processes import MeasuredProcess, ask, running
-from benchmarks.quiet_managers import QuietManagers
+from benchmarks.quiet_managers import QuietManagers, pod_name
 from benchmarks.report import Goal, publish, say, table
 
 CRDS = Path(__file__).parents[1] / "deploy" / "crds"
 NAMESPACE = "models"
 SERVICES_PATH = f"/apis/serving.twofold.dev/v1alpha1/namespaces/{NAMESPACE}/llmservices"
 DEPLOYMENTS_PATH = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
+CLUSTERS_PATH = f"/apis/ray.io/v1/namespaces/{NAMESPACE}/rayclusters"
+PODS_PATH = f"/api/v1/namespaces/{NAMESPACE}/pods"
 HOMES_PATH = f"/api/v1/namespaces/{NAMESPACE}/services"
 OPTIONAL_KINDS = (
     ("ray.io/v1", "RayCluster"),
@@ -43,9 +51,21 @@ LIMIT_SECONDS = 900.0
 SETTLE_SECONDS = 30.0
 """After the last change, before the operator counts as quiet."""
 
+QUIET_SECONDS = 300.0
+"""Longer than a watch lasts (290 s)."""
+RESYNC_SECONDS = 200.0
+"""Once or twice within QUIET_SECONDS; the operator's default is 600."""
+
 START_GOAL_SECONDS = 120.0
 QUIET_GOAL = 1.0
 """Requests a second."""
+
+
+_POD_SPEC = {
+    # No kubelet is to look for the image.
+    "schedulerName": "nobody",
+    "containers": [{"name": "worker", "image": "nobody-starts-it"}],
+}
 
 
 class Cluster:
@@ -61,6 +81,7 @@ class Cluster:
         self._proxy = proxy
         self._managers = managers
         self._available: set[str] = set()
+        self._peopled: set[str] = set()
         self._ends = threading.Event()
         self._thread = threading.Thread(target=self._play)
 
@@ -89,6 +110,8 @@ class Cluster:
                     self._proxy.ports[address] = self._managers.add(name.removesuffix("-pools"))
             for deployment in self._list(DEPLOYMENTS_PATH):
                 self._make_available(deployment["metadata"]["name"])
+            for cluster in self._list(CLUSTERS_PATH):
+                self._make_pods(cluster)
 
     def _make_available(self, name: str) -> None:
         if name in self._available:
@@ -100,6 +123,23 @@ class Cluster:
             headers={"Content-Type": "application/merge-patch+json"},
         ).raise_for_status()
         self._available.add(name)
+
+    def _make_pods(self, cluster: dict[str, Any]) -> None:
+        """Make the pods of a RayCluster, once: here nobody changes their number."""
+        name, uid = cluster["metadata"]["name"], cluster["metadata"]["uid"]
+        if name in self._peopled:
+            return
+        spec = cluster["spec"]
+        groups = [("head", 1, spec["headGroupSpec"])]
+        groups += [(each["groupName"], each["replicas"], each) for each in spec["workerGroupSpecs"]]
+        owner = {"apiVersion": "ray.io/v1", "kind": "RayCluster", "name": name, "uid": uid}
+        for group, replicas, told in groups:
+            labels = told["template"]["metadata"]["labels"]
+            for number in range(replicas):
+                pod = pod_name(name, group, number)
+                metadata = {"name": pod, "labels": labels, "ownerReferences": [owner]}
+                self.create(PODS_PATH, {"metadata": metadata, "spec": _POD_SPEC})
+        self._peopled.add(name)
 
     def _list(self, path: str) -> list[dict[str, Any]]:
         answer = self._client.get(path)
@@ -141,16 +181,16 @@ def main() -> int:
     machine = describe_machine()
     with tempfile.TemporaryDirectory() as folder:
         logs = Path(folder)
-        with (
-            ControlPlane(logs) as plane,
-            NameProxy() as proxy,
-            QuietManagers() as managers,
-            Cluster(plane, proxy, managers) as cluster,
-        ):
+        with ControlPlane(logs) as plane:
             plane.define([yaml.safe_load(path.read_text()) for path in sorted(CRDS.glob("*.yaml"))])
             for kind in OPTIONAL_KINDS:
                 plane.define_loosely(*kind)
-            results = measure(cluster, plane, proxy, logs, parsed)
+            with (
+                NameProxy() as proxy,
+                QuietManagers() as managers,
+                Cluster(plane, proxy, managers) as cluster,
+            ):
+                results = measure(cluster, plane, proxy, logs, parsed)
     say(render(results))
     return publish("operator_scale", {"machine": machine, **results}, goals(results), parsed.json)
 
@@ -174,13 +214,14 @@ def measure(
         *("TWOFOLD_REDIS_URL=redis://redis.example:6379/0", sys.executable),
         *("-m", "twofold_operator", "--host=127.0.0.1", f"--metrics-port={port}"),
         *(f"--namespace={NAMESPACE}", f"--own-namespace={NAMESPACE}"),
+        f"--resync-seconds={parsed.resync_seconds:g}",
     ]
     with running("first operator", command, logs) as process:
         operator = Operator(process, port)
         first_seconds = operator.wait(lambda: cluster.ready_count() == count)
         made_by = operator.sample("twofold_operator_api_requests_total")
         time.sleep(SETTLE_SECONDS)
-        quiet = _quiet(operator, parsed.quiet_seconds)
+        quiet = _quiet(operator, AuditLog(plane.audit_log), parsed.quiet_seconds)
     with running("second operator", command, logs) as process:
         operator = Operator(process, port)
         again_seconds = operator.wait(lambda: _has_seen_all(operator, count))
@@ -214,21 +255,27 @@ def render(results: dict[str, Any]) -> str:
         ("quiet", quiet["seconds"], quiet["requests"]),
     ]
     headers = (f"{results['services']} services", "seconds", "requests to the API server")
-    quietly = f"quiet: {quiet['cpu_share']:.1%} of a core, {quiet['resident_mib']:.0f} MiB"
+    quietly = (
+        f"quiet: {quiet['watches']} watches begun, {quiet['resyncs']} times all listed, "
+        f"{quiet['cpu_share']:.1%} of a core, {quiet['resident_mib']:.0f} MiB"
+    )
     written = f"written by the new process: {again['actions']:.0f}"
     return "\n\n".join((table(headers, rows), quietly, written))
 
 
-def _quiet(operator: Operator, seconds: float) -> dict[str, float]:
-    before = operator.sample("twofold_operator_api_requests_total")
+def _quiet(operator: Operator, log: AuditLog, seconds: float) -> dict[str, float]:
+    since = log.size_bytes()
     cpu_before, began = operator.process.cpu_seconds(), time.monotonic()
     time.sleep(seconds)
     took = time.monotonic() - began
-    requests = operator.sample("twofold_operator_api_requests_total") - before
+    asked = log.asked(since)
+    requests = asked.total()
     return {
         "seconds": took,
         "requests": requests,
         "requests_per_second": requests / took,
+        "watches": sum(count for (verb, _), count in asked.items() if verb == "watch"),
+        "resyncs": asked["list", "llmservices"],
         "cpu_share": (operator.process.cpu_seconds() - cpu_before) / took,
         "resident_mib": operator.process.resident_bytes() / MIB,
     }
@@ -255,7 +302,8 @@ def _is_ready(service: dict[str, Any]) -> bool:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--services", type=int, default=500)
-    parser.add_argument("--quiet-seconds", type=float, default=300.0)
+    parser.add_argument("--quiet-seconds", type=float, default=QUIET_SECONDS)
+    parser.add_argument("--resync-seconds", type=float, default=RESYNC_SECONDS)
     parser.add_argument("--json", type=Path)
     return parser
 

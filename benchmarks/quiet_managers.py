@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar
 
 import grpc
 
+from twofold_cluster.identity import Role
 from twofold_cluster.rpc import pools_pb2 as pb
 from twofold_cluster.rpc import pools_pb2_grpc as rpc
 
@@ -20,6 +21,14 @@ _PINGS = (
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.http2.max_ping_strikes", 0),
 )
+
+
+_GROUPS = {pb.ROLE_PREFILL: str(Role.PREFILL), pb.ROLE_DECODE: str(Role.DECODE)}
+
+
+def pod_name(cluster: str, group: str, number: int) -> str:
+    """Return the name of a pod of a RayCluster, which is its worker's node."""
+    return f"{cluster}-{group}-{number}"
 
 
 class QuietManager(rpc.PoolsServicer):
@@ -61,12 +70,13 @@ class QuietManager(rpc.PoolsServicer):
 
     def _workers(self, pool: pb.Pool) -> Iterable[pb.WorkerStatus]:
         for number in range(pool.replicas):
+            name = pod_name(self._prefix, _GROUPS[pool.role], number)
             yield pb.WorkerStatus(
-                worker_id=f"{self._prefix}-{pool.role}-{number}",
+                worker_id=name,
                 role=pool.role,
                 revision=pool.revision,
                 phase=pb.PHASE_READY,
-                node=f"{self._prefix}-{pool.role}-{number}",
+                node=name,
                 standby=pool.standby,
             )
 
