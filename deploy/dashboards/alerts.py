@@ -98,7 +98,11 @@ _DONE = either(
 )
 _FAILED_TRANSFERS = f"sum {_BY} (rate({_FAILURES}[10m]))"
 _TRANSFERS = f"sum {_BY} (rate({_DONE}[10m]))"
-_DAMAGED = 'increase(twofold_kv_transfer_failures_total{reason="integrity"}[1h])'
+# Joined by `or` before they are summed: their labels differ, so that none hides another.
+_DAMAGED = (
+    'increase(twofold_kv_transfer_failures_total{reason="integrity"}[1h]) or '
+    'increase(twofold_kv_prefix_pulls_total{outcome="damaged"}[1h])'
+)
 _EXPIRED = (
     f"sum {_BY} (increase(vllm:nixl_num_kv_expired_reqs_total[10m])) or "
     f'sum {_BY} (increase(twofold_kv_leases_ended_total{{cause="expired"}}[10m]))'
