@@ -1,4 +1,6 @@
-"""vLLM's tensors of a KV cache, as maps of blocks."""
+"""Which caches are taken, and vLLM's tensors of one as maps of blocks."""
+
+from typing import Any
 
 import pytest
 import torch
@@ -6,6 +8,7 @@ import torch
 from twofold_kvtransfer.connector.cache_layout import (
     LAYOUT,
     UnsupportedCacheError,
+    check_cache,
     check_layout,
     map_blocks,
 )
@@ -69,3 +72,59 @@ def test_only_the_layout_that_was_asked_for_is_taken(layout: str) -> None:
     check_layout(LAYOUT)
     with pytest.raises(UnsupportedCacheError, match=rf"{layout}.*connector: nixl"):
         check_layout(layout)
+
+
+def cache_of(*kinds: tuple[str, dict[str, Any]]) -> Any:
+    """Return vLLM's description of a cache with a group of layers of each of *kinds*: the name of
+    a spec, and what it has beside its heads."""
+    interface = pytest.importorskip("vllm.v1.kv_cache_interface")
+    heads = {"num_kv_heads": HEADS, "head_size": CONTENT, "dtype": torch.float32}
+    groups = []
+    for number, (name, fields) in enumerate(kinds):
+        beside = {} if name == "MambaSpec" else heads
+        spec = getattr(interface, name)(block_size=TOKENS, **beside, **fields)
+        groups.append(interface.KVCacheGroupSpec([f"layers.{number}"], spec))
+    return interface.KVCacheConfig(BLOCKS, [], groups)
+
+
+DENSE: tuple[str, dict[str, Any]] = ("FullAttentionSpec", {})
+SLIDING: tuple[str, dict[str, Any]] = ("SlidingWindowSpec", {"sliding_window": 8})
+CHUNKED: tuple[str, dict[str, Any]] = ("ChunkedLocalAttentionSpec", {"attention_chunk_size": 8})
+LATENT: tuple[str, dict[str, Any]] = ("MLAAttentionSpec", {})
+SINK: tuple[str, dict[str, Any]] = ("SinkFullAttentionSpec", {"sink_len": 4})
+MAMBA: tuple[str, dict[str, Any]] = (
+    "MambaSpec",
+    {"shapes": ((2, 3),), "dtypes": (torch.float32,)},
+)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("window", [None, 8])
+def test_dense_attention_is_taken_and_windows_whose_blocks_are_all_kept(window: int | None) -> None:
+    check_cache(cache_of(("FullAttentionSpec", {"sliding_window": window})), uses_mla=False)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    ("kinds", "what"),
+    [
+        ([SLIDING], "SlidingWindowSpec"),
+        ([CHUNKED], "ChunkedLocalAttentionSpec"),
+        ([LATENT], "MLAAttentionSpec"),
+        ([SINK], "SinkFullAttentionSpec"),
+        ([MAMBA], "MambaSpec"),
+        ([DENSE, SLIDING], "2 groups"),
+        ([DENSE, MAMBA, MAMBA], "3 groups"),
+    ],
+)
+def test_other_models_are_refused_with_a_connector_that_takes_them(
+    kinds: list[tuple[str, dict[str, Any]]], what: str
+) -> None:
+    with pytest.raises(UnsupportedCacheError, match=f"{what}.*connector: nixl"):
+        check_cache(cache_of(*kinds), uses_mla=False)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_latent_attention_is_refused_whatever_its_cache_is_called() -> None:
+    with pytest.raises(UnsupportedCacheError, match=r"latent attention.*connector: nixl"):
+        check_cache(cache_of(DENSE), uses_mla=True)

@@ -117,6 +117,25 @@ def step(made: Any, token_count: int) -> Any:
     return output
 
 
+@pytest.mark.parametrize("role", ["SCHEDULER", "WORKER"])
+@pytest.mark.parametrize(("uses_mla", "group_count"), [(True, 1), (False, 2)])
+def test_an_engine_of_a_model_that_is_not_moved_has_no_connector(
+    role: str, uses_mla: bool, group_count: int
+) -> None:
+    from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorRole
+
+    from twofold_kvtransfer.connector.cache_layout import UnsupportedCacheError
+    from twofold_kvtransfer.connector.facade import TwofoldConnector
+
+    given = config()
+    given.model_config.use_mla = uses_mla
+    groups = [SimpleNamespace(kv_cache_spec=FullAttentionSpec(16))] * group_count
+    cache: Any = SimpleNamespace(kv_cache_groups=groups)
+
+    with pytest.raises(UnsupportedCacheError, match="connector: nixl"):
+        TwofoldConnector(given, KVConnectorRole[role], cache)
+
+
 @pytest.fixture
 def agent(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A connector that vLLM's model runners find."""
