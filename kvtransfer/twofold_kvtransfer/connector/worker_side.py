@@ -108,7 +108,8 @@ class WorkerSide:
             self._node.drop_pull(request_id)
 
     def take_results(self, *, idle: bool) -> KVConnectorTransferResults:
-        """Return the requests whose blocks were fetched, and those whose blocks are free.
+        """Return the requests whose fetches have ended, those of them that have failed, and those
+        whose blocks are free.
 
         An *idle* engine, which has run no model in this step, waits a little for them: it would
         come again at once, and take a core from what it waits for.
@@ -121,16 +122,19 @@ class WorkerSide:
         ended = self._node.take_ended()
         received = self._sourceless + self._node.take_received()
         self._sourceless = []
+        failed: set[str] = set()
         for lease in ended:
             self._stats.record_lease(lease)
         for reception in received:
             self._stats.record(reception, is_first_rank=self._rank == 0)
             local = self._fetching.pop(reception.request_id)
             if reception.failure is not None:
+                failed.add(reception.request_id)
                 self._failed_blocks.update(local)
         return KVConnectorTransferResults(
             finished_sending={lease.request_id for lease in ended},
             finished_recving={reception.request_id for reception in received},
+            failed_recving=failed,
         )
 
     def _wait(self, node: Node) -> None:

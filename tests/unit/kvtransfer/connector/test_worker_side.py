@@ -7,6 +7,9 @@ import pytest
 import torch
 
 from twofold_kvtransfer.connector.cache_layout import UnsupportedCacheError
+from twofold_kvtransfer.connector.orders import Fetch, Orders
+from twofold_kvtransfer.receiving import Failure, Reception
+from twofold_kvtransfer.sources import Source
 
 pytest.importorskip("vllm")
 
@@ -27,6 +30,14 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
         def start(self) -> None:
             ranks.append(self._rank)
+
+        def order(self, work: object) -> None: ...
+
+        def take_ended(self) -> list[Any]:
+            return []
+
+        def take_received(self) -> list[Reception]:
+            return [Reception("here", None, 100, 0.5), Reception("damaged", Failure.INTEGRITY)]
 
     monkeypatch.setattr(worker_side, "get_tensor_model_parallel_rank", lambda: 0)
     monkeypatch.setattr(worker_side, "attention_of", lambda _, layers: ["FLASH_ATTN", *layers])
@@ -65,3 +76,24 @@ def test_peers_compare_by_which_attention_the_layers_are_read(started: list[Any]
     side("LBHNC").register({"layers.0": torch.zeros(5, 2, 4, 6)})
 
     assert [rank.compatibility for rank in started] == ["FLASH_ATTN/layers.0"]
+
+
+@pytest.mark.usefixtures("started")
+def test_a_fetch_that_failed_is_told_by_its_request_and_by_its_blocks() -> None:
+    rank = side("LBHNC")
+    rank.register({"layers.0": torch.zeros(5, 2, 4, 6)})
+    source = Source(
+        engine_id="p:1", request_id="q", host="h", port=1, tensor_parallel=1, blocks=(0, 1)
+    )
+    fetches = [
+        Fetch("here", source, (0, 1)),
+        Fetch("damaged", source, (2, 3)),
+        Fetch("sourceless", None, (4,)),
+    ]
+    rank.carry_out(Orders(fetches=fetches))
+
+    results = rank.take_results(idle=False)
+
+    assert results.finished_recving == {"here", "damaged", "sourceless"}
+    assert results.failed_recving == {"damaged", "sourceless"}
+    assert rank.take_failed_blocks() == {2, 3, 4}
