@@ -83,6 +83,16 @@ PREFIX_BLOCKS = MetricName(
     "counter",
     "Blocks of prompts that were pulled from other workers, ahead of being computed or fetched.",
 )
+PREFIX_BYTES = MetricName(
+    "twofold_kv_prefix_bytes_total",
+    "counter",
+    "Bytes of the blocks that ranks have read of prefixes, pulled or followed, of use or not.",
+)
+PREFIX_SECONDS = MetricName(
+    "twofold_kv_prefix_seconds_total",
+    "counter",
+    "How long these reads took, added up over reads and ranks.",
+)
 ALL = (
     SECONDS,
     BYTES,
@@ -96,4 +106,6 @@ ALL = (
     PAYLOAD_BYTES,
     PREFIX_PULLS,
     PREFIX_BLOCKS,
+    PREFIX_BYTES,
+    PREFIX_SECONDS,
 )

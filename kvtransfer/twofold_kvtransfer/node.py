@@ -22,14 +22,14 @@ from twofold_kvtransfer.leases import MAX_PINNED_SHARE, Ended, LeaseTable
 from twofold_kvtransfer.links import Links
 from twofold_kvtransfer.loading import Load, load_of
 from twofold_kvtransfer.loop_thread import LoopThread
-from twofold_kvtransfer.prefixes import Pull, Pulled
+from twofold_kvtransfer.prefixes import PrefixRead, Pull, Pulled
 from twofold_kvtransfer.pulling import Puller
 from twofold_kvtransfer.receiving import Receiver, Reception
 from twofold_kvtransfer.service import bind, serving
 from twofold_kvtransfer.settings import ConnectorSettings
 from twofold_kvtransfer.side_channel import Desk, Hello, Host, Welcome
 from twofold_kvtransfer.sources import split_engine_id
-from twofold_kvtransfer.transports import Transport
+from twofold_kvtransfer.transports import Transfer, Transport
 from twofold_kvtransfer.viewing import NO_CACHE, View
 
 RENEWALS_PER_LEASE = 6
@@ -86,6 +86,7 @@ class Node:
         self._secret = secret
         self._received: deque[Reception] = deque()
         self._pulled: deque[Pulled] = deque()
+        self._prefix_reads: deque[PrefixRead] = deque()
         self._ended: deque[Ended] = deque()
         self._load = Load()
         self._receiver: Receiver | None = None
@@ -157,6 +158,10 @@ class Node:
     def take_pulled(self) -> list[Pulled]:
         """Return the prefixes that have been pulled, or were not, since the last call."""
         return _drain(self._pulled)
+
+    def take_prefix_reads(self) -> list[PrefixRead]:
+        """Return what has arrived for them since the last call, of use or not."""
+        return _drain(self._prefix_reads)
 
     def take_ended(self) -> list[Ended]:
         """Return the leases that have ended since the last call; their blocks are free."""
@@ -231,6 +236,7 @@ class Node:
             unmeasured_bytes_per_second=self._settings.link_bytes_per_second,
             limit_seconds=self._settings.read_limit_seconds,
             pulled=self._take_in,
+            arrived=self._note_arrival,
             digester=verifying,
         )
         self._receiver = receiver
@@ -286,6 +292,9 @@ class Node:
     def _take_in(self, pulled: Pulled) -> None:
         self._pulled.append(pulled)
         self._news.set()
+
+    def _note_arrival(self, transfer: Transfer) -> None:
+        self._prefix_reads.append(PrefixRead(transfer.size_bytes, transfer.seconds))
 
     def _collect(self) -> None:
         if ended := self._leases.collect(time.monotonic()):

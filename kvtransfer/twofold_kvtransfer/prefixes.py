@@ -80,6 +80,14 @@ class Pulled:
     """Else there will be more; blocks beyond those that are there may still be written."""
 
 
+@dataclass(frozen=True, slots=True)
+class PrefixRead:
+    """A rank's read of blocks of a prefix that has arrived."""
+
+    size_bytes: int
+    seconds: float
+
+
 def prefix_from_params(params: Mapping[str, Any]) -> PrefixSource | None:
     """Return the source that *params* name; None: they name none.
 

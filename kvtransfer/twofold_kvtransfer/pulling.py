@@ -12,7 +12,7 @@ from twofold_kvtransfer.digesting import Digester
 from twofold_kvtransfer.links import Link, LinkError, Links, Seen
 from twofold_kvtransfer.prefixes import Outcome, PrefixSource, Pull, Pulled
 from twofold_kvtransfer.receiving import Failure, failure_of
-from twofold_kvtransfer.transports import TransferState
+from twofold_kvtransfer.transports import Transfer, TransferState
 from twofold_kvtransfer.waiting import LETTING_GO_SECONDS, ended, stop
 
 LEAST_SECONDS = 0.5
@@ -51,18 +51,22 @@ class Puller:
         unmeasured_bytes_per_second: float,
         limit_seconds: float,
         pulled: Callable[[Pulled], None],
+        arrived: Callable[[Transfer], None],
         digester: Digester | None = None,
         letting_go_seconds: float = LETTING_GO_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """With *digester*, of the local blocks, what arrived is compared with what is there;
-        without, the transport is trusted."""
+        """*arrived* is told of each transfer that has ended well, whatever comes of its blocks.
+
+        With *digester*, of the local blocks, what arrived is compared with what is there; without,
+        the transport is trusted."""
         self._links = links
         self._tasks = tasks
         self._block_bytes = block_bytes
         self._unmeasured_bytes_per_second = unmeasured_bytes_per_second
         self._limit_seconds = limit_seconds
         self._pulled = pulled
+        self._arrived = arrived
         self._digester = digester
         self._letting_go_seconds = letting_go_seconds
         self._clock = clock
@@ -189,6 +193,7 @@ class Puller:
             _log.warning("a prefix did not arrive: %s", transfer.reason)
             is_damaged = failure_of(transfer) is Failure.INTEGRITY
             return Outcome.DAMAGED if is_damaged else Outcome.FAILED
+        self._arrived(transfer)
         there = await link.recheck(seen, digest=self._digester is not None)
         if there is None:
             return Outcome.CHANGED

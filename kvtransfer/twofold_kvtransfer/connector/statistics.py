@@ -20,7 +20,7 @@ from twofold_kvtransfer.lease import Cause
 from twofold_kvtransfer.leases import Ended
 from twofold_kvtransfer.loading import Load
 from twofold_kvtransfer.metric_names import MetricName
-from twofold_kvtransfer.prefixes import Outcome, Pulled
+from twofold_kvtransfer.prefixes import Outcome, PrefixRead, Pulled
 from twofold_kvtransfer.receiving import Failure, Reception
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -63,6 +63,10 @@ class TransferStats(KVConnectorStats):  # type: ignore[misc]  # vLLM is untyped 
 
     def record_pull(self, pulled: Pulled) -> None:
         self.data["pulls"].append((pulled.outcome.value, pulled.block_count))
+
+    def record_prefix_reads(self, reads: Sequence[PrefixRead]) -> None:
+        """Record what a rank has read of prefixes, each read by itself."""
+        self.data["prefix_reads"] += [(read.size_bytes, read.seconds) for read in reads]
 
     def record_codecs(self, used: Sequence[CodecUse]) -> None:
         self.data["codecs"] += used
@@ -130,6 +134,12 @@ class TransferMetrics(KVConnectorPromMetrics):  # type: ignore[misc]  # vLLM is 
         self._pulled_blocks = create_metric_per_engine(
             self._counter(metric_names.PREFIX_BLOCKS), per_engine_labelvalues
         )
+        self._prefix_bytes = create_metric_per_engine(
+            self._counter(metric_names.PREFIX_BYTES), per_engine_labelvalues
+        )
+        self._prefix_seconds = create_metric_per_engine(
+            self._counter(metric_names.PREFIX_SECONDS), per_engine_labelvalues
+        )
         for engine in per_engine_labelvalues.values():  # so that a rate is seen from the first one
             for failure in Failure:
                 self._failures.labels(*engine, failure.value)
@@ -148,8 +158,7 @@ class TransferMetrics(KVConnectorPromMetrics):  # type: ignore[misc]  # vLLM is 
             if is_first_rank:
                 self._seconds[engine_idx].observe(seconds)
             self._bytes[engine_idx].observe(size_bytes)
-            if size_bytes and seconds > 0:
-                self._bandwidth[engine_idx].observe(size_bytes / seconds)
+            self._observe_bandwidth(engine_idx, size_bytes, seconds)
         for request_id, failure in transfer_stats_data["failures"]:
             if self._failed.is_new(engine_idx, request_id):
                 self._failures.labels(*engine, failure).inc()
@@ -166,10 +175,18 @@ class TransferMetrics(KVConnectorPromMetrics):  # type: ignore[misc]  # vLLM is 
         for outcome, block_count in transfer_stats_data["pulls"]:
             self._pulls.labels(*engine, outcome).inc()
             self._pulled_blocks[engine_idx].inc(block_count)
+        for size_bytes, seconds in transfer_stats_data["prefix_reads"]:
+            self._prefix_bytes[engine_idx].inc(size_bytes)
+            self._prefix_seconds[engine_idx].inc(seconds)
+            self._observe_bandwidth(engine_idx, size_bytes, seconds)
         for codec, count, block_bytes, payload_bytes in transfer_stats_data["codecs"]:
             self._by_codec.labels(*engine, codec).inc(count)
             self._block_bytes.labels(*engine, codec).inc(block_bytes)
             self._payload_bytes.labels(*engine, codec).inc(payload_bytes)
+
+    def _observe_bandwidth(self, engine_idx: int, size_bytes: int, seconds: float) -> None:
+        if size_bytes and seconds > 0:
+            self._bandwidth[engine_idx].observe(size_bytes / seconds)
 
     def _histogram(self, metric: MetricName, buckets: Sequence[float]) -> Any:
         return self._histogram_cls(
@@ -211,4 +228,12 @@ class _Told:
 
 
 def _nothing() -> dict[str, list[Any]]:
-    return {"loads": [], "reads": [], "failures": [], "leases": [], "codecs": [], "pulls": []}
+    return {
+        "loads": [],
+        "reads": [],
+        "failures": [],
+        "leases": [],
+        "codecs": [],
+        "pulls": [],
+        "prefix_reads": [],
+    }

@@ -157,9 +157,11 @@ class WorkerSide:
     def take_stats(self) -> TransferStats | None:
         if self._tally is not None:
             self._stats.record_codecs(self._tally.take())
-        if self._node is not None and (load := self._node.load) != self._told_load:
-            self._stats.record_load(self._rank, load)
-            self._told_load = load
+        if self._node is not None:
+            self._stats.record_prefix_reads(self._node.take_prefix_reads())
+            if (load := self._node.load) != self._told_load:
+                self._stats.record_load(self._rank, load)
+                self._told_load = load
         return self._stats.take()
 
     def close(self) -> None:

@@ -260,6 +260,10 @@ def test_a_source_that_computes_is_followed_to_the_end() -> None:
         there.held += there.pool.hold(NAMES[13:])
         wait_until(lambda: count() and taken[-1].is_last)
         assert {one.outcome for one in taken} == {Outcome.PULLED}
+        reads = here.node.take_prefix_reads()
+        assert sum(read.size_bytes for read in reads) == COUNT * here.blocks.map.bytes_per_block
+        assert all(read.seconds > 0 for read in reads)
+        assert here.node.take_prefix_reads() == []
         np.testing.assert_array_equal(here.blocks.cells(LOCAL), there.blocks.cells(there.remote))
 
 

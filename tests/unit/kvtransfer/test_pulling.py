@@ -14,7 +14,7 @@ from twofold_kvtransfer.links import Link, LinkError, Links, Seen
 from twofold_kvtransfer.prefixes import Outcome, PrefixSource, Pull, Pulled
 from twofold_kvtransfer.pulling import Puller
 from twofold_kvtransfer.sources import Peer
-from twofold_kvtransfer.transports import TransferState, tcp
+from twofold_kvtransfer.transports import Transfer, TransferState, tcp
 
 BLOCK_TOKENS = 4
 BLOCK_BYTES = 100
@@ -93,6 +93,7 @@ class Rig:
         self.peer = FakePeer()
         self.digester = FakeDigester(9)
         self.pulled: list[Pulled] = []
+        self.arrived: list[Transfer] = []
         self.now = 1000.0
         self.puller = Puller(
             cast("Links", self.peer),
@@ -101,6 +102,7 @@ class Rig:
             unmeasured_bytes_per_second=1e9,
             limit_seconds=limit_seconds,
             pulled=self.pulled.append,
+            arrived=self.arrived.append,
             digester=cast("Digester", self.digester) if verifies else None,
             letting_go_seconds=0.0,
             clock=lambda: self.now,
@@ -156,6 +158,7 @@ async def test_what_the_source_holds_is_read_into_the_blocks_that_are_for_it() -
     assert rig.peer.moves == [Move(LOCAL, REMOTE)]
     assert rig.peer.rechecked == [(Seen(NAMES, REMOTE, (1, 1, 1)), False)]
     assert rig.peer.noted == [TransferState.DONE]
+    assert rig.arrived == [rig.peer.transfer]
     assert rig.pulled == [Pulled("r", Outcome.PULLED, 3, 0.25)]
 
 
@@ -200,6 +203,7 @@ async def test_blocks_that_changed_meanwhile_are_none() -> None:
         await rig.pull()
 
     assert rig.digester.asked == []
+    assert len(rig.arrived) == 1  # it moved, in vain
     assert rig.pulled == [Pulled("r", Outcome.CHANGED)]
 
 
@@ -539,6 +543,7 @@ async def test_what_a_source_computes_is_taken_as_it_comes() -> None:
     assert rig.peer.asked[-1] == NAMES[2:]
     assert rig.peer.moves == [Move(LOCAL[:2], REMOTE[:2]), Move(LOCAL[2:], REMOTE[2:])]
     assert rig.digester.asked == [LOCAL[:2], LOCAL[2:]]
+    assert len(rig.arrived) == 2
     assert rig.pulled == [
         Pulled("r", Outcome.PULLED, 2, is_last=False),
         Pulled("r", Outcome.PULLED, 3, is_last=False),

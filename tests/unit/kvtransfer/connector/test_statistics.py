@@ -191,3 +191,21 @@ def test_bandwidth_is_of_each_read_of_a_rank() -> None:
     engine = {"engine": "0"}
     assert seen("twofold_kv_transfer_bytes_per_second_count", engine) == 2
     assert seen("twofold_kv_transfer_bytes_per_second_sum", engine) == 6e9
+
+
+def test_prefixes_count_with_their_bytes_and_time_and_in_no_number_of_transfers() -> None:
+    from twofold_kvtransfer.connector.statistics import TransferStats
+    from twofold_kvtransfer.prefixes import PrefixRead
+
+    ranks = [TransferStats(), TransferStats()]
+    ranks[0].record_prefix_reads([PrefixRead(10**9, 0.5), PrefixRead(10**9, 0.25)])
+    ranks[1].record_prefix_reads([PrefixRead(10**9, 0.5)])
+
+    seen = told_by_ranks(*ranks).get_sample_value
+
+    engine = {"engine": "0"}
+    assert seen("twofold_kv_prefix_bytes_total", engine) == 3e9
+    assert seen("twofold_kv_prefix_seconds_total", engine) == 1.25
+    assert seen("twofold_kv_transfer_bytes_per_second_sum", engine) == 8e9
+    assert seen("twofold_kv_transfer_seconds_count", engine) == 0
+    assert ranks[0].aggregate(ranks[1]).reduce()["KV transfers"] == 0

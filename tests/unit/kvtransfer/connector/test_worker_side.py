@@ -8,6 +8,8 @@ import torch
 
 from twofold_kvtransfer.connector.cache_layout import UnsupportedCacheError
 from twofold_kvtransfer.connector.orders import Fetch, Orders
+from twofold_kvtransfer.loading import Load
+from twofold_kvtransfer.prefixes import PrefixRead
 from twofold_kvtransfer.receiving import Failure, Reception
 from twofold_kvtransfer.sources import Source
 
@@ -33,8 +35,13 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
         def order(self, work: object) -> None: ...
 
+        load = Load()
+
         def take_ended(self) -> list[Any]:
             return []
+
+        def take_prefix_reads(self) -> list[PrefixRead]:
+            return [PrefixRead(100, 0.5)]
 
         def take_received(self) -> list[Reception]:
             return [Reception("here", None, 100, 0.5), Reception("damaged", Failure.INTEGRITY)]
@@ -97,3 +104,14 @@ def test_a_fetch_that_failed_is_told_by_its_request_and_by_its_blocks() -> None:
     assert results.finished_recving == {"here", "damaged", "sourceless"}
     assert results.failed_recving == {"damaged", "sourceless"}
     assert rank.take_failed_blocks() == {2, 3, 4}
+
+
+@pytest.mark.usefixtures("started")
+def test_what_a_rank_has_read_of_prefixes_is_among_its_stats() -> None:
+    rank = side("LBHNC")
+    rank.register({"layers.0": torch.zeros(5, 2, 4, 6)})
+
+    stats = rank.take_stats()
+
+    assert stats is not None
+    assert stats.data["prefix_reads"] == [(100, 0.5)]
