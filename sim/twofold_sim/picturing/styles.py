@@ -42,6 +42,7 @@ KNOWN: Mapping[str, Style] = {
     "round-robin": Style(GREY, DOTTED, "*"),
     "twofold-pair-only": Style(VERMILION, DOTTED, "s"),
     "twofold-without-cost": Style(GREEN, DOTTED, "^"),
+    "twofold-papers-choice": Style(GREY, DOTTED, "X"),
     "twofold-by-arrival": Style(PURPLE, DOTTED, "D"),
     "twofold-without-moves": Style(ORANGE, DOTTED, "v"),
     "twofold-fixed-key": Style(SKY, DOTTED, "P"),

@@ -40,8 +40,9 @@ SIM_POLICIES: Mapping[str, MakePolicy] = {
 ABLATIONS: Mapping[str, MakePolicy] = {
     "twofold-pair-only": ablations.pair_only,
     "twofold-without-cost": ablations.without_cost,
+    "twofold-papers-choice": ablations.papers_choice,
     "twofold-by-arrival": ablations.by_arrival,
     "twofold-without-moves": ablations.without_moves,
     "twofold-fixed-key": ablations.fixed_key,
 }
-"""``twofold`` with one part switched off."""
+"""``twofold`` with one part switched off, and one with the paper's choice, which is several."""

@@ -10,9 +10,11 @@ from twofold_router.placement.pools import Pool
 from twofold_router.placement.testing import make_account, make_key, make_waiting
 from twofold_sim.policies.ablations import (
     AffinityChoice,
+    PaperChoice,
     by_arrival,
     fixed_key,
     pair_only,
+    papers_choice,
     without_cost,
     without_moves,
 )
@@ -44,7 +46,7 @@ def test_pair_only_never_asks_more_than_two() -> None:
 
 
 def test_the_others_ask_eight_when_all_are_overloaded() -> None:
-    for make in (without_cost, by_arrival, without_moves, fixed_key):
+    for make in (without_cost, papers_choice, by_arrival, without_moves, fixed_key):
         assert set(candidate_counts(make, hot=False)) == {8}
 
 
@@ -60,7 +62,7 @@ def test_a_fixed_key_stays_with_two_blocks_however_hot() -> None:
 
 def test_the_papers_choice_takes_the_longest_prefix_until_that_takes_too_long() -> None:
     workers, key = pool(), make_key("a", "b")
-    choose = AffinityChoice(Homes(), theta_seconds=1.0)
+    choose = PaperChoice(Homes(), theta_seconds=1.0)
     first, second = workers.homes(key.blocks[0], 2)
     second.mirror.hold(make_key("a"), 512)
     second.start_prefill("work", 5000.0, 0.0)
@@ -72,3 +74,47 @@ def test_the_papers_choice_takes_the_longest_prefix_until_that_takes_too_long() 
 
     _, chosen = choose(make_waiting(key=key), workers, 0.0)
     assert chosen is first
+
+
+def test_without_the_cost_the_longest_prefix_is_taken_where_it_is_on_time() -> None:
+    workers, key = pool(), make_key("a", "b")
+    choose = AffinityChoice(Homes())
+    first, second = workers.homes(key.blocks[0], 2)
+    for account in workers.accounts:
+        account.speed.announce(0.001)
+    second.mirror.hold(make_key("a"), 512)
+    second.start_prefill("work", 3000.0, 0.0)
+
+    # By the cost it would be the other: computing a block again is worth less than 3 s.
+    _, chosen = choose(make_waiting(key=key, slo_seconds=5.0), workers, 0.0)
+    assert chosen is second
+
+    _, chosen = choose(make_waiting(key=key, slo_seconds=3.0), workers, 0.0)
+    assert chosen is first
+
+
+def test_without_the_cost_those_are_asked_that_it_asks() -> None:
+    workers, key = pool(), make_key("a", "b")
+    for account in workers.accounts:
+        account.speed.announce(0.001)
+    choose = AffinityChoice(Homes())
+    homes = workers.homes(key.blocks[0], 2)
+    elsewhere = next(a for a in workers.accounts if a not in workers.homes(key.blocks[0], 8))
+    elsewhere.mirror.hold(key, 1024)
+    choose.homes.find_key(make_waiting(key=key), workers)
+    choose.homes.take(make_waiting(key=key), elsewhere, workers)
+
+    asked, chosen = choose(make_waiting(key=key), workers, 0.0)
+
+    assert list(asked) == [*homes, elsewhere]
+    assert chosen is elsewhere
+
+
+def test_without_the_cost_what_waits_to_be_computed_counts_as_cached() -> None:
+    workers, key = pool(), make_key("a", "b")
+    choose = AffinityChoice(Homes())
+    _, second = workers.homes(key.blocks[0], 2)
+    second.start_prefill("work", 100.0, 0.0)
+    second.enqueue(make_waiting(1, key=key), 0.0)
+
+    assert choose(make_waiting(2, key=key), workers, 0.0)[1] is second

@@ -93,5 +93,10 @@ def test_an_ablation_differs_from_twofold_in_one_part() -> None:
 
     assert changed["twofold-by-arrival"] == {"order"}
     assert changed["twofold-without-moves"] == {"moves"}
-    for name in ("twofold-pair-only", "twofold-without-cost", "twofold-fixed-key"):
+    for name in (
+        "twofold-pair-only",
+        "twofold-without-cost",
+        "twofold-papers-choice",
+        "twofold-fixed-key",
+    ):
         assert changed[name] == {"choose"}
