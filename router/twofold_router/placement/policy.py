@@ -40,7 +40,8 @@ def twofold(settings: PlacementSettings, shares: Shares, rng: random.Random) -> 
 
 
 def dual_map(settings: PlacementSettings, shares: Shares, rng: random.Random) -> Policy:
-    """DualMap, arXiv 2602.06502, to the letter, but for ``moves.BATCH_COUNT``."""
+    """DualMap, arXiv 2602.06502, to the letter, but for ``moves.BATCH_COUNT`` and the points on
+    the ring (decision 008)."""
     slo_seconds = settings.ttft_slo_seconds
     choose = PairChoice(Homes(), rng, theta_seconds=slo_seconds)
     return Policy(choose, ByCachedPrefix, BatchRebalance(slo_seconds, slo_seconds))
