@@ -151,8 +151,7 @@ def events(service: Manifest, found: list[Verdict]) -> list[Action]:
         was = last.get("status") == "True"
         is_news = was is not verdict.holds or last.get("reason") != verdict.reason
         if verdict.type == "Ready" and is_news and (verdict.holds or was):
-            kind = "Normal" if verdict.holds else "Warning"
-            actions.append(_event(kind, verdict))
+            actions.append(_event("Normal" if verdict.holds else "Warning", verdict))
         elif verdict.type == "Degraded" and is_news and verdict.holds:
             actions.append(_event("Warning", verdict))
         elif verdict.type == "Degraded" and was and verdict.holds is False:
@@ -170,7 +169,7 @@ def adapter_events(manifest: Manifest, status: LoRAAdapterStatus) -> list[Action
     if not is_news or not (is_loaded or ready.reason in _ADAPTER_TROUBLES):
         return []
     about = Reference(API_VERSION, LORA_ADAPTER.kind, manifest["metadata"]["name"])
-    kind = "Normal" if is_loaded else "Warning"
+    kind: Literal["Normal", "Warning"] = "Normal" if is_loaded else "Warning"
     return [RecordEvent(kind, ready.reason, ready.message, about)]
 
 

@@ -109,7 +109,7 @@ class Endpoint:
         self.url = origin_of(url)
         self._client = client
         self._model = model
-        self._headers = _HEADERS + engine_headers(api_key)
+        self._headers = (*_HEADERS, *engine_headers(api_key))
         self._now: Callable[[], float] = asyncio.get_running_loop().time
 
     async def complete(
