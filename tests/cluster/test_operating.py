@@ -104,6 +104,37 @@ def test_new_arguments_are_rolled_out_and_back(disturbed: House) -> None:
     assert "DeadlineExceeded" not in house.reasons()
 
 
+@pytest.mark.parametrize(
+    ("part", "change", "argument"),
+    [
+        ("slo", {"ttftMs": 250}, "--class=default:ttft=0.25,ttft-per-token=0,late=serve"),
+        ("routing", {"maxQueued": 7}, "--max-queued=7"),
+        ("gateway", {"drainSeconds": 9}, "--drain-timeout=9"),
+    ],
+    ids=["slo", "routing", "gateway"],
+)
+def test_a_change_of_the_routers_is_no_rollout(
+    house: House, part: str, change: Manifest, argument: str
+) -> None:
+    house.restarts = True
+    service = sim()
+    first = house.make_ready(service)["status"]["revision"]
+    before = house.only_cluster()
+    service["spec"][part] = service["spec"].get(part, {}) | change
+    house.apply(service)
+    house.disturb()
+    house.kubectl.wait_for(
+        argument, lambda: argument in _arguments(house.kubectl.get("deployment", "sim-router"))
+    )
+    after = house.wait_for_condition("Progressing", "False", "Complete")
+
+    assert after["status"]["revision"] == first
+    cluster = house.only_cluster()
+    assert before is not None
+    assert cluster is not None
+    assert cluster["metadata"]["uid"] == before["metadata"]["uid"]
+
+
 def test_a_revision_that_does_not_start_leaves_the_one_before(house: House) -> None:
     house.restarts = True
     good = house.make_ready(sim())["status"]["revision"]
@@ -185,12 +216,13 @@ def test_what_is_another_s_is_left_and_said(house: House) -> None:
     house.wait_for_condition("Ready", "True")
 
 
-def test_what_others_change_or_delete_is_mended(house: House) -> None:
+def test_what_others_change_or_delete_is_mended(disturbed: House) -> None:
+    house = disturbed
     house.make_ready(sim())
     kubectl = house.kubectl
     before = kubectl.get("deployment", "sim-router")
     assert before is not None
-    arguments = before["spec"]["template"]["spec"]["containers"][0]["args"]
+    arguments = _arguments(before)
     foreign = [
         {"op": "replace", "path": "/spec/template/spec/containers/0/args", "value": ["--foreign"]},
         {"op": "add", "path": "/metadata/annotations/example.org~1note", "value": "mine"},
@@ -198,6 +230,7 @@ def test_what_others_change_or_delete_is_mended(house: House) -> None:
     kubectl.run("patch", "deployment", "sim-router", "--type=json", "-p", json.dumps(foreign))
     for kind, name in (("service", "sim"), ("networkpolicy", ""), ("wp", "sim-decode")):
         kubectl.run("delete", kind, *([name] if name else [f"--selector={OWNER}"]))
+    house.disturb()
 
     kubectl.wait_for("the Service is back", lambda: kubectl.get("service", "sim"))
     kubectl.wait_for("the policy is back", lambda: kubectl.list("networkpolicy", OWNER))
@@ -258,11 +291,15 @@ def test_an_adapter_is_loaded_on_every_worker_and_unloaded(house: House) -> None
     house.kubectl.wait_for("it is unloaded", lambda: not house.adapters_loaded())
 
 
-def _with_arguments(deployment: Manifest | None, arguments: list[str]) -> Manifest | None:
+def _arguments(deployment: Manifest | None) -> list[str]:
     if deployment is None:
-        return None
-    found = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
-    return deployment if found == arguments else None
+        return []
+    arguments: list[str] = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
+    return arguments
+
+
+def _with_arguments(deployment: Manifest | None, arguments: list[str]) -> Manifest | None:
+    return deployment if _arguments(deployment) == arguments else None
 
 
 def _with_status(found: Manifest | None, **wanted: Any) -> Manifest | None:
