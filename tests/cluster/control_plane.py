@@ -9,7 +9,8 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -137,6 +138,19 @@ class ControlPlane:
         group, _, version = api_version.partition("/")
         self.define([anything(group, version, kind)])
 
+    @contextmanager
+    def lacking(self, api_version: str, kind: str) -> Iterator[None]:
+        """Serve a kind that was defined loosely no more until the end of the block."""
+        group, _, version = api_version.partition("/")
+        definition = anything(group, version, kind)
+        name = definition["metadata"]["name"]
+        self._ask(self._custom_url, f"{CRD_PATH}/{name}", method="DELETE")
+        self._wait_until(f"{name} has gone", lambda: not self._is_served(definition["spec"]))
+        try:
+            yield
+        finally:
+            self.define([definition])
+
     def _start(self) -> None:
         etcd, peer, port, custom_port = free_ports(4)
         etcd_url = f"http://127.0.0.1:{etcd}"
@@ -248,8 +262,10 @@ class ControlPlane:
             time.sleep(0.1)
         raise TimeoutError(f"not within {START_SECONDS:g} s: {what} ({problem})")
 
-    def _ask(self, url: str, path: str, given: Manifest | None = None) -> Any:
-        """GET *path* as the administrator, or POST *given* to it.
+    def _ask(
+        self, url: str, path: str, given: Manifest | None = None, method: str | None = None
+    ) -> Any:
+        """GET *path* as the administrator, or POST *given* to it, unless *method* says otherwise.
 
         Raises:
             ClusterError: the server refused.
@@ -257,6 +273,7 @@ class ControlPlane:
         request = urllib.request.Request(
             url + path,
             data=None if given is None else json.dumps(given).encode(),
+            method=method,
             headers={
                 "Authorization": f"Bearer {ADMIN_TOKEN}",
                 "Content-Type": "application/json",
