@@ -13,15 +13,13 @@ default, so that it is within the time measured.
 import argparse
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-import httpx
 import yaml
-from tests.cluster.control_plane import ADMIN_TOKEN, ControlPlane, free_ports
+from tests.cluster.control_plane import ControlPlane, free_ports
 from tests.cluster.name_proxy import NameProxy
 from tests.cluster.services import sim
 
@@ -29,17 +27,12 @@ from benchmarks.audit import AuditLog
 from benchmarks.exposition import total
 from benchmarks.footprint import MIB
 from benchmarks.machine import describe_machine
+from benchmarks.played_cluster import NAMESPACE, SERVICES_PATH, Cluster
 from benchmarks.processes import MeasuredProcess, ask, running
-from benchmarks.quiet_managers import QuietManagers, pod_name
+from benchmarks.quiet_managers import QuietManagers
 from benchmarks.report import Goal, publish, say, table
 
 CRDS = Path(__file__).parents[1] / "deploy" / "crds"
-NAMESPACE = "models"
-SERVICES_PATH = f"/apis/serving.twofold.dev/v1alpha1/namespaces/{NAMESPACE}/llmservices"
-DEPLOYMENTS_PATH = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
-CLUSTERS_PATH = f"/apis/ray.io/v1/namespaces/{NAMESPACE}/rayclusters"
-PODS_PATH = f"/api/v1/namespaces/{NAMESPACE}/pods"
-HOMES_PATH = f"/api/v1/namespaces/{NAMESPACE}/services"
 OPTIONAL_KINDS = (
     ("ray.io/v1", "RayCluster"),
     ("monitoring.coreos.com/v1", "ServiceMonitor"),
@@ -59,93 +52,6 @@ RESYNC_SECONDS = 200.0
 START_GOAL_SECONDS = 120.0
 QUIET_GOAL = 1.0
 """Requests a second."""
-
-
-_POD_SPEC = {
-    # No kubelet is to look for the image.
-    "schedulerName": "nobody",
-    "containers": [{"name": "worker", "image": "nobody-starts-it"}],
-}
-
-
-class Cluster:
-    """An API server as its administrator sees it, and what plays the rest."""
-
-    def __init__(self, plane: ControlPlane, proxy: NameProxy, managers: QuietManagers) -> None:
-        self._client = httpx.Client(
-            base_url=plane.address["server"],
-            headers={"Authorization": f"Bearer {ADMIN_TOKEN}"},
-            verify=False,
-            timeout=60,
-        )
-        self._proxy = proxy
-        self._managers = managers
-        self._available: set[str] = set()
-        self._peopled: set[str] = set()
-        self._ends = threading.Event()
-        self._thread = threading.Thread(target=self._play)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ends.set()
-        self._thread.join()
-        self._client.close()
-
-    def create(self, path: str, manifest: dict[str, Any]) -> None:
-        self._client.post(path, json=manifest).raise_for_status()
-
-    def ready_count(self) -> int:
-        """Return how many services say of their newest spec that they are ready."""
-        return sum(_is_ready(service) for service in self._list(SERVICES_PATH))
-
-    def _play(self) -> None:
-        while not self._ends.wait(LOOK_SECONDS):
-            for home in self._list(HOMES_PATH):
-                name = home["metadata"]["name"]
-                address = f"{name}.{NAMESPACE}.svc"
-                if name.endswith("-pools") and address not in self._proxy.ports:
-                    self._proxy.ports[address] = self._managers.add(name.removesuffix("-pools"))
-            for deployment in self._list(DEPLOYMENTS_PATH):
-                self._make_available(deployment["metadata"]["name"])
-            for cluster in self._list(CLUSTERS_PATH):
-                self._make_pods(cluster)
-
-    def _make_available(self, name: str) -> None:
-        if name in self._available:
-            return
-        counts = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
-        self._client.patch(
-            f"{DEPLOYMENTS_PATH}/{name}/status",
-            json={"status": {"observedGeneration": 1, **dict.fromkeys(counts, 1)}},
-            headers={"Content-Type": "application/merge-patch+json"},
-        ).raise_for_status()
-        self._available.add(name)
-
-    def _make_pods(self, cluster: dict[str, Any]) -> None:
-        """Make the pods of a RayCluster, once: here nobody changes their number."""
-        name, uid = cluster["metadata"]["name"], cluster["metadata"]["uid"]
-        if name in self._peopled:
-            return
-        spec = cluster["spec"]
-        groups = [("head", 1, spec["headGroupSpec"])]
-        groups += [(each["groupName"], each["replicas"], each) for each in spec["workerGroupSpecs"]]
-        owner = {"apiVersion": "ray.io/v1", "kind": "RayCluster", "name": name, "uid": uid}
-        for group, replicas, told in groups:
-            labels = told["template"]["metadata"]["labels"]
-            for number in range(replicas):
-                pod = pod_name(name, group, number)
-                metadata = {"name": pod, "labels": labels, "ownerReferences": [owner]}
-                self.create(PODS_PATH, {"metadata": metadata, "spec": _POD_SPEC})
-        self._peopled.add(name)
-
-    def _list(self, path: str) -> list[dict[str, Any]]:
-        answer = self._client.get(path)
-        answer.raise_for_status()
-        items: list[dict[str, Any]] = answer.json()["items"]
-        return items
 
 
 class Operator:
@@ -287,15 +193,6 @@ def _has_seen_all(operator: Operator, count: int) -> bool:
         operator.sample("twofold_operator_connected_pool_managers") >= count
         and operator.sample("twofold_operator_reconciliations_total") >= count
         and operator.sample("twofold_operator_queue_depth") == 0
-    )
-
-
-def _is_ready(service: dict[str, Any]) -> bool:
-    generation = service["metadata"]["generation"]
-    return any(
-        (each["type"], each["status"], each.get("observedGeneration"))
-        == ("Ready", "True", generation)
-        for each in service.get("status", {}).get("conditions", ())
     )
 
 
