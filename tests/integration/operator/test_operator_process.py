@@ -26,12 +26,10 @@ Found = TypeVar("Found")
 
 WAIT_SECONDS = 120.0
 DISCOVERY_SECONDS = 1
-LEASE_SECONDS = 6
-"""Two thirds of it are what a leader may stand still, on cores that others use too: one that has
-lost its lease ends, and nobody begins it again here."""
 RESYNC_SECONDS = 2
-LEASE_SECONDS = 5
-"""Whoever takes over from a killed one waits for as long."""
+LEASE_SECONDS = 6
+"""Whoever takes over from a killed one waits for as long. Two thirds of it are what a leader may
+stand still, on cores that others use too."""
 NAMESPACE = "models"
 SERVICES = f"/apis/serving.twofold.dev/v1alpha1/namespaces/{NAMESPACE}/llmservices"
 POOLS = f"/apis/serving.twofold.dev/v1alpha1/namespaces/{NAMESPACE}/workerpools"
