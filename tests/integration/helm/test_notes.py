@@ -45,7 +45,7 @@ def test_it_names_helms_test_where_there_is_one() -> None:
 def test_it_says_how_to_install_what_makes_ray_clusters_as_the_guide_does() -> None:
     """Without a cluster nothing serves RayClusters."""
     guide = (ROOT / "docs" / "kubernetes.md").read_text()
-    (command,) = (line.strip() for line in _notes().splitlines() if "kuberay-operator" in line)
+    (command,) = (line.strip() for line in _notes().splitlines() if "ray-project/kuberay" in line)
 
     assert f"$ {command}\n" in guide
 
