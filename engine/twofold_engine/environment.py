@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import secrets
 import socket
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,7 +14,14 @@ from twofold_kvtransfer.settings import SECRET_ENV
 from twofold_kvtransfer.vllm_plugin import PARENT_ENV
 
 _ATTEMPTS = 100
-"""To find adjacent ports."""
+"""To find a free port, or adjacent ones."""
+
+LOWEST_PORT = 20_000
+"""Ray's workers have those below, from 10,002 on."""
+HIGHEST_PORT = 29_999
+"""From 30,000 on Kubernetes has the ports of its nodes."""
+
+_EPHEMERAL_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 def runs_on_cpu() -> bool:
@@ -68,11 +76,21 @@ def kv_secret(settings: WorkerSettings) -> str | None:
 
 
 def free_port(host: str) -> int:
-    """Return a TCP port of *host* that nothing listens on now."""
+    """Return a TCP port of *host* that nothing listens on now.
+
+    An engine binds it some 20 s later, so that it is none that the kernel gives to connections
+    meanwhile, unless these may have all of them.
+    """
+    end = min(HIGHEST_PORT + 1, _first_ephemeral_port())
+    if end > LOWEST_PORT:
+        for _ in range(_ATTEMPTS):
+            port = LOWEST_PORT + secrets.randbelow(end - LOWEST_PORT)
+            if _is_free(host, port):
+                return port
     with socket.socket(_family(host)) as probe:
         probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+        given: int = probe.getsockname()[1]
+        return given
 
 
 def free_or_any(host: str, port: int) -> int:
@@ -97,6 +115,14 @@ def free_ports(host: str, count: int) -> int:
         if all(_is_free(host, port) for port in range(first, first + count)):
             return first
     raise OSError(f"no {count} adjacent ports are free at {host}")
+
+
+def _first_ephemeral_port() -> int:
+    """Return the lowest port that the kernel gives to connections; 0 where it does not say."""
+    try:
+        return int(_EPHEMERAL_PORTS.read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def _is_free(host: str, port: int) -> bool:
