@@ -18,6 +18,7 @@ from twofold_cli.installation import find_valkey
 from twofold_cluster.identity import Role
 from twofold_engine.settings import REDIS_ENV
 
+from . import damaging
 from .conftest import samples_of
 from .lone_workers import HOST, Worker, complete, request, running, wait_until_all_serve
 
@@ -56,6 +57,8 @@ class Workers:
     prefill: dict[str, str]
     """Addresses by worker id."""
     decode: str
+    damage: Path
+    """Made, it has a bit of the next block that arrives flipped; see ``damaging``."""
 
     def other(self, worker_id: str) -> str:
         """Return the address of the prefill worker that is not *worker_id*."""
@@ -69,6 +72,9 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
         redis_url = stack.enter_context(valkey(logs))
         patch.setenv(REDIS_ENV, redis_url)
+        damaging_environment = damaging.install(tmp_path_factory.mktemp("damaging"))
+        for name, text in damaging_environment.items():
+            patch.setenv(name, text)
         steps = ("--max-num-batched-tokens", str(STEP_TOKENS))
         prefill = [
             stack.enter_context(running("prefill", logs, *steps, name=name))
@@ -76,7 +82,9 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
         ]
         decode = stack.enter_context(running("decode", logs))
         wait_until_all_serve({*prefill, decode})
-        yield Workers(redis_url, {id_of(each): each.address for each in prefill}, decode.address)
+        addresses = {id_of(each): each.address for each in prefill}
+        damage = Path(damaging_environment[damaging.FILE_ENV])
+        yield Workers(redis_url, addresses, decode.address, damage)
 
 
 def id_of(prefill: Worker) -> str:
@@ -153,6 +161,28 @@ def test_a_router_that_is_to_have_no_prefix_pulled_names_nobody(
     assert asked.token_ids == alone(workers, asked.prompt)
 
 
+def test_a_block_that_arrives_damaged_is_computed_again_and_never_used(
+    workers: Workers, tmp_path: Path
+) -> None:
+    prompt = tokens_of(5, SHARED)
+    with router(workers, tmp_path) as address:
+        before = samples_of(workers.decode)
+        workers.damage.touch()
+        answer = post(address, prompt)
+        intact = ask(address, tokens_of(6, SHARED))
+        asked = samples_of(address)
+
+    assert not workers.damage.exists()
+    assert answer.headers["x-twofold-mode"] == "fallback"
+    assert answer.headers["x-twofold-reason"] == "transfer-failed"
+    assert answer.json()["choices"][0]["token_ids"] == alone(workers, prompt)
+    assert intact.json()["choices"][0]["token_ids"] == alone(workers, tokens_of(6, SHARED))
+    after = samples_of(workers.decode)
+    damaged = 'twofold_kv_transfer_failures_total{reason="integrity"}'
+    assert after[damaged] - before.get(damaged, 0.0) == 1
+    assert asked['twofold_router_requests_total{reason="transfer-failed"}'] == 1
+
+
 @dataclass(frozen=True)
 class Asked:
     """A request, what came of it at its prefill worker, and what the router counts."""
@@ -215,10 +245,15 @@ def ask_beside_the_holder(workers: Workers, address: str, story: int) -> Asked |
 
 
 def ask(address: str, prompt: list[int]) -> httpx.Response:
+    answer = post(address, prompt)
+    assert answer.headers["x-twofold-mode"] == "disaggregated"
+    return answer
+
+
+def post(address: str, prompt: list[int]) -> httpx.Response:
     body = request(prompt, max_tokens=8, ignore_eos=True, return_token_ids=True)
     answer = httpx.post(f"{address}/v1/completions", json=body, timeout=60)
     assert answer.status_code == 200, answer.text
-    assert answer.headers["x-twofold-mode"] == "disaggregated"
     return answer
 
 
