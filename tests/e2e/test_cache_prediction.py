@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import NamedTuple
@@ -9,6 +10,9 @@ from typing import NamedTuple
 import httpx
 import pytest
 
+from twofold_cli.directories import state_directory
+from twofold_cli.state import StateDirectory, running_cluster
+from twofold_cli.status import read_announced
 from twofold_router.access import Classes, LocalLimiter
 from twofold_router.gateway import Admitting, listen, open_gateway
 from twofold_router.metrics import Metrics
@@ -40,11 +44,17 @@ class Prompt(NamedTuple):
 
 
 class RecordingMetrics(Metrics):
-    """Keeps what was predicted and what was reported, request by request."""
+    """Keeps what was predicted and what was reported, request by request, and counts what was heard
+    of KV events."""
 
     def __init__(self) -> None:
         super().__init__()
         self.prompts: list[Prompt] = []
+        self.happenings: Counter[str] = Counter()
+
+    def kv_events(self, what: str) -> None:
+        super().kv_events(what)
+        self.happenings[what] += 1
 
     def prompt(self, dispatch: Dispatch, usage: PromptUsage) -> None:
         super().prompt(dispatch, usage)
@@ -53,12 +63,14 @@ class RecordingMetrics(Metrics):
         self.prompts.append(prompt)
 
 
+@pytest.mark.parametrize("follows_events", [False, True], ids=["usage", "events"])
 async def test_the_cached_tokens_of_a_multi_turn_workload_are_predicted_within_a_block(
-    cluster: Cluster,
+    cluster: Cluster, follows_events: bool
 ) -> None:
     metrics = RecordingMetrics()
-    turns = conversations()
-    async with router_before(cluster, metrics) as url, httpx.AsyncClient(timeout=120) as client:
+    turns = conversations(seed=7 + follows_events)
+    flags = await worker_flags(cluster, follows_events)
+    async with router_before(flags, metrics) as url, httpx.AsyncClient(timeout=120) as client:
         for turn in turns:
             body = {"model": "smollm2", "messages": turn.messages, "max_tokens": 2}
             response = await client.post(f"{url}/v1/chat/completions", json=body)
@@ -66,6 +78,8 @@ async def test_the_cached_tokens_of_a_multi_turn_workload_are_predicted_within_a
             assert response.status_code == 200, response.text
             assert response.headers["x-twofold-mode"] == "disaggregated"
 
+    assert (metrics.happenings["batch"] >= len(turns)) == follows_events
+    assert not metrics.happenings["loss"]
     prompts = metrics.prompts
     assert len(prompts) == len(turns)
     close = [abs(prompt.predicted - prompt.reported) <= BLOCK_TOKENS for prompt in prompts]
@@ -90,10 +104,23 @@ def found_and_evicted(turns: list["Turn"], prompts: list[Prompt]) -> tuple[int, 
     return found, evicted
 
 
+async def worker_flags(cluster: Cluster, follows_events: bool) -> list[str]:
+    """Return what a router is told of the engines of *cluster*."""
+    state = running_cluster(StateDirectory(state_directory(cluster.env)))
+    workers = await read_announced(state) or {}
+    flags = []
+    for worker in workers.values():
+        flag = f"{worker.role}={worker.address}"
+        if follows_events:
+            flag += f",kv-events={worker.kv_events},kv-events-replay={worker.kv_events_replay}"
+        flags.append(flag)
+    assert len(flags) == 2
+    return flags
+
+
 @asynccontextmanager
-async def router_before(cluster: Cluster, metrics: Metrics) -> AsyncIterator[str]:
-    """Run a router of its own before the engines of *cluster*."""
-    flags = [f"{role}={cluster.address(role)}" for role in ("prefill", "decode")]
+async def router_before(flags: list[str], metrics: Metrics) -> AsyncIterator[str]:
+    """Run a router of its own before the engines that *flags* name."""
     settings = RouterSettings(workers=parse_worker_flags(flags), port=0, block_tokens=64)
     async with AsyncExitStack() as stack:
         dispatcher = await stack.enter_async_context(open_dispatcher(settings, None, metrics))
@@ -116,9 +143,9 @@ class Turn(NamedTuple):
     messages: list[dict[str, str]]
 
 
-def conversations() -> list[Turn]:
+def conversations(seed: int) -> list[Turn]:
     """Return all turns of all conversations, in an order that mixes them."""
-    chance = random.Random(7)
+    chance = random.Random(seed)
     order = [number for number in range(CONVERSATIONS) for _ in range(TURNS)]
     chance.shuffle(order)
     turns: list[Turn] = []
