@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 from argparse import Namespace
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import uvicorn
@@ -28,6 +28,7 @@ from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.metrics.loggers import StatLoggerBase
 
+from twofold_cluster.listening import listening_socket
 from twofold_cluster.worker import Engine, Topology, Worker, WorkerState
 from twofold_engine.adapters import watch_adapters
 from twofold_engine.announcing import AnnouncedWorker
@@ -86,7 +87,7 @@ async def serve(settings: WorkerSettings, reporter: Reporter) -> None:
         models = app.state.openai_serving_models
         watched = watch_adapters(app, lambda: announced.have_adapters(models.lora_requests))
         gate = Gate(watched, announced.admit, announced.refresh)
-        with _listening(settings) as listener:
+        with listening_socket(settings.host, settings.port) as listener:
             server = uvicorn.Server(
                 uvicorn.Config(
                     gate,
@@ -209,13 +210,6 @@ def _stop_signal() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     return stopping
-
-
-@contextlib.contextmanager
-def _listening(settings: WorkerSettings) -> Iterator[socket.socket]:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.create_server((settings.host, settings.port), family=family, backlog=1024) as sock:
-        yield sock
 
 
 def _parse(argv: list[str]) -> Namespace:

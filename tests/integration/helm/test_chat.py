@@ -6,17 +6,15 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from twofold_operator.planning.testing import World
 
-ROOT = Path(__file__).parents[3]
-HELM = ROOT / ".venv" / "bin" / "helm"
-pytestmark = pytest.mark.skipif(not HELM.exists(), reason="helm: scripts/install-helm has it")
+from .charts import needs_helm, shown
+
+pytestmark = needs_helm
 
 WAIT_SECONDS = 60.0
 
@@ -71,7 +69,7 @@ def last_said(port: int, awaited: str) -> tuple[str, int]:
 @contextlib.contextmanager
 def chatting(port: int, patience_seconds: float) -> "Iterator[subprocess.Popen[str]]":
     """Run the container of the test's pod, which asks a router of this machine."""
-    (container,) = shown("chat")["spec"]["containers"]
+    (container,) = shown("tests/chat.yaml")["spec"]["containers"]
     told = {each["name"]: each["value"] for each in container["env"]}
     told["CHAT_URL"] = told["CHAT_URL"].replace("t-twofold-test.demo.svc", f"127.0.0.1:{port}")
     told["CHAT_TIMEOUT_SECONDS"] = str(patience_seconds)
@@ -82,7 +80,7 @@ def chatting(port: int, patience_seconds: float) -> "Iterator[subprocess.Popen[s
 @contextlib.contextmanager
 def router(redis: str, port: int) -> Iterator[None]:
     """Run what the operator makes of the test's service, on an address of this machine."""
-    world = World(shown("service")["spec"])
+    world = World(shown("tests/service.yaml")["spec"])
     world.settle()
     (pod,) = (
         each["spec"]["template"]["spec"]
@@ -97,7 +95,7 @@ def router(redis: str, port: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def engine(redis: str, role: str) -> Iterator[None]:
-    spec = shown("service")["spec"]
+    spec = shown("tests/service.yaml")["spec"]
     flags = {
         "--profile": spec["sim"]["profile"],
         "--model": spec["model"]["servedName"],
@@ -127,19 +125,3 @@ def running(command: list[str], told: dict[str, str]) -> "Iterator[subprocess.Po
             yield process
         finally:
             process.kill()
-
-
-def shown(name: str) -> dict[str, Any]:
-    """Return an object of the chart's test."""
-    done = subprocess.run(
-        [
-            *(HELM, "template", "t", ROOT / "helm" / "twofold", "--namespace=demo"),
-            f"--show-only=templates/tests/{name}.yaml",
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    )
-    rendered: dict[str, Any] = yaml.safe_load(done.stdout)
-    return rendered

@@ -1,17 +1,14 @@
 """What NOTES.txt tells people to do next is what they can do."""
 
 import json
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import jsonschema
-import pytest
 import yaml
 
-ROOT = Path(__file__).parents[3]
-HELM = ROOT / ".venv" / "bin" / "helm"
-pytestmark = pytest.mark.skipif(not HELM.exists(), reason="helm: scripts/install-helm has it")
+from .charts import CHART, ROOT, needs_helm, run_helm
+
+pytestmark = needs_helm
 
 
 def test_the_service_that_it_shows_fits_the_resource() -> None:
@@ -51,16 +48,8 @@ def test_it_says_how_to_install_what_makes_ray_clusters_as_the_guide_does() -> N
 
 
 def _notes(**values: Any) -> str:
-    done = subprocess.run(
-        [
-            *(HELM, "install", "t", ROOT / "helm" / "twofold", "--namespace=demo"),
-            *("--dry-run=client", "--output=json", "--values=-"),
-        ],
-        input=json.dumps(values),
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    )
+    flags = ("--namespace=demo", "--dry-run=client", "--output=json", "--values=-")
+    done = run_helm("install", "t", CHART, *flags, values=values)
+    assert done.returncode == 0, done.stderr
     told: str = json.loads(done.stdout)["info"]["notes"]
     return told

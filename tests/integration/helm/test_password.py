@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from redis.exceptions import ConnectionError as NobodyListensError
 
 from twofold_cli.installation import find_valkey
 from twofold_cluster.membership.entries import connect
 from twofold_operator.__main__ import parser, settings_of
 
-ROOT = Path(__file__).parents[3]
-HELM = ROOT / ".venv" / "bin" / "helm"
-pytestmark = pytest.mark.skipif(not HELM.exists(), reason="helm: scripts/install-helm has it")
+from .charts import needs_helm, shown
+
+pytestmark = needs_helm
 
 START_SECONDS = 10.0
 
@@ -26,7 +25,7 @@ START_SECONDS = 10.0
 @pytest.mark.parametrize("password", ["plain", "p@ss/w?o#r:d", "p%40ss", "a\"b\\c$(d) 'e", "é\n"])
 def test_what_the_operator_makes_of_the_secret_opens_valkey(password: str, tmp_path: Path) -> None:
     port = _free_port()
-    files = _rendered("valkey/config.yaml", port)["data"]
+    files = _shown("valkey/config.yaml", port)["data"]
     binary = find_valkey()
     assert binary is not None, "scripts/install dev"
     configuration = files["valkey.conf"].replace("dir /data", f"dir {tmp_path}")
@@ -47,7 +46,7 @@ def test_what_the_operator_makes_of_the_secret_opens_valkey(password: str, tmp_p
 
 def _url_of_the_operator(port: int, password: str) -> str:
     """Return the membership's URL that the operator makes of what the chart tells it."""
-    pod = _rendered("operator/deployment.yaml", port)["spec"]["template"]["spec"]
+    pod = _shown("operator/deployment.yaml", port)["spec"]["template"]["spec"]
     told = {
         each["name"]: each.get("value", password)
         for each in pod["containers"][0]["env"]
@@ -70,21 +69,8 @@ async def _ping(url: str) -> bool:
                 await asyncio.sleep(0.02)
 
 
-def _rendered(template: str, port: int) -> dict[str, Any]:
-    done = subprocess.run(
-        [
-            HELM,
-            *("template", "t", ROOT / "helm" / "twofold", "--namespace=demo"),
-            *(f"--set=valkey.port={port}", "--set=valkey.auth.existingSecret=mine"),
-            f"--show-only=templates/{template}",
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    )
-    rendered: dict[str, Any] = yaml.safe_load(done.stdout)
-    return rendered
+def _shown(template: str, port: int) -> dict[str, Any]:
+    return shown(template, f"--set=valkey.port={port}", "--set=valkey.auth.existingSecret=mine")
 
 
 def _free_port() -> int:

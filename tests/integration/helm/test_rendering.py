@@ -1,6 +1,5 @@
 """What the chart renders is what Kubernetes takes, whatever the values."""
 
-import json
 import re
 import shutil
 import subprocess
@@ -16,12 +15,10 @@ from kubernetes_validate import validate  # type: ignore[import-untyped]
 from twofold_operator.planning.names import POOLS_PORT
 from twofold_operator.planning.testing import World
 
+from .charts import CHART, needs_helm, run_helm, shown, template
 from .combinations import COMBINATIONS, leaves, nested
 
-ROOT = Path(__file__).parents[3]
-CHART = ROOT / "helm" / "twofold"
-HELM = ROOT / ".venv" / "bin" / "helm"
-pytestmark = pytest.mark.skipif(not HELM.exists(), reason="helm: scripts/install-helm has it")
+pytestmark = needs_helm
 
 MONITORING = tuple(
     f"--api-versions=monitoring.coreos.com/v1/{kind}"
@@ -48,7 +45,7 @@ def test_every_object_fits_its_schema(name: str, version: str) -> None:
 
 @pytest.mark.parametrize("name", COMBINATIONS)
 def test_the_linter_finds_nothing_wrong(name: str) -> None:
-    done = _helm("lint", "--strict", CHART, "--values=-", values=nested(COMBINATIONS[name]))
+    done = run_helm("lint", "--strict", CHART, "--values=-", values=nested(COMBINATIONS[name]))
 
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -76,7 +73,7 @@ def test_a_value_is_found_again_in_what_is_rendered(name: str) -> None:
 
 
 def test_the_operator_is_told_whom_to_watch_and_whom_to_let_in() -> None:
-    deployment = _shown("operator/deployment.yaml", values=nested(COMBINATIONS["some-namespaces"]))
+    deployment = shown("operator/deployment.yaml", values=nested(COMBINATIONS["some-namespaces"]))
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     told = {"--namespace=team-a", "--namespace=team-b", "--scraping-namespace=prometheuses"}
 
@@ -94,9 +91,9 @@ def test_what_needs_the_prometheus_operator_is_left_out_where_its_api_is_not_ser
 
 def test_the_service_monitor_finds_the_operators_metrics() -> None:
     values = nested(COMBINATIONS["watched"])
-    monitor = _shown("monitoring/service-monitor.yaml", *MONITORING, values=values)["spec"]
+    monitor = shown("monitoring/service-monitor.yaml", *MONITORING, values=values)["spec"]
     service, deployment = (
-        _shown(f"operator/{name}.yaml", values=values) for name in ("service", "deployment")
+        shown(f"operator/{name}.yaml", values=values) for name in ("service", "deployment")
     )
     (endpoint,) = monitor["endpoints"]
     (port,) = (each for each in service["spec"]["ports"] if each["name"] == endpoint["port"])
@@ -108,7 +105,7 @@ def test_the_service_monitor_finds_the_operators_metrics() -> None:
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="scripts/install-prometheus has it")
 def test_the_prometheus_rule_holds_rules_that_prometheus_takes(tmp_path: Path) -> None:
-    rule = _shown(
+    rule = shown(
         "monitoring/prometheus-rule.yaml", *MONITORING, values=nested(COMBINATIONS["watched"])
     )
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rule["spec"]))
@@ -130,11 +127,11 @@ def test_the_prometheus_rule_holds_rules_that_prometheus_takes(tmp_path: Path) -
     ],
 )
 def test_a_bad_value_is_refused(values: str) -> None:
-    assert _template(f"--set={values}").returncode != 0
+    assert template(f"--set={values}").returncode != 0
 
 
 def test_an_installation_without_redis_is_refused() -> None:
-    assert "no Redis" in _template("--set=valkey.enabled=false").stderr
+    assert "no Redis" in template("--set=valkey.enabled=false").stderr
 
 
 @pytest.mark.parametrize("length", [10, 36, 40])
@@ -142,7 +139,7 @@ def test_the_service_of_helm_test_has_a_name_that_its_crd_takes(length: int) -> 
     """Also for the longest release; and where it is cut no hyphen is left before the suffix."""
     fullname = f"{'a' * 34}-{'b' * 18}"[:length]
     chat, service = (
-        _shown(f"tests/{name}.yaml", f"--set=fullnameOverride={fullname}")
+        shown(f"tests/{name}.yaml", f"--set=fullnameOverride={fullname}")
         for name in ("chat", "service")
     )
     name = service["metadata"]["name"]
@@ -183,7 +180,7 @@ def test_another_version_of_the_chart_does_not_restart_valkey(next_version: Path
 
 @pytest.mark.parametrize("ray", [{}, {"ray": {"address": "ray:6379"}}], ids=["own", "existing"])
 def test_pool_managers_let_the_operator_in_by_the_labels_that_it_has(ray: dict[str, Any]) -> None:
-    operator = _shown("operator/deployment.yaml", "--set=nameOverride=x,fullnameOverride=y")
+    operator = shown("operator/deployment.yaml", "--set=nameOverride=x,fullnameOverride=y")
     labels = operator["spec"]["template"]["metadata"]["labels"]
     world = World({"model": {"source": "hf://a/b"}, "prefill": {}, "decode": {}, **ray})
     world.settle()
@@ -218,7 +215,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 def _alerts(*arguments: str) -> list[dict[str, str]]:
     """Return the annotations of all alerts."""
-    rule = _shown(
+    rule = shown(
         "monitoring/prometheus-rule.yaml",
         "--api-versions=monitoring.coreos.com/v1/PrometheusRule",
         "--set=monitoring.prometheusRule.enabled=true",
@@ -230,42 +227,12 @@ def _alerts(*arguments: str) -> list[dict[str, str]]:
 
 def _valkey(*arguments: str, chart: Path = CHART) -> dict[str, Any]:
     """Return the StatefulSet."""
-    return _shown("valkey/stateful-set.yaml", *arguments, chart=chart)
-
-
-def _shown(
-    template: str, *arguments: str, chart: Path = CHART, values: dict[str, Any] | None = None
-) -> dict[str, Any]:
-    """Return the one object of *template*."""
-    only = f"--show-only=templates/{template}"
-    done = _template(only, *arguments, chart=chart, values=values)
-    rendered: dict[str, Any] = yaml.safe_load(done.stdout)
-    return rendered
+    return shown("valkey/stateful-set.yaml", *arguments, chart=chart)
 
 
 @cache
 def _rendered(name: str, *arguments: str) -> str:
     """Return what one of the combinations renders."""
-    done = _template(*arguments, values=nested(COMBINATIONS[name]))
+    done = template(*arguments, values=nested(COMBINATIONS[name]))
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-def _template(
-    *arguments: str, chart: Path = CHART, values: dict[str, Any] | None = None
-) -> "subprocess.CompletedProcess[str]":
-    fixed = ("--namespace=demo", "--values=-")
-    return _helm("template", "t", chart, *fixed, *arguments, values=values)
-
-
-def _helm(
-    *arguments: str | Path, values: dict[str, Any] | None
-) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [HELM, *arguments],
-        input=json.dumps(values or {}),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
