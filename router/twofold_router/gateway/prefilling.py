@@ -1,6 +1,5 @@
 """Leg 1: the prompt is computed, and its blocks are kept for leg 2."""
 
-import asyncio
 from dataclasses import dataclass
 
 import msgspec
@@ -62,8 +61,10 @@ async def prefill(
     worker = dispatch.prefill
     assert worker is not None
     before = resources.doubts.signs_of(worker)
+    ends_at = resources.desk.now() + resources.settings.leg_1_timeout_seconds
+    deadline = resources.deadlines.at(ends_at, worker.worker_id, outlasts=True)
     try:
-        async with asyncio.timeout(resources.settings.leg_1_timeout_seconds):
+        with deadline:
             outcome = await _ask_followed(resources, call, worker, dispatch)
     except UnreachableError:
         metrics.upstream_error(Leg.PREFILL, "unreachable")

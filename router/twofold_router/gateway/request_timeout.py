@@ -20,10 +20,13 @@ class Deadlines:
         self._running: set[Deadline] = set()
         self._is_ending = False
 
-    def at(self, moment: float, worker_id: WorkerId | None = None) -> "Deadline":
+    def at(
+        self, moment: float, worker_id: WorkerId | None = None, *, outlasts: bool = False
+    ) -> "Deadline":
         """Return a context that is cancelled after *moment*, on the clock that ``sweep`` is told,
-        and then raises TimeoutError. *worker_id*: what is waited for there."""
-        return Deadline(self._running, moment, worker_id)
+        and then raises TimeoutError. *worker_id*: what is waited for there. *outlasts*: it is none
+        of those that ``end_all`` ends."""
+        return Deadline(self._running, moment, worker_id, outlasts=outlasts)
 
     def sweep(self, now: float) -> None:
         """End what is over its time."""
@@ -39,9 +42,9 @@ class Deadlines:
             deadline.expire()
 
     def end_all(self) -> None:
-        """End all of them: the router leaves them no more time."""
+        """End the requests: the router leaves them no more time."""
         self._is_ending = True
-        for deadline in tuple(self._running):
+        for deadline in [each for each in self._running if not each.outlasts]:
             deadline.expire()
 
     def error(self, limit_seconds: float) -> RequestError:
@@ -56,11 +59,19 @@ class Deadlines:
 class Deadline:
     """One task's bound, for the duration of a ``with`` block in it."""
 
-    __slots__ = ("_end", "_running", "_task", "expired", "look", "moment", "worker_id")
+    __slots__ = ("_end", "_running", "_task", "expired", "look", "moment", "outlasts", "worker_id")
 
-    def __init__(self, running: "set[Deadline]", moment: float, worker_id: WorkerId | None) -> None:
+    def __init__(
+        self,
+        running: "set[Deadline]",
+        moment: float,
+        worker_id: WorkerId | None,
+        *,
+        outlasts: bool,
+    ) -> None:
         self.moment = moment
         self.worker_id = worker_id
+        self.outlasts = outlasts
         self.look: Callable[[], float] | None = None
         """Called at the moment instead, which does not end the task then; returns the next one."""
         self.expired = False

@@ -526,6 +526,26 @@ async def test_who_waits_at_a_worker_that_hangs_asks_elsewhere(
         cluster["d1"].behaviour.gate.set()
 
 
+async def test_a_leg_1_at_a_worker_that_hangs_is_not_waited_for(
+    open_cluster: "OpenCluster",
+) -> None:
+    async with open_cluster(
+        "p1 p2 d1", first_byte_timeout_seconds=0.2, leg_1_timeout_seconds=4.0
+    ) as cluster:
+        cluster.follow("p1", "d1")
+        cluster["p1"].behaviour.gate.clear()
+        first = asyncio.create_task(cluster.ask(messages=say("first")))
+        await asyncio.sleep(3.5)
+        second = asyncio.create_task(cluster.ask(messages=say("second")))
+        await cluster.eventually(lambda: len(cluster["p1"].received) == 2)
+        cluster.follow("p1", "p2", "d1")
+        await first
+        seen = await asyncio.wait_for(second, 3.0)  # of the 3.5 that are left to it
+
+        assert seen.served == ("disaggregated", "p2", "d1", None)
+        cluster["p1"].behaviour.gate.set()
+
+
 async def test_a_stream_at_a_worker_that_hangs_goes_on_elsewhere(
     open_cluster: "OpenCluster",
 ) -> None:

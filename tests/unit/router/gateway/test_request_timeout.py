@@ -154,3 +154,17 @@ async def test_those_who_wait_at_a_worker_are_ended_with_it() -> None:
 
     assert await asyncio.gather(*tasks) == ["ended", "in time", "in time", "in time"]
     assert ends == ["w1"]
+
+
+async def test_what_outlasts_the_requests_is_not_ended_with_them() -> None:
+    deadlines = Deadlines()
+    request, _ = await begin(deadlines, 10.0)
+    outlasting = deadlines.at(10.0, outlasts=True)
+    other = asyncio.create_task(hang(outlasting))
+    await asyncio.sleep(0)
+    deadlines.end_all()
+
+    assert await request == "too late"
+    assert not outlasting.expired
+    deadlines.sweep(10.0)
+    assert await other == "too late"
