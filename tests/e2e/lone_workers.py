@@ -39,6 +39,7 @@ def running(
     *engine_args: str,
     ranks: int = 1,
     kv_cache_gib: float = 0.5,
+    compression: str = "off",
     name: str = "",
 ) -> Iterator[Worker]:
     """Run a worker with our connector over the tcp transport."""
@@ -50,7 +51,7 @@ def running(
     command = [sys.executable, "-m", f"twofold_{role}_worker", "--model", str(directory)]
     command += ["--served-name", "smollm2", "--host", HOST, "--port", str(port), "--threads", "1"]
     command += ["--connector", "twofold", "--transport", "tcp", "--kv-cache-gib", str(kv_cache_gib)]
-    command += ["--tensor-parallel", str(ranks), "--", *engine_args]
+    command += ["--compression", compression, "--tensor-parallel", str(ranks), "--", *engine_args]
     log = logs / f"{name or role}.log"
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)

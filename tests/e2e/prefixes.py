@@ -80,4 +80,4 @@ def leg_1(source: dict[str, Any], tokens: int) -> dict[str, Any]:
 
 
 def increase(after: dict[str, float], before: dict[str, float], name: str) -> float:
-    return after[f"twofold_kv_{name}"] - before[f"twofold_kv_{name}"]
+    return after[f"twofold_kv_{name}"] - before.get(f"twofold_kv_{name}", 0.0)

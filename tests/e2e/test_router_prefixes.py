@@ -18,7 +18,7 @@ from twofold_cli.installation import find_valkey
 from twofold_cluster.identity import Role
 from twofold_engine.settings import REDIS_ENV
 
-from . import damaging
+from . import faulty_links
 from .conftest import samples_of
 from .lone_workers import HOST, Worker, complete, request, running, wait_until_all_serve
 
@@ -57,8 +57,7 @@ class Workers:
     prefill: dict[str, str]
     """Addresses by worker id."""
     decode: str
-    damage: Path
-    """Made, it has a bit of the next block that arrives flipped; see ``damaging``."""
+    links: faulty_links.Links
 
     def other(self, worker_id: str) -> str:
         """Return the address of the prefill worker that is not *worker_id*."""
@@ -72,8 +71,8 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
         redis_url = stack.enter_context(valkey(logs))
         patch.setenv(REDIS_ENV, redis_url)
-        damaging_environment = damaging.install(tmp_path_factory.mktemp("damaging"))
-        for name, text in damaging_environment.items():
+        links = faulty_links.install(tmp_path_factory.mktemp("links"))
+        for name, text in links.environment.items():
             patch.setenv(name, text)
         steps = ("--max-num-batched-tokens", str(STEP_TOKENS))
         prefill = [
@@ -83,8 +82,7 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
         decode = stack.enter_context(running("decode", logs))
         wait_until_all_serve({*prefill, decode})
         addresses = {id_of(each): each.address for each in prefill}
-        damage = Path(damaging_environment[damaging.FILE_ENV])
-        yield Workers(redis_url, addresses, decode.address, damage)
+        yield Workers(redis_url, addresses, decode.address, links)
 
 
 def id_of(prefill: Worker) -> str:
@@ -167,12 +165,12 @@ def test_a_block_that_arrives_damaged_is_computed_again_and_never_used(
     prompt = tokens_of(5, SHARED)
     with router(workers, tmp_path) as address:
         before = samples_of(workers.decode)
-        workers.damage.touch()
+        workers.links.damage.touch()
         answer = post(address, prompt)
         intact = ask(address, tokens_of(6, SHARED))
         asked = samples_of(address)
 
-    assert not workers.damage.exists()
+    assert not workers.links.damage.exists()
     assert answer.headers["x-twofold-mode"] == "fallback"
     assert answer.headers["x-twofold-reason"] == "transfer-failed"
     assert answer.json()["choices"][0]["token_ids"] == alone(workers, prompt)

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 
 import httpx
 import pytest
 
+from . import faulty_links
 from .conftest import samples_of
 from .lone_workers import (
     ASK_FOR_BLOCKS,
@@ -25,6 +27,9 @@ LENGTHS = (1, 127, 128, 129, 300, 513)
 LONG = 1100
 """Tokens of a prompt."""
 
+CODED_LENGTHS = (700, 701, 702, 703)
+"""By the first of them a reader learns how slow its link is."""
+
 STEP_TOKENS = 256
 """That the worker of one rank computes of a prompt at a time."""
 
@@ -32,14 +37,24 @@ pytestmark = pytest.mark.engine
 
 
 @pytest.fixture(scope="module")
-def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Worker, Worker, Worker]]:
+def links(tmp_path_factory: pytest.TempPathFactory) -> faulty_links.Links:
+    return faulty_links.install(tmp_path_factory.mktemp("links"))
+
+
+@pytest.fixture(scope="module")
+def workers(
+    tmp_path_factory: pytest.TempPathFactory, links: faulty_links.Links
+) -> Iterator[tuple[Worker, Worker, Worker]]:
     """Start a prefill worker of one rank and two decode workers of three, without a router."""
     logs = tmp_path_factory.mktemp("logs")
     steps = ("--max-num-batched-tokens", str(STEP_TOKENS))
-    with ExitStack() as stack:
-        prefill = stack.enter_context(running("prefill", logs, *steps))
-        decode = stack.enter_context(running("decode", logs, ranks=RANKS))
-        other = stack.enter_context(running("decode", logs, ranks=RANKS, name="other"))
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        for name, text in links.environment.items():
+            patch.setenv(name, text)
+        run = partial(running, compression="lossless")
+        prefill = stack.enter_context(run("prefill", logs, *steps))
+        decode = stack.enter_context(run("decode", logs, ranks=RANKS))
+        other = stack.enter_context(run("decode", logs, ranks=RANKS, name="other"))
         wait_until_all_serve({prefill, decode, other})
         yield prefill, decode, other
 
@@ -124,3 +139,25 @@ def test_three_ranks_follow_a_prompt_while_one_computes_it(
     assert ahead >= STEP_TOKENS // BLOCK_TOKENS, "of the first step at least"
     alone = complete(prefill.address, prompt, max_tokens=8)
     assert answer["choices"][0]["token_ids"] == alone["choices"][0]["token_ids"]
+
+
+def test_what_came_coded_over_a_slow_link_continues_as_one_engine_would(
+    workers: tuple[Worker, Worker, Worker], links: faulty_links.Links
+) -> None:
+    prefill, decode, _ = workers
+    before = samples_of(decode.address)
+    links.slow.touch()
+    for length in CODED_LENGTHS:
+        prompt = tokens_of(length)
+        params = compute(prefill, prompt)
+        answer = complete(decode.address, prompt, max_tokens=8, kv_transfer_params=params)
+        alone = complete(prefill.address, prompt, max_tokens=8)
+        assert answer["choices"][0]["token_ids"] == alone["choices"][0]["token_ids"]
+    links.slow.unlink()
+    after = samples_of(decode.address)
+
+    block_bytes, payload_bytes = (
+        increase(after, before, f'transfer_{kind}_bytes_total{{codec="lossless"}}')
+        for kind in ("block", "payload")
+    )
+    assert 0 < payload_bytes < block_bytes
