@@ -202,6 +202,23 @@ _TRANSFERS = Row(
             Query(rate(chosen("vllm:external_prefix_cache_queries_total")), "looked for"),
         ),
         graph(
+            "Prefixes pulled",
+            "Requests that named a worker with the beginning of their prompt, by what came of it. "
+            "Where it was not pulled, the prompt was computed; with the connector twofold.",
+            "ops",
+            Query(rate(chosen("twofold_kv_prefix_pulls_total"), "outcome"), "{{outcome}}"),
+        ),
+        graph(
+            "Bandwidth of prefixes",
+            "Bytes of the prefixes that were read over the time that each rank took for them.",
+            "Bps",
+            Query(
+                f"{rate(chosen('twofold_kv_prefix_bytes_total'))} / "
+                f"{rate(chosen('twofold_kv_prefix_seconds_total'))}",
+                "of a rank",
+            ),
+        ),
+        graph(
             "Failures",
             "Transfers and notifications that failed. The requests were computed again, and are "
             "fallbacks with the reason transfer-failed.",

@@ -31,7 +31,8 @@ SILENT = {
     for name, query in QUERIES.items()
     if not HAS_VLLM
     and re.search(
-        r"twofold_kv_(reads|leases|transfer_(bytes_per_second_bucket|block_bytes_total))\{", query
+        r"twofold_kv_(reads|leases|prefix_\w+|transfer_(bytes_per_second_bucket|block_bytes_total))\{",
+        query,
     )
 }
 """Of our own connector, which counts in vLLM's own metrics."""
