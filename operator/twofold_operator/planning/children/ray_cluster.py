@@ -97,10 +97,12 @@ def _head(
     manager = manager_container(
         service, image, redis, settings, arguments, prefix, leaves_workers=outlived
     )
-    # A driver talks to its node through files in /tmp and shared memory.
+    # A driver finds its node among the processes (ray/_private/services.py,
+    # ``get_node_to_connect_for_driver``), and talks to it through files in /tmp and shared memory.
     manager["volumeMounts"].append(_SHARED_MEMORY_MOUNT)
     labels = names.labels(service.metadata.name, HEAD_COMPONENT, revision)
     ours = _pod(service, settings, labels, [ray, manager])
+    ours["spec"]["shareProcessNamespace"] = True
     return {
         # Nothing but the manager runs here.
         "rayStartParams": {"num-cpus": "0", "num-gpus": "0"},

@@ -368,6 +368,15 @@ def test_only_root_gets_the_right_to_pin_memory(
     assert found["securityContext"]["capabilities"].get("add") == added
 
 
+def test_the_pool_manager_sees_the_processes_of_ray_beside_it() -> None:
+    """By which a driver of Ray finds its node."""
+    (cluster,) = (each for (kind, _), each in made().objects.items() if kind == "RayCluster")
+    head = cluster["spec"]["headGroupSpec"]["template"]["spec"]
+
+    assert [container["name"] for container in head["containers"]] == ["ray-head", "pools"]
+    assert head["shareProcessNamespace"] is True
+
+
 def test_shared_memory_is_memory() -> None:
     for role in ("prefill", "decode"):
         volumes = group(made(), role)["template"]["spec"]["volumes"]
