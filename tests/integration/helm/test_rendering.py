@@ -80,6 +80,12 @@ def test_the_operator_is_told_whom_to_watch_and_whom_to_let_in() -> None:
     assert told | {"--no-network-policies"} <= set(container["args"])
 
 
+def test_operators_that_are_not_ready_keep_no_node_from_being_drained() -> None:
+    budget = shown("operator/pod-disruption-budget.yaml", "--set=operator.replicas=2")["spec"]
+
+    assert budget["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+
+
 def test_what_needs_the_prometheus_operator_is_left_out_where_its_api_is_not_served() -> None:
     kinds = {
         served: {one["kind"] for one in yaml.safe_load_all(_rendered("watched", *served)) if one}

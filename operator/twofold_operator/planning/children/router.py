@@ -72,7 +72,11 @@ def router_service(service: LLMService) -> dict[str, Any]:
 
 
 def disruption_budget(service: LLMService) -> dict[str, Any]:
-    """Return a budget that lets one router at a time be evicted, the only one as well."""
+    """Return a budget that lets one router that serves be evicted at a time, the only one as well.
+
+    Routers that are not ready are no concern of it: they wait for the first decode worker, and
+    without the policy their nodes are not drained until then.
+    """
     return child(
         service,
         "policy/v1",
@@ -81,6 +85,7 @@ def disruption_budget(service: LLMService) -> dict[str, Any]:
         COMPONENT,
         spec={
             "maxUnavailable": 1,
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",
             "selector": {"matchLabels": selector(service, COMPONENT)},
         },
     )

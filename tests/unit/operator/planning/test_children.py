@@ -200,6 +200,15 @@ def test_routers_drain_within_the_grace_that_their_pods_have() -> None:
         assert pod["terminationGracePeriodSeconds"] == 5 + drain + 25
 
 
+def test_routers_that_are_not_ready_keep_no_node_from_being_drained() -> None:
+    budget = only(made(), "PodDisruptionBudget", "router")["spec"]
+
+    # Without the policy the only router is not evicted until it is ready: 0 are to be healthy, and
+    # what is not ready may only go from among more than that.
+    assert budget["maxUnavailable"] == 1
+    assert budget["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+
+
 @pytest.mark.parametrize(("deadline", "told"), [(3600, []), (7200, ["--start-seconds=7200"])])
 def test_a_worker_may_start_for_as_long_as_its_revision(deadline: int, told: list[str]) -> None:
     service = made(rollout={"readyDeadlineSeconds": deadline})
