@@ -131,6 +131,28 @@ def test_a_release_is_upgraded_rolled_back_and_removed(
     assert kubectl.get("llm", "sim") == after
 
 
+def test_a_release_goes_between_one_operator_and_two(
+    quarters: tuple[Kubectl, NameProxy], helm: Helm, chart: Path
+) -> None:
+    kubectl, _ = quarters
+    command = ("twofold", str(chart), "--skip-crds")
+    helm("install", *command)
+
+    for replicas in (2, 1):
+        helm("upgrade", *command, f"--set=operator.replicas={replicas}")
+        assert _replicas(kubectl) == replicas
+    for replicas in (2, 1):
+        helm("rollback", "twofold")
+        assert _replicas(kubectl) == replicas
+
+
+def _replicas(kubectl: Kubectl) -> int:
+    deployment = kubectl.get("deployment", "twofold-operator")
+    assert deployment is not None
+    replicas: int = deployment["spec"]["replicas"]
+    return replicas
+
+
 def _origins(kubectl: Kubectl) -> list[str]:
     """Apply a service with the field that the older definition has not; return what is kept."""
     kubectl.apply(sim(gateway={NEW_FIELD: ORIGINS}), options=("--validate=false",))
