@@ -108,6 +108,12 @@ _EXPIRED = (
     f'sum {_BY} (increase(twofold_kv_leases_ended_total{{cause="expired"}}[10m]))'
 )
 _QUEUED = f"sum {_BY} (twofold_router_queued)"
+_NO_WORKERS = f"sum {_BY} (max by (namespace, service, role) (twofold_router_workers)) == 0"
+# Of a new service, and of one that is scaled to zero, neither is so: its last workers drained.
+_MISSED_WORKERS = (
+    f"sum {_BY} (increase(twofold_router_worker_losses_total[1h])) > 0 or "
+    f'sum {_BY} (increase(twofold_router_refusals_total{{code="no_worker"}}[10m])) > 0'
+)
 
 # A Prometheus that was never told to scrape the operator misses none; nor does one whose services
 # have gone as well.
@@ -161,10 +167,10 @@ _SERVING = Group(
         ),
         Alert(
             "TwofoldNoWorkers",
-            f"sum {_BY} (max by (namespace, service, role) (twofold_router_workers)) == 0",
+            f"{_NO_WORKERS} and ({_MISSED_WORKERS})",
             "2m",
             "critical",
-            f"{_SERVICE} has no worker",
+            f"{_SERVICE} has no worker, and lost some or is asked",
             "Every request gets 503.",
         ),
         Alert(

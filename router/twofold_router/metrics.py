@@ -14,6 +14,7 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
+from twofold_cluster.errors import Fault
 from twofold_cluster.identity import Role
 from twofold_cluster.worker import Worker
 from twofold_router.placement import Dispatch, PlacementSnapshot, PromptUsage
@@ -81,6 +82,9 @@ class Metrics:
     def __init__(self) -> None:
         self.tallies = Tallies()
         self._counters = {name: self.tallies.counter(name) for name in _COUNTERS}
+        # What alerts wait for is 0 before it happens: Prometheus sees no increase in a first 1.
+        self._counters["worker_losses"].update({(str(role),): 0 for role in Role})
+        self._counters["refusals"][Fault.NO_WORKER.code,] = 0
         distribution = self.tallies.distribution
         self.queue = distribution("queue_seconds").observe
         self.ttft = distribution("ttft_seconds").observe

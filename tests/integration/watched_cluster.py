@@ -217,7 +217,7 @@ async def _lose_a_worker(redis: str, router: httpx.AsyncClient, others: int) -> 
     command += ["--model", "other", "--redis", redis, "--service", SERVICE, "--worker-id", "lost"]
     with _process(*command):
         await until(lambda: _knows(router, others + 1))
-    await until(lambda: _shows(router, "twofold_router_worker_losses_total{"))
+    await until(lambda: _counts(router, "twofold_router_worker_losses_total{"))
 
 
 async def _knows(router: httpx.AsyncClient, count: int) -> bool:
@@ -225,8 +225,8 @@ async def _knows(router: httpx.AsyncClient, count: int) -> bool:
     return sum(samples) == count
 
 
-async def _shows(router: httpx.AsyncClient, beginning: str) -> bool:
-    return bool(await _samples(router, beginning))
+async def _counts(router: httpx.AsyncClient, beginning: str) -> bool:
+    return any(await _samples(router, beginning))
 
 
 async def _samples(router: httpx.AsyncClient, beginning: str) -> list[float]:

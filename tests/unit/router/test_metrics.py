@@ -125,6 +125,13 @@ def test_a_count_without_labels_is_0_before_it_moves() -> None:
     assert seen["output_tokens_total"] == seen["prompt_tokens_total"] == 0
 
 
+def test_what_alerts_wait_for_is_0_before_it_happens() -> None:
+    seen = read(Metrics())
+
+    assert [seen[f"worker_losses_total role={role}"] for role in Role] == [0, 0, 0]
+    assert seen["refusals_total code=no_worker"] == 0
+
+
 def test_a_histogram_adds_up_its_buckets() -> None:
     metrics = Metrics()
     for seconds in (0.001, 0.02, 0.02, 1000.0):
