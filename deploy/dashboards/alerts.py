@@ -116,10 +116,14 @@ _MISSED_WORKERS = (
 )
 
 # A Prometheus that was never told to scrape the operator misses none; nor does one whose services
-# have gone as well.
+# have gone as well: those of the operator's namespace, or with the last operator all.
+_GONE = (
+    "(group by (namespace) (present_over_time(twofold_operator_leader[3d])) "
+    "unless group by (namespace) (twofold_operator_leader))"
+)
 _OPERATORS_GONE = (
-    "absent(twofold_operator_leader) and count(present_over_time(twofold_operator_leader[3d])) "
-    "and count(twofold_router_workers)"
+    f"{_GONE} and group by (namespace) (twofold_router_workers) "
+    f"or {_GONE} and on () (absent(twofold_operator_leader) and count(twofold_router_workers))"
 )
 
 _SERVING = Group(
@@ -206,10 +210,10 @@ _OPERATOR = Group(
         ),
         Alert(
             "TwofoldOperatorWithoutLeader",
-            f"sum(twofold_operator_leader) == 0 or ({_OPERATORS_GONE})",
+            f"sum by (namespace, job) (twofold_operator_leader) == 0 or ({_OPERATORS_GONE})",
             "2m",
             "critical",
-            "no operator runs that holds the Lease",
+            "no operator runs{{ with $labels.namespace }} in {{ . }}{{ end }} that holds the Lease",
             "What serves goes on; changes, scaling and repairs do not happen.",
         ),
         Alert(
