@@ -21,8 +21,15 @@ def workers_policy(service: LLMService, settings: PlanSettings) -> dict[str, Any
     reaches only the worker's HTTP API: by the others blocks are read and pinned, with no password.
     """
     name = service.metadata.name
-    ours = {"podSelector": {"matchLabels": {names.INSTANCE_LABEL: names.cut(name)}}}
-    ingress: list[dict[str, Any]] = [{"from": [ours]}, _operator(settings)]
+    # Other charts call their releases by the same label.
+    ours = {
+        names.INSTANCE_LABEL: names.cut(name),
+        names.MANAGED_BY_LABEL: names.FIELD_MANAGER,
+    }
+    ingress: list[dict[str, Any]] = [
+        {"from": [{"podSelector": {"matchLabels": ours}}]},
+        _operator(settings),
+    ]
     metrics = [{"port": names.WORKER_PORT, "protocol": "TCP"}]
     ingress += [
         {"from": [_namespace(scraper)], "ports": metrics}

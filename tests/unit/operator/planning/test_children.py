@@ -589,13 +589,26 @@ def test_prometheus_asks_the_service_where_its_workers_are() -> None:
 
 
 def test_workers_are_reached_by_their_own_the_operator_and_prometheus_only() -> None:
-    policy = only(made(), "NetworkPolicy")["spec"]
+    world = made()
+    policy = only(world, "NetworkPolicy")["spec"]
 
     own, operator, prometheus = policy["ingress"]
-    assert own["from"][0]["podSelector"]["matchLabels"] == {"app.kubernetes.io/instance": "chat"}
+    (peer,) = own["from"]
+    told = [pod["metadata"]["labels"] for pod in pods(world)]
+    assert len(told) == 4, "routers, head, and the workers of two roles"
+    assert all(peer["podSelector"]["matchLabels"].items() <= labels.items() for labels in told)
     assert [port["port"] for port in operator["ports"]] == [50051]
     namespace = prometheus["from"][0]["namespaceSelector"]["matchLabels"]
     assert namespace == {"kubernetes.io/metadata.name": "monitoring"}
+
+
+def test_pods_of_a_release_that_is_called_as_the_service_do_not_reach_its_workers() -> None:
+    own, *_ = only(made(), "NetworkPolicy")["spec"]["ingress"]
+    theirs = {"app.kubernetes.io/instance": "chat", "app.kubernetes.io/managed-by": "Helm"}
+
+    assert all(
+        not peer["podSelector"]["matchLabels"].items() <= theirs.items() for peer in own["from"]
+    )
 
 
 @pytest.mark.parametrize("role", ["prefill", "decode"])
