@@ -156,6 +156,23 @@ def test_the_service_of_helm_test_has_a_name_that_its_crd_takes(length: int) -> 
     assert environment["CHAT_URL"].startswith(f"http://{name}.demo.svc/")
 
 
+def test_the_pods_of_helm_test_go_where_the_operator_may() -> None:
+    values = nested(COMBINATIONS["placed"])
+    placed = {"nodeSelector", "tolerations", "affinity", "priorityClassName", "runtimeClassName"}
+    chat, service = (shown(f"tests/{name}.yaml", values=values) for name in ("chat", "service"))
+    world = World(service["spec"])
+    world.settle()
+    cluster = next(one for (kind, _), one in world.objects.items() if kind == "RayCluster")
+    router = next(one for (kind, _), one in world.objects.items() if kind == "Deployment")
+    groups = (cluster["spec"]["headGroupSpec"], *cluster["spec"]["workerGroupSpecs"])
+    templates = [router["spec"]["template"], *(each["template"] for each in groups)]
+
+    assert len(templates) == 4
+    for pod in (chat, *templates):
+        found = {name: pod["spec"].get(name) for name in placed}
+        assert found == {name: values["operator"][name] for name in placed}
+
+
 def test_alerts_name_their_runbook_and_have_a_url_of_it_where_the_values_know_one() -> None:
     base = "https://git.example/twofold/blob/main"
     without, told = _alerts(), _alerts(f"--set=monitoring.prometheusRule.runbookBaseUrl={base}/")
