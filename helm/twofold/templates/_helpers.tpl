@@ -55,7 +55,8 @@ helm.sh/chart: {{ printf "%s-%s" (first .).Chart.Name ((first .).Chart.Version |
 {{- end }}
 
 {{- define "twofold.hasValkey" -}}
-{{- if and .Values.valkey.enabled (not .Values.redis.url) (not .Values.redis.existingSecret.name) }}yes{{ end }}
+{{- $other := or .Values.redis.url .Values.redis.existingSecret.name -}}
+{{- if and .Values.valkey.enabled (or .Values.valkey.keep (not $other)) }}yes{{ end }}
 {{- end }}
 
 {{- define "twofold.valkeySecret" -}}

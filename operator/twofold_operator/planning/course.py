@@ -131,8 +131,9 @@ def course_of(
     if service.spec.model.lora is not None:
         stands[target] = replace(stands[target], adapters=adapters)
     olds = [stands[revision] for revision in sorted(before) if revision != target]
-    held = _held(service, observed, before, settings, now)
-    found = aims(stands[target], olds, desired, surge, held)
+    apart = _apart(before, settings)
+    held = _held(service, observed, apart, now)
+    found = aims(stands[target], olds, desired, surge, held, apart.keys() - held)
     legs = {
         revision: _leg(
             service, observed, remembered, stands[revision], found[revision], settings, now
@@ -219,20 +220,20 @@ def _stand(
     return replace(stand, has_served=stand.has_served or serves)
 
 
+def _apart(before: Mapping[str, Remembered], settings: PlanSettings) -> Mapping[str, Remembered]:
+    """Return the revisions in another Redis than what starts now."""
+    return {r: kept for r, kept in before.items() if kept.redis != settings.redis.id}
+
+
 def _held(
-    service: LLMService,
-    observed: Observed,
-    before: Mapping[str, Remembered],
-    settings: PlanSettings,
-    now: float,
+    service: LLMService, observed: Observed, apart: Mapping[str, Remembered], now: float
 ) -> frozenset[str]:
-    """Return the revisions whose workers are all that some router can see."""
+    """Return the revisions of those *apart* whose workers are all that some router can see."""
     followed = followed_secrets(observed, now)
     return frozenset(
         revision
-        for revision, remembered in before.items()
-        if remembered.redis != settings.redis.id
-        and names.redis_name(service.metadata.name, remembered.redis) in followed
+        for revision, remembered in apart.items()
+        if names.redis_name(service.metadata.name, remembered.redis) in followed
     )
 
 

@@ -7,8 +7,8 @@ A state machine without a state: every step follows from the workers that are th
 3. As its workers are ready, those of the old revision become fewer.
 4. It has all of them: the old revision goes on standby; with another Redis, only when no router
    is left that sees nobody else.
-5. The old revision's routers know: its prefill workers drain. Nobody but its decode workers can
-   read the blocks that these hold, so they stay.
+5. The routers know, or there is none that could ask it: its prefill workers drain. Nobody but its
+   decode workers can read the blocks that these hold, so they stay.
 6. No prefill worker is left: its decode workers drain, and the revision goes.
 """
 
@@ -112,10 +112,13 @@ def aims(
     desired: Counts,
     surge: Counts,
     held: Collection[str] = (),
+    unfollowed: Collection[str] = (),
 ) -> dict[str, Aim]:
     """Return what *target* and each of *olds* shall be, so that *target* takes over.
 
-    Revisions that are *held* keep a pair of workers even after that, until they are not.
+    Revisions that are *held* keep a pair of workers even after that, until they are not. Those that
+    are *unfollowed* by routers leave without going on standby: where their Redis has gone they
+    cannot tell it anybody.
 
     No role has more workers than desired and surge together, and there is a surge of at least 1.
     """
@@ -137,7 +140,7 @@ def aims(
         if counts is not None and all(counts[role] > 0 for role in needed(desired)):
             found[old.revision] = Aim(counts[Role.PREFILL], counts[Role.DECODE])
         else:
-            found[old.revision] = _leaving(old)
+            found[old.revision] = _leaving(old, is_followed=old.revision not in unfollowed)
     found[target.revision] = Aim(wanted[Role.PREFILL], wanted[Role.DECODE], standby=not active)
     return found
 
@@ -192,10 +195,10 @@ def _kept(
     return kept
 
 
-def _leaving(old: Stand) -> Aim:
+def _leaving(old: Stand, *, is_followed: bool) -> Aim:
     if old.is_known and not old.present(Role.PREFILL):
         return Aim(is_leaving=True)
     held = {role: old.ready(role) for role in ROLES}
-    told = all(old.active(role) == 0 for role in ROLES)
+    told = not is_followed or all(old.active(role) == 0 for role in ROLES)
     prefill = 0 if told else held[Role.PREFILL]
     return Aim(prefill, held[Role.DECODE], standby=True, is_leaving=True)

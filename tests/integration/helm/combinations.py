@@ -51,6 +51,7 @@ COMBINATIONS: dict[str, Values] = {
     "own-redis-by-secret": {
         "redis.existingSecret.name": "mine",
         "redis.existingSecret.key": "address",
+        "valkey.keep": True,
         "serviceAccount.create": False,
         "serviceAccount.name": "somebody",
         "test.enabled": False,

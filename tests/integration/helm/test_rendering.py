@@ -15,7 +15,7 @@ from kubernetes_validate import validate  # type: ignore[import-untyped]
 from twofold_operator.planning.names import POOLS_PORT
 from twofold_operator.planning.testing import World
 
-from .charts import CHART, needs_helm, run_helm, shown, template
+from .charts import CHART, needs_helm, rendered, run_helm, shown, template
 from .combinations import COMBINATIONS, leaves, nested
 
 pytestmark = needs_helm
@@ -35,10 +35,10 @@ NAME_LIMIT = 40
 @pytest.mark.parametrize("name", COMBINATIONS)
 @pytest.mark.parametrize("version", ["1.29", "1.36"])
 def test_every_object_fits_its_schema(name: str, version: str) -> None:
-    rendered = [one for one in yaml.safe_load_all(_rendered(name, *MONITORING)) if one]
+    objects = [one for one in yaml.safe_load_all(_rendered(name, *MONITORING)) if one]
 
-    assert rendered
-    for one in rendered:
+    assert objects
+    for one in objects:
         if not one["apiVersion"].startswith(OURS):
             validate(one, version, strict=True)
 
@@ -138,6 +138,18 @@ def test_a_bad_value_is_refused(values: str) -> None:
 
 def test_an_installation_without_redis_is_refused() -> None:
     assert "no Redis" in template("--set=valkey.enabled=false").stderr
+
+
+@pytest.mark.parametrize("other", ["redis.existingSecret.name=mine", "redis.url=redis://h:6379"])
+def test_valkey_stays_beside_another_redis_while_it_is_to_be_kept(other: str) -> None:
+    moved, kept = (
+        rendered(f"--set={other}", f"--set=valkey.keep={keep}") for keep in ("false", "true")
+    )
+    environments = [_operators_environment(objects) for objects in (moved, kept)]
+
+    assert _parts_of_valkey(moved) == set()
+    assert _parts_of_valkey(kept) == _parts_of_valkey(rendered())
+    assert environments[0] == environments[1]
 
 
 @pytest.mark.parametrize("length", [10, 36, 40])
@@ -246,6 +258,23 @@ def _alerts(*arguments: str) -> list[dict[str, str]]:
     )
     rules = [each for group in rule["spec"]["groups"] for each in group["rules"]]
     return [each["annotations"] for each in rules if "alert" in each]
+
+
+def _parts_of_valkey(objects: list[dict[str, Any]]) -> set[tuple[str, str]]:
+    """Return the kinds and names of all that Valkey consists of."""
+    component = "app.kubernetes.io/component"
+    return {
+        (one["kind"], one["metadata"]["name"])
+        for one in objects
+        if one["metadata"]["labels"].get(component) == "valkey"
+    }
+
+
+def _operators_environment(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    (deployment,) = (one for one in objects if one["kind"] == "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    environment: list[dict[str, Any]] = container["env"]
+    return environment
 
 
 def _valkey(*arguments: str, chart: Path = CHART) -> dict[str, Any]:

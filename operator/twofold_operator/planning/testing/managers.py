@@ -26,6 +26,8 @@ class ManagerDouble:
     workers: list[SeenWorker] = field(default_factory=list)
     is_broken: bool = False
     """No engine gets ready."""
+    is_unheard: bool = False
+    """Its Redis is gone, which takes no worker's standby any more."""
     is_forgotten: bool = False
     """The operator has restarted, and does not know what it told this manager."""
     _count: int = 0
@@ -52,7 +54,7 @@ class ManagerDouble:
             for worker in members[pool.replicas :]:
                 self._end(worker)
             for worker in members[: pool.replicas]:
-                if worker.standby is not pool.standby:
+                if worker.standby is not pool.standby and not self.is_unheard:
                     self._replace(worker, standby=pool.standby)
         for worker in list(self.workers):
             if not any(self._is_in(worker, pool) for pool in pools):

@@ -64,6 +64,8 @@ class World:
         self.unasked: set[str] = set()
         self.broken: set[str] = set()
         """Revisions whose engines never get ready."""
+        self.lost_redis: set[str] = set()
+        """The Secrets with URLs of a Redis that is gone."""
         self.events: list[RecordEvent] = []
         self.killed: list[SeenWorker] = []
         """Workers whose pod was taken away, or that were still draining when their Ray ended."""
@@ -164,6 +166,7 @@ class World:
             prefix = home["metadata"]["name"].removesuffix("-pools")
             manager = self.managers.setdefault(address, ManagerDouble(prefix))
             manager.is_broken = revision_on(home) in self.broken
+            manager.is_unheard = secret_of(_manager_pod(home)) in self.lost_redis
             manager.live(lambda role, home=home: self._free_node(home, role))  # type: ignore[misc]
 
     def settle(self, rounds: int = 80) -> int:

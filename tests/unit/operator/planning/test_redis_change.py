@@ -127,6 +127,21 @@ def test_the_old_revision_stays_until_its_last_router_has_ended() -> None:
     assert {worker.revision for worker in world.workers} == {world.service["status"]["revision"]}
 
 
+@BOTH
+def test_the_old_revision_ends_also_when_its_redis_has_gone(further: dict[str, Any]) -> None:
+    world = world_with(further)
+    old = world.service["status"]["revision"]
+    world.lost_redis.add(f"chat-redis-{redis_at(BEFORE).id}")
+    move(world, AFTER)
+    for _ in steps(world):
+        pass
+
+    # Long before the limit on what a leaving revision may take.
+    assert not [worker for worker in world.workers if worker.revision == old]
+    assert world.killed == []
+    assert world.condition("Progressing")["reason"] == "Complete"
+
+
 def test_a_router_that_never_ends_holds_the_old_revision_no_longer_than_it_may_take() -> None:
     world = world_with({})
     move(world, AFTER)

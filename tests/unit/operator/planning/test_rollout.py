@@ -88,6 +88,14 @@ def test_the_old_one_leaves_with_its_decode_workers_last(old: Stand, aim: Aim) -
     assert aims(new, [old], DESIRED, WHOLE)["old"] == aim
 
 
+def test_one_that_no_router_follows_leaves_without_going_on_standby() -> None:
+    new, old = stand("new", "rr", "rr"), stand("old", "rr", "rr")
+
+    found = aims(new, [old], DESIRED, WHOLE, unfollowed=("old",))
+
+    assert found["old"] == Aim(0, 2, standby=True, is_leaving=True)
+
+
 def test_a_revision_that_never_served_gives_its_places_back_at_once() -> None:
     failed = stand("failed", "pp", "pp", has_served=False)
 
