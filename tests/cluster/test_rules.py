@@ -164,6 +164,13 @@ def test_defaults_are_filled_in(kubectl: Kubectl) -> None:
     assert made["spec"]["prefill"]["tensorParallel"] == 1
 
 
+def test_what_is_applied_again_is_unchanged(kubectl: Kubectl) -> None:
+    with_classes = service(lambda spec: spec.update(slo={"classes": [{"name": "batch"}]}))
+    kubectl.apply(with_classes)
+
+    assert kubectl.apply(with_classes).endswith(" unchanged\n")
+
+
 def test_what_no_field_is_for_is_named_to_whoever_types_it(kubectl: Kubectl) -> None:
     with pytest.raises(KubectlError, match="prefil"):
         kubectl.apply(service(lambda spec: spec.update(prefil={})))

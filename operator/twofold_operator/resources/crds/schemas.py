@@ -1,5 +1,6 @@
 """Types to structural schemas (OpenAPI v3, as Kubernetes restricts it)."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +18,9 @@ _PLAIN_DEFAULTS = (bool, int, float, str)
 
 
 def schema_of(part: type[msgspec.Struct], *, defaults: bool = True) -> Schema:
-    """Return the schema of *part*. With *defaults* the API server fills these in."""
+    """Return the schema of *part*. With *defaults* the API server fills these in, but in items of
+    lists, whose descriptions tell them: what applies a file without the server's help replaces a
+    list as a whole, and would find it another each time."""
     return _Schemas(defaults).of_struct(part)
 
 
@@ -33,8 +36,9 @@ def _rule(rule: Rule) -> dict[str, str]:
 
 
 class _Schemas:
-    def __init__(self, defaults: bool) -> None:
+    def __init__(self, defaults: bool, *, in_list: bool = False) -> None:
         self._defaults = defaults
+        self._in_list = in_list
 
     def of_struct(self, part: type[msgspec.Struct]) -> Schema:
         info = inspect.type_info(part)
@@ -51,10 +55,14 @@ class _Schemas:
         return {**schema, **rules_of(part)}
 
     def _of_field(self, field: inspect.Field, description: str | None) -> Schema:
-        schema = self._of(field.type)
+        schema = self.of_type(field.type)
+        if self._defaults and self._in_list and isinstance(field.default, _PLAIN_DEFAULTS):
+            default = field.default
+            told = default if isinstance(default, str) else json.dumps(default)
+            description = f"{description or ''} Default: {told}.".lstrip()
         if description:
             schema = {**schema, "description": description}
-        if self._defaults:
+        if self._defaults and not self._in_list:
             # The API server fills in what stands below a default only where the whole is there.
             if isinstance(field.default, msgspec.Struct):
                 schema["default"] = {}
@@ -66,21 +74,22 @@ class _Schemas:
         ordered = {"description": schema.pop("description")} if "description" in schema else {}
         return {**ordered, **schema}
 
-    def _of(self, type_: inspect.Type) -> Schema:
+    def of_type(self, type_: inspect.Type) -> Schema:
         match type_:
             case inspect.Metadata(type=inner, extra_json_schema=extra):
-                return {**self._of(inner), **(extra or {})}
+                return {**self.of_type(inner), **(extra or {})}
             case inspect.UnionType(types=types):
                 either = [type_ for type_ in types if not isinstance(type_, inspect.NoneType)]
                 if len(either) > 1:
                     return _int_or_string(*map(_of_plain, either))
-                return self._of(either[0])
+                return self.of_type(either[0])
             case inspect.StructType(cls=part):
                 return self.of_struct(part)
             case inspect.VarTupleType(item_type=item, max_length=most):
-                return {"type": "array", **_given(maxItems=most), "items": self._of(item)}
+                items = _Schemas(self._defaults, in_list=True).of_type(item)
+                return {"type": "array", **_given(maxItems=most), "items": items}
             case inspect.DictType(value_type=value, max_length=most):
-                values = self._of(value)
+                values = self.of_type(value)
                 return {
                     "type": "object",
                     **_given(maxProperties=most),

@@ -135,6 +135,19 @@ def test_a_status_has_no_defaults(part: type[msgspec.Struct]) -> None:
     assert [path for path, schema in schemas.items() if "default" in schema] == []
 
 
+@pytest.mark.parametrize(("path", "schema"), ALL)
+def test_an_item_of_a_list_has_no_defaults(path: str, schema: Schema) -> None:
+    within = dict(_below(schema["items"])) if schema.get("type") == "array" else {}
+
+    assert [f"{path}[]{at}" for at, one in within.items() if "default" in one] == []
+
+
+def test_an_item_of_a_list_tells_what_stands_for_what_it_lacks() -> None:
+    priority = dict(_below(schema_of(LLMServiceSpec)))[".slo.classes[].priority"]
+
+    assert priority["description"].endswith(" Default: 0.")
+
+
 def test_a_number_or_text_is_the_union_that_kubernetes_has() -> None:
     schemas = dict(_below(schema_of(LLMServiceSpec)))
 
