@@ -34,13 +34,11 @@ _TRY_LATER = (429, 500, 502, 503, 504)
 _UNTYPED = "failed to create typed patch object"
 """What is said with 500 of an apply with an unknown field, or a value of another type."""
 _ERRORS: Mapping[int, type[ClusterApiError]] = {
-    400: InvalidObjectError,
+    401: ClusterApiError,
     403: ForbiddenError,
     404: NotFoundError,
     409: ConflictError,
     410: ConflictError,
-    415: InvalidObjectError,
-    422: InvalidObjectError,
 }
 
 
@@ -256,8 +254,10 @@ def _error(status: int, request: str, content: bytes) -> ClusterApiError:
         kind: type[ClusterApiError] = InvalidObjectError
     elif status in _TRY_LATER:
         kind = UnavailableError
+    elif 400 <= status < 500:  # a webhook says no with whatever code it likes
+        kind = _ERRORS.get(status, InvalidObjectError)
     else:
-        kind = _ERRORS.get(status, ClusterApiError)
+        kind = ClusterApiError
     return kind(f"{request}: {status} {said}", status)
 
 

@@ -15,6 +15,7 @@ from twofold_operator.cluster_api import (
     Access,
     ClientLimits,
     ClusterApi,
+    ClusterApiError,
     ConflictError,
     InvalidObjectError,
     NotFoundError,
@@ -123,7 +124,11 @@ async def test_after_the_last_try_the_server_s_words_are_told() -> None:
 
 @pytest.mark.parametrize(
     ("status", "error"),
-    [(404, NotFoundError), (409, ConflictError), (422, InvalidObjectError)],
+    [
+        (404, NotFoundError),
+        (409, ConflictError),
+        *((status, InvalidObjectError) for status in (400, 405, 406, 415, 422, 451)),
+    ],
 )
 async def test_what_trying_again_does_not_help_is_told_at_once(
     status: int, error: type[Exception]
@@ -133,6 +138,14 @@ async def test_what_trying_again_does_not_help_is_told_at_once(
             await it.api.apply(SERVICE)
 
     assert len(it.requests) == 1
+
+
+async def test_one_who_is_not_known_has_sent_nothing_wrong() -> None:
+    async with day(*[refuse(401)] * 3) as it:
+        with pytest.raises(ClusterApiError) as refusal:
+            await it.api.apply(SERVICE)
+
+    assert refusal.type is ClusterApiError
 
 
 @pytest.mark.parametrize("of", ["", " (models/chat; serving.twofold.dev/v1alpha1)"])
