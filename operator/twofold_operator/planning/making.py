@@ -7,6 +7,7 @@ from twofold_cluster.identity import Role
 from twofold_operator.planning import names
 from twofold_operator.planning.actions import Action, ApplyObject, DeleteObject
 from twofold_operator.planning.children import pool_manager, ray_cluster, router
+from twofold_operator.planning.children.disruption_budgets import pool_budget
 from twofold_operator.planning.children.monitors import monitors
 from twofold_operator.planning.children.network_policies import managers_policy, workers_policy
 from twofold_operator.planning.children.redis_secret import redis_secret
@@ -14,6 +15,7 @@ from twofold_operator.planning.children.remembering import memory_map
 from twofold_operator.planning.children.worker_pools import worker_pool
 from twofold_operator.planning.comparing import is_applied, signed
 from twofold_operator.planning.course import Course, Leg, doomed_seen, replicas_seen
+from twofold_operator.planning.disruptions import min_available
 from twofold_operator.planning.observed import Manifest, Observed, Reference
 from twofold_operator.planning.ray_pods import is_ending, pods_of
 from twofold_operator.planning.recalling import homes_of, recorded, revision_on
@@ -52,6 +54,7 @@ def wanted_objects(
         memory_map(service, course.memory),
     ]
     wanted += [worker_pool(service, role, _worker_pool(course, observed, role)) for role in ROLES]
+    wanted += _pool_budgets(course, observed)
     wanted += [part for leg in course.legs for part in _of_revision(leg, observed, settings)]
     routers = observed.children.get(("Deployment", names.router_name(service.metadata.name)))
     wanted.append(router.router_deployment(service, settings, routers))
@@ -121,6 +124,17 @@ def _of_revision(leg: Leg, observed: Observed, settings: PlanSettings) -> Iterat
             leg.service, leg.revision, image, redis, settings, replicas, doomed
         )
         yield recorded(home, leg.remembered)
+
+
+def _pool_budgets(course: Course, observed: Observed) -> Iterator[dict[str, Any]]:
+    service = course.service
+    if service.spec.ray.address is not None or ray_cluster.KIND not in observed.apis:
+        return
+    for role in ROLES:
+        replicas = {leg.revision: _pods(leg, observed, role) for leg in course.legs}
+        least = min_available(course, observed, role, replicas)
+        if least is not None:
+            yield pool_budget(service, role, least)
 
 
 def _pods(leg: Leg, observed: Observed, role: Role) -> int:

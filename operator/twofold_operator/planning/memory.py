@@ -14,6 +14,16 @@ from twofold_operator.resources import InvalidSpecError, LLMService, LLMServiceS
 MEMORY_KEY = "memory.json"
 
 
+class Shortage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Fewer workers of a role are ready than a revision shall have."""
+
+    enough: int
+    """Workers beside whom none is expected: fewer than it shall have, where some did not come in
+    time."""
+    since: int | None = None
+    """Since when fewer than enough are ready; None: they are enough."""
+
+
 class Remembered(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A revision with workers, or on its way to them. Times are in seconds since 1970."""
 
@@ -39,6 +49,8 @@ class Remembered(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     was_active: bool = False
     has_served: bool = False
     leaves_since: int | None = None
+    shortages: dict[Role, Shortage] = {}
+    """Of the roles that have too few workers in pods of ours."""
 
     def service(self, service: LLMService) -> LLMService:
         """Return *service* as this revision has it.

@@ -6,6 +6,7 @@ from twofold_operator.planning import names
 from twofold_operator.planning.actions import Action, AddFinalizer, LookAgain, TellPools
 from twofold_operator.planning.adapters import Adapters, service_invalid, sorted_out
 from twofold_operator.planning.course import Course, Leg, course_of
+from twofold_operator.planning.disruptions import shortage_ends, with_shortages
 from twofold_operator.planning.ending import ending
 from twofold_operator.planning.engines import adapters_of, pools_of
 from twofold_operator.planning.making import applied, deleted, pruned, wanted_objects
@@ -50,6 +51,7 @@ def plan(observed: Observed, settings: PlanSettings, now: float) -> list[Action]
         return bare_report(observed, stopped("InvalidSpec", problem or ""), now) + lost
     adapters = sorted_out(service, observed.adapters)
     course = course_of(service, observed, adapters.names, memory, settings, now)
+    course = with_shortages(course, observed, now)
     wanted = wanted_objects(course, observed, settings)
     actions: list[Action] = []
     if names.FINALIZER not in metadata.finalizers:
@@ -130,5 +132,6 @@ def _limits(course: Course, observed: Observed, settings: PlanSettings, now: flo
         ends.append(course.overdue_at)
     ends += [leg.unseen_until for leg in course.legs if leg.unseen_until is not None]
     ends += stuck_times(course.legs, observed)
+    ends += shortage_ends(course)
     left = [end - now for end in ends if now < end < math.inf]
     return [LookAgain(min(left))] if left else []

@@ -26,7 +26,13 @@ def recalled(memory: Memory, observed: Observed) -> Memory:
 def recorded(home: dict[str, Any], remembered: Remembered) -> dict[str, Any]:
     """Return the manifest *home* with what is remembered of its revision, but times and counts."""
     kept = msgspec.structs.replace(
-        remembered, lacks_since=None, most_ready=0, active={}, is_made=False, leaves_since=None
+        remembered,
+        lacks_since=None,
+        most_ready=0,
+        active={},
+        is_made=False,
+        leaves_since=None,
+        shortages={},
     )
     text = msgspec.json.encode(kept, order="deterministic").decode()
     metadata = dict(home["metadata"])

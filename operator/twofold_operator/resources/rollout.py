@@ -19,7 +19,8 @@ class Rollout(Part, frozen=True, kw_only=True):
     """Workers of each pool beyond its replicas while two revisions run: a number, or a share of
     the replicas, rounded up. All of them by default, so that no request waits for the change."""
     ready_deadline_seconds: Annotated[int, Meta(ge=30, le=86_400)] = 1800
-    """A revision that is not ready by then goes no further; the one before keeps serving."""
+    """A revision that is not ready by then goes no further; the one before keeps serving. So long a
+    worker that is missing keeps those who drain nodes from taking another of its role."""
 
     def surge(self, replicas: int) -> int:
         """Return how many workers beyond *replicas* a pool may have; at least 1."""

@@ -34,12 +34,15 @@ from twofold_operator.planning.observed import (
 from twofold_operator.planning.planning import plan
 from twofold_operator.planning.recalling import revision_on
 from twofold_operator.planning.settings import PlanSettings
+from twofold_operator.planning.testing.evicting import may_evict
 from twofold_operator.planning.testing.managers import ManagerDouble
 from twofold_operator.planning.testing.routers import is_router, live_routers
 from twofold_operator.resources import API_VERSION
 
 POD_END_SECONDS = 3.0
 """From the deletion of a pod of Ray's to its end."""
+
+_READY = {"type": "Ready", "status": "True"}
 
 UID = "11111111-2222-3333-4444-555555555555"
 
@@ -64,6 +67,8 @@ class World:
         self.unasked: set[str] = set()
         self.broken: set[str] = set()
         """Revisions whose engines never get ready."""
+        self.is_full = False
+        """No node has room for another pod of Ray's."""
         self.lost_redis: set[str] = set()
         """The Secrets with URLs of a Redis that is gone."""
         self.events: list[RecordEvent] = []
@@ -101,6 +106,13 @@ class World:
 
     def delete(self) -> None:
         self.service["metadata"].setdefault("deletionTimestamp", timestamp(self.now))
+
+    def evict(self, pod: str) -> bool:
+        """Ask for the eviction of a pod, as ``kubectl drain`` does; return whether it goes."""
+        goes = may_evict(self.objects.values(), self.objects["Pod", pod])
+        if goes:
+            self.remove("Pod", pod)
+        return goes
 
     # What an operator does.
 
@@ -315,6 +327,9 @@ class World:
                 metadata = {"name": name, "namespace": "models", "labels": dict(labels)}
                 pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {**metadata, "uid": name}}
                 self.objects["Pod", name] = pod
+            for pod in self._pods_with(labels):
+                if not self.is_full:
+                    pod.setdefault("status", {"conditions": [_READY]})
         self._kill_homeless(cluster)
 
     def _kill_homeless(self, cluster: dict[str, Any]) -> None:
@@ -339,7 +354,7 @@ class World:
             return "elsewhere"
         labels = names.labels(self.name, role, revision_on(home))
         busy = {worker.node for worker in self.workers}
-        pods = (pod["metadata"] for pod in self._pods_with(labels))
+        pods = (pod["metadata"] for pod in self._pods_with(labels) if pod.get("status"))
         free = (pod["name"] for pod in pods if "deletionTimestamp" not in pod)
         return next((name for name in free if name not in busy), None)
 

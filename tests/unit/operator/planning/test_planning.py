@@ -100,6 +100,7 @@ def test_what_is_needed_is_applied_before_what_needs_it() -> None:
         ("Service", "chat"),
         ("Deployment", "chat-router"),
         ("PodDisruptionBudget", "chat-router"),
+        ("PodDisruptionBudget", "chat-decode"),
         ("NetworkPolicy", "chat-workers"),
         ("ConfigMap", "chat-revisions"),
         ("WorkerPool", "chat-decode"),
@@ -155,7 +156,7 @@ def test_scaling_a_worker_pool_reaches_the_manager_and_changes_nothing_else(worl
     (told,) = [action.told for action in actions if isinstance(action, TellPools)]
     assert [pool.replicas for pool in told.pools] == [3, 2]
     kinds = [kind for kind, _ in applied(world)]
-    assert set(kinds) <= {"ConfigMap", "RayCluster"}
+    assert set(kinds) <= {"ConfigMap", "PodDisruptionBudget", "RayCluster"}
     world.settle()
     assert len(revisions(world)) == 1
     status = world.objects["WorkerPool", "chat-prefill"]["status"]
