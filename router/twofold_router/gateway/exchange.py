@@ -81,7 +81,8 @@ class Exchange:
     """One request between its client and its workers. Used once.
 
     Invariant: ``_owed`` is set exactly while leg 1 has left blocks that no decode worker was asked
-    to read. Whatever ends the exchange, they are released.
+    to read, in a request that was sent whole: what was cut none begins. Whatever ends the exchange,
+    they are released.
     """
 
     __slots__ = (

@@ -32,8 +32,8 @@ class Upstream:
         """Send *body* to *worker*: a context whose value is the answer, of which the part that was
         not read in the end is aborted.
 
-        *on_sent* is called when the whole request was handed to the connection. The caller bounds
-        the time. To enter the context may raise:
+        *on_sent* is called when the kernel has taken the whole request. The caller bounds the time.
+        To enter the context may raise:
             UnreachableError: the worker has not seen the request.
             BrokenError: it may have.
         """

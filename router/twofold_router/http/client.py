@@ -109,9 +109,10 @@ class Client:
         """Send a request and return its answer as soon as its head has come.
 
         Host and Content-Length are added to *headers*; a *body* in pieces is sent as one.
-        *on_sent* is called when the whole request was handed to the connection. Nothing is sent
-        twice: a kept connection that turns out to be closed is replaced only before it is written
-        to. The caller bounds the time; to cancel it aborts the request at the worker.
+        *on_sent* is called when the kernel has taken the whole request, and never when it is cut
+        before. Nothing is sent twice: a kept connection that turns out to be closed is replaced
+        only before it is written to. The caller bounds the time; to cancel it aborts the request
+        at the worker.
 
         Raises:
             UnreachableError: the worker has not seen the request.

@@ -29,12 +29,15 @@ class ClientConnection(asyncio.Protocol):
 
     Invariant: ``_waiter`` is set from a request until its answer's head, ``_response`` from there
     until the answer's end. With neither the connection is idle, and any byte that comes ends it.
+    ``_on_sent`` is set while a request that tells it waits for the worker to take the rest of it.
     """
 
     __slots__ = (
         "_create_future",
         "_is_paused",
+        "_is_stalled",
         "_limits",
+        "_on_sent",
         "_pool",
         "_reader",
         "_response",
@@ -54,6 +57,8 @@ class ClientConnection(asyncio.Protocol):
         self._waiter: asyncio.Future[Response | BrokenError] | None = None
         self._create_future = asyncio.get_running_loop().create_future
         self._is_paused = False
+        self._is_stalled = False
+        self._on_sent: Callable[[], None] | None = None
 
     @property
     def is_closing(self) -> bool:
@@ -73,7 +78,9 @@ class ClientConnection(asyncio.Protocol):
         self._waiter = waiter = self._create_future()
         try:
             self._send(head, body)
-            if on_sent is not None:
+            if self._is_stalled:
+                self._on_sent = on_sent
+            elif on_sent is not None:
                 on_sent()
             answer = await waiter
         except BaseException:
@@ -88,6 +95,8 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are none of asyncio's by class.
         self._transport = cast("asyncio.Transport", transport)
+        # Then it tells of any byte that the kernel does not take at once, and when it has the last.
+        self._transport.set_write_buffer_limits(0)
 
     def data_received(self, data: bytes) -> None:
         reader = self._reader
@@ -117,6 +126,15 @@ class ClientConnection(asyncio.Protocol):
     def eof_received(self) -> None:
         self._end(None)
 
+    def pause_writing(self) -> None:
+        self._is_stalled = True
+
+    def resume_writing(self) -> None:
+        self._is_stalled = False
+        on_sent, self._on_sent = self._on_sent, None
+        if on_sent is not None:
+            on_sent()
+
     def connection_lost(self, error: Exception | None) -> None:
         self._end(error)
         self._pool.forget(self)
@@ -136,6 +154,7 @@ class ClientConnection(asyncio.Protocol):
                 self._transport.resume_reading()
 
     def abort(self) -> None:
+        self._on_sent = None
         self._transport.abort()
 
     def _send(self, head: bytes, body: Body) -> None:

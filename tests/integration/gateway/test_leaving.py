@@ -7,8 +7,10 @@ no count at any worker, nobody running at an engine, and no lease on blocks.
 import asyncio
 import gc
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from twofold_cluster.apis import Api, PassedOnApi
@@ -106,6 +108,45 @@ async def test_a_client_that_leaves_before_leg_2_answers_aborts_it(
         await cluster.eventually(lambda: cluster["d1"].aborted == 1)
         await cluster.eventually(cluster.is_idle)
         assert len(cluster.leg_2s) == 1
+
+
+async def test_a_client_that_leaves_a_leg_2_that_was_not_taken_whole_has_its_blocks_released(
+    open_cluster: "OpenCluster",
+) -> None:
+    whole_count = 0
+    begun, may_go_on = asyncio.Event(), asyncio.Event()
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Read one byte, and the rest, if it comes, once that is allowed."""
+        nonlocal whole_count
+        await reader.readexactly(1)
+        begun.set()
+        await may_go_on.wait()
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        with suppress(asyncio.IncompleteReadError):
+            await reader.readexactly(length)
+            whole_count += 1
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(take, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    # More than the kernel's buffers hold.
+    message = {"role": "user", "content": "x" * 30_000_000}
+    async with server, open_cluster("p1 d1") as cluster:
+        cluster.keeps_leases = True
+        d1 = cluster["d1"]
+        d1.worker = msgspec.structs.replace(d1.worker, address=f"http://{host}:{port}")
+        cluster.follow("p1", "d1")
+        client = await cluster.leaving_client(messages=[message])
+        await begun.wait()
+        await client.leave()
+        await cluster.eventually(lambda: cluster.metric("requests_total", status="left"))
+        may_go_on.set()
+
+        await cluster.eventually(lambda: cluster.metric("releases_total", outcome="released"))
+        assert whole_count == 1
 
 
 @pytest.mark.parametrize("api", Api)

@@ -74,6 +74,42 @@ async def test_a_request_is_sent_whole_and_told_once(body: bytes | list[bytes] |
     assert line.sent_count == 1
 
 
+async def test_a_request_is_told_when_the_worker_has_taken_all_of_it() -> None:
+    line = Line()
+    line.transport.stalled = True
+    task = await line.ask()
+    told_before = line.sent_count
+    line.transport.flush()
+    told_after = line.sent_count
+    line.connection.data_received(ANSWER)
+    await task
+    line.transport.stalled = True
+    again = await line.ask()
+    line.transport.flush()
+    line.connection.data_received(ANSWER)
+    await again
+
+    assert (told_before, told_after, line.sent_count) == (0, 1, 2)
+
+
+@pytest.mark.parametrize("how", ["cancel", "loss", "answer"])
+async def test_a_request_that_was_cut_is_never_told(how: str) -> None:
+    line = Line()
+    line.transport.stalled = True
+    task = await line.ask()
+    if how == "cancel":
+        task.cancel()
+    elif how == "loss":
+        line.transport.lose(ConnectionResetError("reset"))
+    else:
+        line.connection.data_received(ANSWER)
+    await asyncio.gather(task, return_exceptions=True)
+    line.connection.resume_writing()
+
+    assert line.sent_count == 0
+    assert line.transport.is_aborted
+
+
 async def test_a_whole_answer_leaves_the_connection_to_others() -> None:
     line = Line()
     response = await line.answered(ANSWER)
