@@ -142,16 +142,16 @@ def chat(
         typer.Option(help=f"With the API key, if the router wants one; else ${KEY_VARIABLE}."),
     ] = None,
 ) -> None:
-    """Ask the cluster. Without a prompt on a terminal: a conversation."""
+    """Ask the cluster. Without a prompt: what is piped in, or on a terminal a conversation."""
     from twofold_cli import chat as asking
 
     console = Console()
+    question = asking.question_of(prompt, sys.stdin)
     key = user_key(api_key_file, os.environ)
     cluster = running_cluster(_directory())
-    if prompt is None and sys.stdin.isatty():
+    if question is None:
         asking.converse(cluster, key=key, max_tokens=max_tokens, console=console)
     else:
-        question = prompt or asking.DEFAULT_PROMPT
         asking.chat(cluster, question, key=key, max_tokens=max_tokens, console=console)
 
 

@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from typing import TextIO
 
 import aiohttp
 import msgspec
 from rich.console import Console
 
 from twofold_cli.api_key import KEY_FILE_OPTION, KEY_VARIABLE, key_headers
-from twofold_cli.errors import CliError
+from twofold_cli.errors import BadArgumentError, CliError
 from twofold_cli.showing import say
 from twofold_cli.state import ClusterState
 
@@ -47,6 +48,24 @@ class RefusedError(CliError):
 class Answer:
     text: str
     headers: Mapping[str, str]
+
+
+def question_of(argument: str | None, stdin: TextIO) -> str | None:
+    """Return what to ask: *argument*, or else what is piped into *stdin*, or the default where that
+    is nothing at all. None: a user sits there, and types it.
+
+    Raises:
+        BadArgumentError: it is empty, or no text.
+    """
+    if argument is None and stdin.isatty():
+        return None
+    try:
+        question = (stdin.read() or DEFAULT_PROMPT) if argument is None else argument
+    except UnicodeDecodeError as error:
+        raise BadArgumentError(f"the question is no text: {error}") from error
+    if not question.strip():
+        raise BadArgumentError("the question is empty")
+    return question
 
 
 def chat(
