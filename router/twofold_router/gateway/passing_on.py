@@ -16,6 +16,10 @@ from twofold_router.gateway.verdicts import Final, Verdict, judge_answer, judge_
 from twofold_router.http import AnswerTooLargeError, BrokenError, UnreachableError
 from twofold_router.metrics import Leg
 
+METADATA = b"metadata"
+"""The header in which vLLM describes embeddings that it sends as bytes, usage included
+(pooling/utils.py, ``build_pooling_bytes_streaming_response``)."""
+
 
 async def pass_on(resources: Resources, call: Call) -> WholeAnswer:
     """Have a worker answer *call*; the next one if it cannot.
@@ -67,7 +71,10 @@ async def _ask(resources: Resources, call: Call, worker: Worker) -> WholeAnswer 
         return judge_error(error)
     if response.status >= 300:
         return judge_answer(response.status, response.headers, raw)
-    return WholeAnswer(response.status, relayed_headers(response.headers), raw)
+    headers = relayed_headers(response.headers)
+    if METADATA in response.headers:
+        headers.append((METADATA, response.headers[METADATA]))
+    return WholeAnswer(response.status, headers, raw)
 
 
 def _least_busy(resources: Resources, model: str, avoid: set[WorkerId]) -> Worker | None:

@@ -20,6 +20,8 @@ from twofold_router.testing.received import BYTES_PER_TOKEN, Received
 
 _JSON = (b"content-type", b"application/json")
 _EVENT_STREAM = (b"content-type", b"text/event-stream; charset=utf-8")
+_EMBEDDING = b"\0\0\x80?"
+"""One number, as bytes."""
 
 _PROMPT_APIS = frozenset(map(str, Api))
 
@@ -109,6 +111,8 @@ class FakeEngine:
             responder.send(behaviour.refusal.status, headers, error.body())
         elif behaviour.status is not None:
             _send_error(responder, behaviour.status, "as vLLM says")
+        elif (encoding := str(received.body.get("encoding_format"))).startswith("bytes"):
+            responder.send(200, _bytes_headers(encoding), _EMBEDDING)
         elif received.path not in _PROMPT_APIS:
             told = {"by": self.worker.worker_id, "path": received.path}
             responder.send(200, [_JSON], msgspec.json.encode(told))
@@ -239,6 +243,15 @@ async def serve_engine(engine: FakeEngine, *, port: int = 0) -> AsyncIterator[Fa
     engine.worker = msgspec.structs.replace(engine.worker, address=url_of(listener))
     async with serve(listener, engine.handle, ServerLimits(), _refusal, drain_seconds=0.05):
         yield engine
+
+
+def _bytes_headers(encoding: str) -> HeaderPairs:
+    """Return the headers of embeddings that vLLM sends as bytes."""
+    headers = [(b"content-type", b"application/octet-stream")]
+    if encoding == "bytes":
+        told = {"data": [{"shape": [1]}], "usage": {"prompt_tokens": 700, "total_tokens": 700}}
+        headers.append((b"metadata", msgspec.json.encode(told)))
+    return headers
 
 
 def _send_error(responder: Responder, status: int, message: str) -> None:

@@ -1,6 +1,7 @@
 """What there is to ask for, and what of a request reaches an engine."""
 
 import asyncio
+import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,18 @@ async def test_what_leaves_no_cache_goes_to_any_worker_as_it_came(
         assert b'"new_field":{ "a": [1.50]}' in received.raw
         assert received.request_id == seen.headers["x-request-id"]
         assert "x-twofold-mode" not in seen.headers
+
+
+async def test_embeddings_as_bytes_come_with_their_description(
+    open_cluster: "OpenCluster",
+) -> None:
+    async with open_cluster("d1") as cluster:
+        described = await cluster.ask("/v1/embeddings", encoding_format="bytes")
+        bare = await cluster.ask("/v1/embeddings", encoding_format="bytes_only")
+
+        assert json.loads(described.headers["metadata"])["data"] == [{"shape": [1]}]
+        assert "metadata" not in bare.headers
+        assert described.body == bare.body == b"\0\0\x80?"
 
 
 async def test_what_leaves_no_cache_finds_another_worker(open_cluster: "OpenCluster") -> None:
