@@ -15,7 +15,7 @@ from twofold_router.gateway.admitting import Admitting, Bill
 from twofold_router.gateway.cors import Cors
 from twofold_router.gateway.exchange import Exchange
 from twofold_router.gateway.parsing import max_output_tokens, parse_call, request_id_from
-from twofold_router.gateway.passing_on import pass_on
+from twofold_router.gateway.passing_on import METADATA, pass_on
 from twofold_router.gateway.readiness import ReadinessCheck, model_card
 from twofold_router.gateway.reply import (
     JSON_HEADER,
@@ -116,15 +116,16 @@ class Edge:
             terms = self._admitting.terms(request.headers, caller)
             call = parse_call(request, reply.request_id, api, caller, terms, arrived_at)
             self._require_model(call.model, caller)
+            generates = isinstance(api, Api)
             bill = await self._admitting.charge(
-                caller, request.body, max_output_tokens(call.fields)
+                caller, request.body, max_output_tokens(call.fields) if generates else 0
             )
             if bill is not None:
                 reply.add_headers(bill.admission.headers())
             if isinstance(api, PassedOnApi):
                 answer = await pass_on(resources, call)
-                usage = usage_of(answer.body) if bill is not None else None
-                reply.used_tokens = usage.total_tokens if usage else 0
+                if bill is not None:
+                    reply.used_tokens = _used_tokens(api, answer)
                 reply.send(answer)
             else:
                 await Exchange(resources, call, reply).run()
@@ -189,6 +190,14 @@ class Edge:
     def _card(self, name: str) -> dict[str, Any]:
         desk = self._resources.desk
         return model_card(name, desk.models[name], self._began_at, desk.workers)
+
+
+def _used_tokens(api: PassedOnApi, answer: WholeAnswer) -> int | None:
+    """Return what *answer* has cost, None where vLLM does not tell (``bytes_only``)."""
+    if api is not PassedOnApi.EMBEDDINGS:
+        return 0
+    usage = usage_of(dict(answer.headers).get(METADATA, answer.body))
+    return usage.total_tokens if usage else None
 
 
 def _json(value: object, *, status: int = 200) -> WholeAnswer:

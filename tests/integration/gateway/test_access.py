@@ -328,6 +328,22 @@ async def test_embeddings_are_charged_for_what_they_read(
         assert {each.status for each in seen} == {200}
 
 
+@pytest.mark.parametrize(("encoding", "costs"), [("bytes", 700), ("bytes_only", 540)])
+async def test_embeddings_as_bytes_are_charged_as_told_or_estimated(
+    open_cluster: "OpenCluster", tmp_path: Path, encoding: str, costs: int
+) -> None:
+    path = tmp_path / "keys.toml"
+    path.write_text(entry("alice", ALICE, tokens_per_minute=1000))
+    body = {"input": "x" * 2000, "encoding_format": encoding}
+    async with open_cluster("d1", keys_file=path) as cluster:
+        await cluster.ask("/v1/embeddings", bearer(ALICE), **body)
+        after = await cluster.ask("/tokenize", bearer(ALICE))
+
+        left = int(after.headers["x-ratelimit-remaining-tokens"])
+        # The question has its own estimate, and some seconds have given some back.
+        assert 1000 - costs - 60 < left < 1000 - costs + 200
+
+
 # --- classes ---
 
 
