@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
@@ -114,7 +115,15 @@ class Edge:
         try:
             caller = self._admitting.identify(request.headers)
             terms = self._admitting.terms(request.headers, caller)
-            call = parse_call(request, reply.request_id, api, caller, terms, arrived_at)
+            call = parse_call(
+                request,
+                reply.request_id,
+                api,
+                caller,
+                terms,
+                arrived_at,
+                partial(self._only_model_for, caller),
+            )
             self._require_model(call.model, caller)
             generates = isinstance(api, Api)
             bill = await self._admitting.charge(
@@ -144,6 +153,22 @@ class Edge:
         """Return the models that *caller* may know of."""
         names = self._resources.desk.models
         return [name for name in names if caller.models is None or name in caller.models]
+
+    def _only_model_for(self, caller: Caller) -> str:
+        """Return the model of a request that names none, which vLLM serves too: its only one, and
+        not its adapters or its other names.
+
+        Raises:
+            RequestError: there is none just now, or not one alone that *caller* may ask for.
+        """
+        models = {worker.model for worker in self._resources.desk.workers}
+        if not models:
+            raise RequestError(Fault.NO_WORKER, "no worker is known yet", retry_after_seconds=1)
+        may = models if caller.models is None else models & caller.models
+        if len(may) != 1:
+            message = "model must be a text, unless one model alone is served"
+            raise RequestError(Fault.INVALID_REQUEST, message, param="model")
+        return may.pop()
 
     def _require_model(self, name: str, caller: Caller) -> None:
         if name in self._resources.desk.models:

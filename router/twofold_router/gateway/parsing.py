@@ -3,7 +3,7 @@
 import itertools
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -71,8 +71,9 @@ def parse_call(
     caller: Caller,
     terms: Terms,
     arrived_at: float,
+    only_model: Callable[[], str],
 ) -> Call:
-    """Decode the body of *request*.
+    """Decode the body of *request*. Where it names no model, *only_model* is asked for one.
 
     Raises:
         RequestError: it is no JSON, no object, names no model, or needs what a response has left.
@@ -81,7 +82,10 @@ def parse_call(
     _require_json(headers)
     fields = decode_fields(request.body)
     model = decode_field(fields, "model")
-    if not isinstance(model, str) or not model:
+    if model in (None, ""):
+        model = only_model()
+        fields = {**fields, "model": msgspec.Raw(msgspec.json.encode(model))}
+    if not isinstance(model, str):
         raise RequestError(Fault.INVALID_REQUEST, "model must be a text", param="model")
     caller.require_model(model)
     if api is Api.RESPONSES:

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from twofold_cluster.apis import Api
@@ -342,6 +343,26 @@ async def test_embeddings_as_bytes_are_charged_as_told_or_estimated(
         left = int(after.headers["x-ratelimit-remaining-tokens"])
         # The question has its own estimate, and some seconds have given some back.
         assert 1000 - costs - 60 < left < 1000 - costs + 200
+
+
+async def test_who_names_no_model_must_where_there_are_several(
+    open_cluster: "OpenCluster", tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys.toml"
+    keys.write_text(entry("alice", ALICE, models=[MODEL]) + entry("bob", BOB))
+    async with open_cluster("d1 d2", keys_file=keys) as cluster:
+        worker = cluster["d2"].worker
+        cluster["d2"].worker = msgspec.structs.replace(worker, model="other")
+        cluster.follow("d1", "d2")
+        one = await cluster.ask(model=None, headers=bearer(ALICE))
+        both = await cluster.ask(model=None, headers=bearer(BOB))
+        cluster.follow()
+        nobody = await cluster.ask(model=None, headers=bearer(BOB))
+
+        assert one.status == 200
+        assert (both.status, both.error["param"]) == (400, "model")
+        assert (nobody.status, nobody.error["code"]) == (503, "no_worker")
+        assert not cluster["d2"].received
 
 
 # --- classes ---

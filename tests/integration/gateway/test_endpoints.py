@@ -121,6 +121,18 @@ async def test_the_models_are_those_of_the_workers(open_cluster: "OpenCluster") 
         assert model["max_model_len"] == cluster["p1"].worker.max_model_tokens
 
 
+@pytest.mark.parametrize("path", POSTS)
+async def test_who_names_no_model_is_served_the_only_one(
+    open_cluster: "OpenCluster", path: str
+) -> None:
+    async with open_cluster("p1 d1") as cluster:
+        seen = [await cluster.ask(path, model=model) for model in (None, "")]
+
+        everything = [*cluster["p1"].received, *cluster["d1"].received]
+        assert [each.status for each in seen] == [200, 200]
+        assert {each.body["model"] for each in everything} == {MODEL}
+
+
 async def test_prometheus_is_told_where_the_workers_are(open_cluster: "OpenCluster") -> None:
     async with open_cluster("p1 d1") as cluster:
         told = (await cluster.get("/metrics/targets")).json

@@ -34,7 +34,7 @@ def parse(
 ) -> Call:
     told = JSON if headers is None else headers
     request = Request("POST", api, "", told, keep_alive=True, is_http_1_0=False, body=raw)
-    return parse_call(request, "id", api, caller, TERMS, 7.0)
+    return parse_call(request, "id", api, caller, TERMS, 7.0, lambda: "only")
 
 
 @pytest.mark.parametrize(
@@ -47,10 +47,9 @@ def parse(
         (b'{"model": "\xff"}', Fault.INVALID_JSON),
         (b"[]", Fault.INVALID_REQUEST),
         (b"null", Fault.INVALID_REQUEST),
-        (b"{}", Fault.INVALID_REQUEST),
         (b'{"model": 3}', Fault.INVALID_REQUEST),
-        (b'{"model": ""}', Fault.INVALID_REQUEST),
-        (b'{"model": null}', Fault.INVALID_REQUEST),
+        (b'{"model": false}', Fault.INVALID_REQUEST),
+        (b'{"model": []}', Fault.INVALID_REQUEST),
     ],
 )
 def test_a_body_that_is_no_request_is_refused(raw: bytes, fault: Fault) -> None:
@@ -71,6 +70,16 @@ def test_fields_that_the_router_does_not_know_stay_as_they_came() -> None:
 
     assert bytes(call.fields["of_2031"]) == b'{"x" : [1, null]}'
     assert (call.model, call.request_id, call.arrived_at) == ("m", "id", 7.0)
+
+
+@pytest.mark.parametrize("raw", [b"{}", b'{"model": ""}', b'{"model": null}'])
+def test_who_names_no_model_asks_for_the_only_one(raw: bytes) -> None:
+    call = parse(raw)
+
+    assert (call.model, bytes(call.fields["model"])) == ("only", b'"only"')
+    with pytest.raises(RequestError) as caught:
+        parse(raw, caller=ALICE)
+    assert caught.value.fault is Fault.FORBIDDEN
 
 
 CONTENT_TYPES = [
