@@ -67,7 +67,7 @@ class Edge:
     def wants_body(self, request: Request) -> bool:
         """Tell whether the answer to *request* takes more than its head: not for whom we do not
         know, so that they have no memory of ours."""
-        if request.path not in _APIS or request.method != "POST":
+        if _path_of(request) not in _APIS or request.method != "POST":
             return False
         try:
             self._admitting.identify(request.headers)
@@ -80,17 +80,18 @@ class Edge:
         headers = request.headers
         request_id = request_id_from(headers.get(b"x-request-id"))
         REQUEST_ID.set(request_id)
-        api = _APIS.get(request.path)
+        path = _path_of(request)
+        api = _APIS.get(path)
         reply = Reply(responder, request_id, api)
         preflight = None
-        if self._cors is not None and request.path not in _OPERATORS_PATHS:
+        if self._cors is not None and path not in _OPERATORS_PATHS:
             reply.add_headers(self._cors.headers(headers))
             preflight = self._cors.preflight(request)
         try:
             if preflight is not None:
                 reply.send(preflight)
             elif api is None:
-                reply.send(await self._answer(request))
+                reply.send(await self._answer(request, path))
             elif request.method != "POST":
                 raise WrongMethodError(request.method, "POST")
             else:
@@ -180,9 +181,8 @@ class Edge:
             message = f"the model {name[:200]!r} does not exist; there is {', '.join(names)}"
             raise RequestError(Fault.UNKNOWN_MODEL, message, param="model")
 
-    async def _answer(self, request: Request) -> WholeAnswer:
+    async def _answer(self, request: Request, path: str) -> WholeAnswer:
         """Answer what is for the router itself."""
-        path = request.path
         if path.startswith(_RESPONSE):
             self._admitting.identify(request.headers)
             name = unquote(path.removeprefix(_RESPONSE).partition("/")[0])[:200]
@@ -215,6 +215,12 @@ class Edge:
     def _card(self, name: str) -> dict[str, Any]:
         desk = self._resources.desk
         return model_card(name, desk.models[name], self._began_at, desk.workers)
+
+
+def _path_of(request: Request) -> str:
+    """Return what *request* asks for. A slash too many at its end is none: vLLM sends
+    its clients on from there."""
+    return request.path.removesuffix("/") or "/"
 
 
 def _used_tokens(api: PassedOnApi, answer: WholeAnswer) -> int | None:

@@ -83,7 +83,7 @@ async def test_another_page_may_not(open_cluster: "OpenCluster") -> None:
             assert told["vary"] == "origin"  # else a cache would give it to the page that may
 
 
-@pytest.mark.parametrize("path", ["/ready", "/metrics", "/metrics/targets"])
+@pytest.mark.parametrize("path", ["/ready", "/metrics", "/metrics/targets", "/ready/"])
 async def test_no_page_reads_what_tells_of_the_workers_without_a_key(
     open_cluster: "OpenCluster", path: str
 ) -> None:

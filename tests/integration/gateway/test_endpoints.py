@@ -202,6 +202,17 @@ async def test_head_has_the_header_of_get_and_no_body(
 
 
 @pytest.mark.parametrize("path", [*GETS, *POSTS])
+async def test_a_slash_too_many_is_none(open_cluster: "OpenCluster", path: str) -> None:
+    async with open_cluster("p1 d1") as cluster:
+        ask = cluster.get if path in GETS else cluster.ask
+        plain, with_slash = await ask(path), await ask(f"{path}/")
+
+        assert (plain.status, with_slash.status) == (200, 200)
+        if path.startswith("/v1/models"):
+            assert with_slash.json == plain.json
+
+
+@pytest.mark.parametrize("path", [*GETS, *POSTS])
 async def test_a_wrong_method_is_told_the_right_one(open_cluster: "OpenCluster", path: str) -> None:
     async with open_cluster("p1 d1") as cluster:
         wrong = ("POST", "PUT", "DELETE") if path in GETS else ("GET", "HEAD", "PUT", "PATCH")
