@@ -82,7 +82,7 @@ class Edge:
         REQUEST_ID.set(request_id)
         path = _path_of(request)
         api = _APIS.get(path)
-        reply = Reply(responder, request_id, api)
+        reply = Reply(responder, request_id, path)
         preflight = None
         if self._cors is not None and path not in _OPERATORS_PATHS:
             reply.add_headers(self._cors.headers(headers))

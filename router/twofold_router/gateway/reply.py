@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import lru_cache
 
-from twofold_cluster.apis import Api, PassedOnApi
+from twofold_cluster.apis import Api
 from twofold_cluster.errors import Fault, RequestError
 from twofold_router.access import RateLimitedError
 from twofold_router.gateway.anthropic import anthropic_error
@@ -15,7 +15,8 @@ JSON_HEADER = (b"content-type", b"application/json")
 # Of a worker's answer, those that the client is to see too.
 _RELAYED_HEADERS = (b"content-type", b"content-encoding", b"retry-after")
 
-_ANTHROPICS = frozenset((Api.MESSAGES, PassedOnApi.COUNT_TOKENS))
+_ANTHROPICS = f"{Api.MESSAGES}/"
+"""Begins the paths of Anthropic's API, with a slash at their end."""
 
 _FAULT_OF_REFUSAL = {
     Refusal.BODY_TOO_LARGE: Fault.BODY_TOO_LARGE,
@@ -45,8 +46,8 @@ class Reply:
     """The answer to one request, with what all answers carry, and what is to be counted of it."""
 
     __slots__ = (
-        "_api",
         "_headers",
+        "_path",
         "_status",
         "dispatch",
         "request_id",
@@ -54,11 +55,9 @@ class Reply:
         "used_tokens",
     )
 
-    def __init__(
-        self, responder: Responder, request_id: str, api: Api | PassedOnApi | None = None
-    ) -> None:
-        """*api*: what is asked, in whose shape errors are told; None: nothing of an engine."""
-        self._api = api
+    def __init__(self, responder: Responder, request_id: str, path: str) -> None:
+        """*path*: what is asked, in whose shape errors are told."""
+        self._path = path
         self.responder = responder
         self.request_id = request_id
         self.dispatch: Dispatch | None = None
@@ -80,7 +79,7 @@ class Reply:
     def send(self, answer: WholeAnswer) -> None:
         """Answer in one piece. An error has OpenAI's shape, and is told in that of the API."""
         body = answer.body
-        if self._api in _ANTHROPICS and answer.status >= 400:
+        if answer.status >= 400 and _is_anthropics(self._path):
             body = anthropic_error(answer.status, body)
         if answer.status >= 400:
             self.used_tokens = 0  # nobody pays for an error
@@ -120,9 +119,13 @@ def fault_of_refusal(refused: RefusedError) -> Fault:
 def answer_of_refusal(refused: RefusedError) -> tuple[HeaderPairs, bytes]:
     """Make the answer to a request that the HTTP layer refuses."""
     body = RequestError(fault_of_refusal(refused), refused.message).body()
-    if refused.path in _ANTHROPICS:
+    if _is_anthropics(refused.path):
         body = anthropic_error(refused.kind.value, body)
     return [JSON_HEADER], body
+
+
+def _is_anthropics(path: str) -> bool:
+    return f"{path}/".startswith(_ANTHROPICS)
 
 
 def relayed_headers(headers: dict[bytes, bytes]) -> list[tuple[bytes, bytes]]:

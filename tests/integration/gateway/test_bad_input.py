@@ -124,6 +124,16 @@ async def test_who_speaks_anthropics_api_is_refused_in_its_shape(
         assert head.json()["error"]["type"] == "invalid_request_error"
 
 
+@pytest.mark.parametrize("path", ["/v1/messages/batches", "/v1/messages/batches/x/results"])
+async def test_what_is_not_offered_of_anthropics_api_is_told_in_its_shape(
+    open_cluster: "OpenCluster", path: str
+) -> None:
+    async with open_cluster("p1 d1") as cluster:
+        for seen in (await cluster.ask(path), await cluster.get(path)):
+            assert (seen.status, seen.json["type"]) == (404, "error")
+            assert seen.error["type"] == "not_found_error"
+
+
 @pytest.mark.parametrize("name", ["", "ü", "a b", "x" * 129])
 async def test_a_strange_request_id_is_replaced(open_cluster: "OpenCluster", name: str) -> None:
     async with open_cluster("p1 d1") as cluster:
