@@ -1,10 +1,13 @@
 """A chat as one row of tokens, so that a later turn's begins with all of an earlier one's."""
 
+import re
 from array import array
 from collections.abc import Sequence
+from hashlib import shake_128
 from typing import Any
 
 import msgspec
+from xxhash import xxh3_128_digest
 
 from twofold_sim.live.errors import BadRequestError
 from twofold_sim.live.tokens import BEGIN, END, OTHER, SAYS, Tokens, tokenize
@@ -12,6 +15,12 @@ from twofold_sim.live.tokens import BEGIN, END, OTHER, SAYS, Tokens, tokenize
 _TEXT_PARTS = frozenset({"text", "input_text", "output_text", "refusal", "thinking"})
 _SAID = frozenset({"role", "content"})
 _CONFLICT = "Cannot set both `continue_final_message` and `add_generation_prompt` to True."
+
+MEDIA_TOKENS = 256
+"""Of one image, sound or film, whatever its size: about what vision models make of an image."""
+
+_MEDIA = re.compile(r'"(?:data:[^",]{0,200};base64,[^"]*|[A-Za-z0-9+/=_-]{1024,})"')
+"""A data URL, or base64 that would be more tokens as a text."""
 
 _in_order = msgspec.json.Encoder(order="deterministic").encode
 
@@ -33,7 +42,9 @@ def render(
         raise BadRequestError("messages must have at least one message", param="messages")
     tokens: Tokens = array("Q")
     if tools:
-        _add_message("tools", {}, _in_order(tools).decode(), tokens)
+        _add_head("tools", {}, tokens)
+        _add_json(_in_order(tools).decode(), tokens)
+        tokens.append(END)
     for message in messages:
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
             raise BadRequestError("a message must be an object with a role", param="messages")
@@ -60,7 +71,7 @@ def _add_head(role: str, others: dict[str, Any], tokens: Tokens) -> None:
     tokens.append(BEGIN)
     tokens += tokenize(role)
     if others:
-        tokens += tokenize(" " + _in_order(others).decode())
+        _add_json(" " + _in_order(others).decode(), tokens)
     tokens.append(SAYS)
 
 
@@ -84,4 +95,15 @@ def _add_part(part: Any, tokens: Tokens) -> None:
         tokens += tokenize(text)
     else:
         tokens.append(OTHER)
-        tokens += tokenize(_in_order(part).decode())
+        _add_json(_in_order(part).decode(), tokens)
+
+
+def _add_json(encoded: str, tokens: Tokens) -> None:
+    """Add what is no text, with a digest in the place of each image, sound or film in it."""
+    end = 0
+    for media in _MEDIA.finditer(encoded):
+        tokens += tokenize(encoded[end : media.start()])
+        digest = shake_128(xxh3_128_digest(media[0].encode())).digest(4 * MEDIA_TOKENS)
+        tokens += array("Q", memoryview(digest).cast("I"))
+        end = media.end()
+    tokens += tokenize(encoded[end:])

@@ -1,10 +1,11 @@
 from typing import Any
 
+import msgspec
 import pytest
 
 from twofold_sim.live.errors import BadRequestError
 from twofold_sim.live.generating import Wish, generate
-from twofold_sim.live.rendering import render
+from twofold_sim.live.rendering import MEDIA_TOKENS, render
 
 ASKED: list[dict[str, Any]] = [
     {"role": "system", "content": "Be brief."},
@@ -51,6 +52,36 @@ def test_the_role_the_tools_and_an_image_make_a_difference() -> None:
     ]
 
     assert len({prompt.tobytes() for prompt in prompts}) == len(prompts)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,%s"}},
+        {"type": "input_image", "image_url": "data:image/png;base64,%s"},
+        {"type": "input_audio", "input_audio": {"data": "%s", "format": "wav"}},
+        {"type": "image", "source": {"type": "base64", "data": "%s"}},
+        {"type": "tool_result", "content": [{"type": "image", "source": {"data": "%s"}}]},
+    ],
+)
+def test_an_image_is_as_many_tokens_whatever_its_size(image: dict[str, Any]) -> None:
+    def prompt(data: str) -> list[int]:
+        part = msgspec.json.decode(msgspec.json.encode(image).replace(b"%s", data.encode()))
+        return render([says([part, {"type": "text", "text": "What is it?"}], "user")]).tolist()
+
+    small, large, other = prompt("A" * 2000), prompt("A" * 2_000_000), prompt("A" * 1999 + "B")
+
+    assert len(small) == len(large) == len(other)
+    assert MEDIA_TOKENS < len(small) < MEDIA_TOKENS + 60
+    assert small == prompt("A" * 2000)
+    assert len({tuple(small), tuple(large), tuple(other)}) == 3
+    assert max(small) < 2**32
+
+
+def test_an_image_among_the_arguments_of_a_message_is_no_text_either() -> None:
+    message = {**says(None, "tool"), "output": [{"image_url": "data:image/png;base64,AA"}]}
+
+    assert MEDIA_TOKENS < len(render([message])) < MEDIA_TOKENS + 60
 
 
 def test_a_message_cannot_imitate_the_end_of_one() -> None:
