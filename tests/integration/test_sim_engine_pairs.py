@@ -14,6 +14,16 @@ import pytest
 
 from twofold_cluster.apis import Api
 from twofold_cluster.legs import decode_leg, prefill_leg, release_leg, transfer_params
+from twofold_router.gateway import listen
+from twofold_router.http import (
+    HeaderPairs,
+    RefusedError,
+    Request,
+    Responder,
+    ServerLimits,
+    serve,
+)
+from twofold_sim.live.lending import LENT, READ
 from twofold_sim.live.serving import Serving, open_engine
 from twofold_sim.live.testing import quick_engine
 
@@ -273,6 +283,32 @@ async def test_a_client_that_leaves_leg_2_leaves_no_block_behind() -> None:
 
         assert pair.prefill.engine.snapshot().late_notifications == 0
         assert pair.decode.engine.driver.counts().kv_used_fraction == 0
+
+
+async def test_a_client_that_leaves_before_the_lender_has_answered_leaves_no_block_behind() -> None:
+    told: list[tuple[str, Any]] = []
+
+    async def lender(request: Request, responder: Responder) -> None:
+        told.append((request.path, msgspec.json.decode(request.body)["request_ids"]))
+        if request.path == LENT:
+            await asyncio.Event().wait()
+        responder.send(200, (), b"")
+
+    def refusal(_: RefusedError) -> tuple[HeaderPairs, bytes]:
+        return (), b""
+
+    listener = listen("127.0.0.1", 0)
+    served = serve(listener, lender, ServerLimits(), refusal, drain_seconds=0.05)
+    async with open_pair() as pair, served:
+        params = await pair.leg_1()
+        port = listener.getsockname()[1]
+        leaving = asyncio.create_task(pair.leg_2({**params, "remote_port": port}))
+        await until(lambda: len(told) == 1)
+        leaving.cancel()
+        await until(lambda: len(told) == 2)
+
+    request_ids = [params["remote_request_id"]]
+    assert told == [(LENT, request_ids), (READ, request_ids)]
 
 
 async def test_a_dropped_lease_fails_leg_2() -> None:

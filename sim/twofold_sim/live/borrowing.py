@@ -44,12 +44,17 @@ class Borrowing:
         background.watch(self._beat(lease_seconds / HEARTBEATS_PER_LEASE))
 
     async def borrow(self, loan: Loan) -> None:
-        """Have the lender confirm *loan*, and keep it alive until ``give_back``.
+        """Have the lender confirm *loan*, and keep it alive until ``give_back``. Who is cancelled
+        meanwhile has given it back.
 
         Raises:
             LoadFailedError: the lender is not there, is another one by now, or has no such blocks.
         """
-        status = await self._tell(loan.origin, LENT, loan.engine_id, [loan])
+        try:
+            status = await self._tell(loan.origin, LENT, loan.engine_id, [loan])
+        except asyncio.CancelledError:
+            self._background.start(self._give_back(loan))
+            raise
         if status != OK:
             self.counts.failed_transfers += 1
             extra = {"lender": loan.engine_id, "status": status}
