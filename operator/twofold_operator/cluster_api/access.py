@@ -14,6 +14,7 @@ from twofold_operator.cluster_api.errors import ClusterApiError
 HEADERS_LAST_SECONDS = 30.0
 """Tokens are read again after this: a pod's is replaced on disk an hour before it ends."""
 
+_KUBECONFIG = Path("~/.kube/config")
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
@@ -47,11 +48,13 @@ def find_access() -> Access:
     from kubernetes.config.config_exception import ConfigException
 
     configuration = client.Configuration()
-    # The client itself knows the variable as it was when it was imported.
+    # The client itself knows the variable as it was when it was imported, and prints what it does.
     path = os.environ.get("KUBECONFIG")
-    told = {"config_file": path} if path else {}
     try:
-        config.load_config(client_configuration=configuration, **told)  # type: ignore[no-untyped-call]
+        if path or _KUBECONFIG.expanduser().exists():
+            config.load_kube_config(path or None, client_configuration=configuration)  # type: ignore[no-untyped-call]
+        else:
+            config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
     except ConfigException as error:
         raise ClusterApiError(f"no access to a Kubernetes cluster: {error}") from error
 
