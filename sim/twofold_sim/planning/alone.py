@@ -11,6 +11,8 @@ from twofold_sim.profiles import Profile, StepCosts
 
 GROWTH = 2.0
 TOLERANCE = 0.05
+LEAST_QPS = 0.01
+"""What is begun with where there is no goodput."""
 
 
 class Alone:
@@ -44,28 +46,46 @@ class Alone:
     def prefill(self, profile: Profile) -> float:
         """Return the goodput of one worker that prefills."""
         if profile not in self._prefill:
-            layout = Layout(pairing=Pairing(decode=profile), decode_count=1)
-            self._prefill[profile] = self._goodput(self._first_tokens, layout)
+            self._prefill[profile] = self._goodput(self._first_tokens, _together(profile))
         return self._prefill[profile]
 
     def decode(self, profile: Profile) -> float:
         """Return the goodput of one worker that decodes."""
         if profile not in self._decode:
-            pairing = Pairing(prefill=_timeless(profile), decode=profile)
-            layout = Layout(pairing=pairing, prefill_count=1, decode_count=1)
-            self._decode[profile] = self._goodput(self._whole, layout)
+            self._decode[profile] = self._goodput(self._whole, _behind_timeless(profile))
         return self._decode[profile]
 
     def both(self, profile: Profile) -> float:
         """Return the goodput of one worker that does both."""
         if profile not in self._both:
-            layout = Layout(pairing=Pairing(decode=profile), decode_count=1)
-            self._both[profile] = self._goodput(self._whole, layout)
+            self._both[profile] = self._goodput(self._whole, _together(profile))
         return self._both[profile]
+
+    def stay_seconds(self, pairing: Pairing) -> float:
+        """Return how long nine of ten requests stay at most, from the arrival to the last token,
+        at one worker of *pairing* that decodes and has as many as it serves well; 0 if none ends.
+        """
+        decode = pairing.decode
+        layout, qps = (
+            (_together(decode), self.both(decode))
+            if pairing.is_aggregated
+            else (_behind_timeless(decode), self.decode(decode))
+        )
+        figures = self._whole.figures(layout, max(qps, LEAST_QPS))
+        return figures.end_seconds.p90 or 0.0
 
     def _goodput(self, trials: Trials, layout: Layout) -> float:
         found: Bracket = trials.goodput(layout, self._guess_qps, growth=GROWTH, tolerance=TOLERANCE)
         return found.good_qps
+
+
+def _together(profile: Profile) -> Layout:
+    return Layout(pairing=Pairing(decode=profile), decode_count=1)
+
+
+def _behind_timeless(profile: Profile) -> Layout:
+    pairing = Pairing(prefill=_timeless(profile), decode=profile)
+    return Layout(pairing=pairing, prefill_count=1, decode_count=1)
 
 
 def _timeless(profile: Profile) -> Profile:

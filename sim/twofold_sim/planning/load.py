@@ -60,17 +60,24 @@ class Load:
 
 
 def draw_load(
-    prompts: Sequence[Prompt], measured_count: int, *, spacing: Spacing = "poisson", seed: int = 0
+    prompts: Sequence[Prompt],
+    measured_count: int,
+    *,
+    least_warm_up_count: int = 0,
+    spacing: Spacing = "poisson",
+    seed: int = 0,
 ) -> Load:
     """Take as many of *prompts* as are wanted, or of all of them the same parts.
 
-    *seed* says from which place, and what chance decides.
+    *least_warm_up_count* of them warm up if there are so many beside the others. *seed* says from
+    which place, and what chance decides.
     """
     assert prompts
+    usual_count = int(measured_count * WARM_UP_SHARE)
     wanted = int(measured_count * (1 + WARM_UP_SHARE + COOL_DOWN_SHARE))
-    taken = window(prompts, wanted, seed)
+    taken = window(prompts, wanted + max(least_warm_up_count - usual_count, 0), seed)
     part = min(1.0, len(taken) / wanted)
-    warm_up_count = int(measured_count * WARM_UP_SHARE * part)
+    warm_up_count = int(usual_count * part) + max(len(taken) - wanted, 0)
     return Load(
         taken if spacing == "trace" else _as_poisson(taken, seed),
         warm_up_count=warm_up_count,

@@ -10,8 +10,9 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from twofold_sim.planning.alone import Alone
+from twofold_sim.planning.alone import LEAST_QPS, Alone
 from twofold_sim.planning.climbing import climb
 from twofold_sim.planning.errors import NoRoomError, TooFewRequestsError, UnmeetableError
 from twofold_sim.planning.layout import Layout, Pairing, layouts, pairings
@@ -32,6 +33,11 @@ arrive while a backlog becomes too long."""
 LEAST_SECONDS = 180.0
 TTFT_SLOS = 40.0
 """After so many TTFT SLOs a cluster that gets a fortieth too much is late by one."""
+STAYS = 20.0
+"""Times as long as nine of ten requests stay at most: how many are at work, and so who has to wait,
+changes no faster than requests end."""
+WARM_UP_STAYS = 3.0
+"""Before those that are measured: in the first nobody leaves, so that nobody waits."""
 
 HOPELESS_SHARE = 0.8
 """A pairing is given up if neither the guessed layout nor those beside it serve so much of what the
@@ -41,8 +47,6 @@ CLOSE_SHARE = 0.92
 """Layouts that serve so much of what the best does are run with the other seeds as well: chance may
 have put them behind. The first two are in any case."""
 MOST_FINALISTS = 5
-LEAST_QPS = 0.01
-"""A first guess where there is none."""
 
 Tell = Callable[[str], None]
 
@@ -65,9 +69,14 @@ class Question:
     long_prompts: LongPrompts | None = None
     """Those that were cut or left out of *prompts*."""
 
-    def load(self, measured_count: int, seed: int) -> Load:
-        count = self.measured_count or measured_count
-        return draw_load(self.prompts, count, spacing=self.spacing, seed=seed)
+    def load(self, measured_count: int, seed: int, *, least_warm_up_count: int = 0) -> Load:
+        return draw_load(
+            self.prompts,
+            self.measured_count or measured_count,
+            least_warm_up_count=least_warm_up_count,
+            spacing=self.spacing,
+            seed=seed,
+        )
 
 
 def search(question: Question, tell: Tell = lambda line: None) -> Plan:
@@ -87,11 +96,16 @@ def search(question: Question, tell: Tell = lambda line: None) -> Plan:
     alone = Alone(small, question.objective)
     guesses = [_guess(each.pairing, question.gpu_count, alone, tell) for each in meeting]
     guesses.sort(key=lambda guess: -guess.qps)
-    trials = _trials(question, guesses[0].qps, question.seeds[0])
-    tell(f"each run of a cluster is measured on {trials.load.measured_count} requests")
+    stay_seconds = alone.stay_seconds(guesses[0].pairing)
+    make_trials = partial(_trials, question, guesses[0].qps, stay_seconds)
+    trials = make_trials(question.seeds[0])
+    tell(
+        f"each run of a cluster is measured on {trials.load.measured_count} requests, after "
+        f"{trials.load.warm_up_count}; they stay for up to {stay_seconds:.3g} s"
+    )
     hopeless = _climb_all(trials, guesses, question.gpu_count, tell)
     _look_beside_best(trials, guesses, tell)
-    candidates, other_runs = _finals(question, trials, guesses[0].qps, tell)
+    candidates, other_runs = _finals(question.seeds, trials, make_trials, tell)
     return Plan(
         workload=question.workload,
         gpu_count=question.gpu_count,
@@ -106,10 +120,18 @@ def search(question: Question, tell: Tell = lambda line: None) -> Plan:
         unmeetable=tuple(str(each.pairing) for each in unloaded if each not in meeting),
         seeds=question.seeds,
         measured_count=trials.load.measured_count,
+        stay_seconds=stay_seconds,
         run_count=len(unloaded) + alone.run_count + trials.run_count + other_runs,
         seconds=time.perf_counter() - began_at,
         long_prompts=question.long_prompts,
     )
+
+
+def enough_requests(qps: float, objective: Objective, stay_seconds: float) -> int:
+    """Return how many requests tell whether *qps* of them, of whom nine in ten stay for at most
+    *stay_seconds*, can go on for ever."""
+    seconds = max(LEAST_SECONDS, TTFT_SLOS * objective.ttft_seconds, STAYS * stay_seconds)
+    return min(max(int(qps * seconds), LEAST_COUNT), MOST_COUNT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,10 +181,13 @@ def _guess(pairing: Pairing, gpu_count: int, alone: Alone, tell: Tell) -> _Guess
     return _Guess(pairing, found, index, max(estimates[index], LEAST_QPS))
 
 
-def _trials(question: Question, qps: float, seed: int) -> Trials:
-    seconds = max(LEAST_SECONDS, TTFT_SLOS * question.objective.ttft_seconds)
-    count = min(max(int(qps * seconds), LEAST_COUNT), MOST_COUNT)
-    return Trials(question.load(count, seed), question.objective)
+def _trials(question: Question, qps: float, stay_seconds: float, seed: int) -> Trials:
+    load = question.load(
+        enough_requests(qps, question.objective, stay_seconds),
+        seed,
+        least_warm_up_count=int(qps * WARM_UP_STAYS * stay_seconds),
+    )
+    return Trials(load, question.objective)
 
 
 def _climb_all(
@@ -215,7 +240,7 @@ def _look_beside_best(trials: Trials, guesses: Sequence[_Guess], tell: Tell) -> 
 
 
 def _finals(
-    question: Question, trials: Trials, qps: float, tell: Tell
+    seeds: Sequence[int], trials: Trials, make_trials: Callable[[int], Trials], tell: Tell
 ) -> tuple[list[Candidate], int]:
     """Compare the best with the other seeds as well, and measure all that are known well.
 
@@ -227,7 +252,7 @@ def _finals(
         if 0.0 < bracket.bad_qps <= bracket.good_qps * (1 + TOLERANCE)
     ]
     known.sort(key=lambda layout: -trials.brackets[layout].good_qps)
-    others = [_trials(question, qps, seed) for seed in question.seeds[1:]]
+    others = [make_trials(seed) for seed in seeds[1:]]
     candidates = []
     close_qps = CLOSE_SHARE * trials.brackets[known[0]].good_qps
     for number, layout in enumerate(known):

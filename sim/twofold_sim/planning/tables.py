@@ -85,8 +85,9 @@ def _sentences(plan: Plan) -> Iterator[str]:
     if plan.is_short:
         yield (
             f"The measured requests arrive within {plan.measured_seconds:.0f} s, which is short "
-            f"for a TTFT of {_ms(objective.ttft_seconds)}: take more requests, or these rates may "
-            "be too high to last."
+            f"for a TTFT of {_ms(objective.ttft_seconds)} and requests that stay for up to "
+            f"{plan.stay_seconds:.3g} s: take more requests, or these rates may be too high to "
+            "last."
         )
     yield (
         f"{plan.run_count} simulated runs, those of clusters measured on {plan.measured_count} "

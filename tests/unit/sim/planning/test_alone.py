@@ -51,6 +51,14 @@ def test_the_scarcer_phase_is_the_limit_of_a_layout(alone: Alone) -> None:
     assert alone.estimate(together) == 4 * alone.both(PROFILE)
 
 
+@pytest.mark.parametrize("prefill", [None, PROFILE])
+def test_requests_stay_as_long_as_they_do_with_as_many_as_are_served_well(
+    alone: Alone, prefill: Profile | None
+) -> None:
+    # 20 steps after the first token, of 11 ms with nobody else and of 25 ms at the most.
+    assert 0.33 < alone.stay_seconds(Pairing(prefill=prefill, decode=PROFILE)) < 1.5
+
+
 def test_a_worker_is_measured_once(alone: Alone) -> None:
     alone.decode(PROFILE)
     count = alone.run_count

@@ -27,6 +27,16 @@ def test_there_are_requests_before_and_after_those_that_are_measured() -> None:
     assert [prompt.block_ids[0] for prompt in load.measured] == list(range(30, 130))
 
 
+def test_more_may_be_wanted_before_those_that_are_measured() -> None:
+    load = draw_load(TRACE, 100, least_warm_up_count=80)
+    some = draw_load(TRACE[:190], 100, least_warm_up_count=80)
+    none = draw_load(TRACE[:90], 100, least_warm_up_count=80)
+
+    assert (load.warm_up_count, load.measured_count, len(load.at(1.0))) == (80, 100, 230)
+    assert (some.warm_up_count, some.measured_count, len(some.at(1.0))) == (40, 100, 190)
+    assert (none.warm_up_count, none.measured_count, len(none.at(1.0))) == (15, 50, 90)
+
+
 def test_a_short_trace_gives_the_same_parts_of_what_there_is() -> None:
     load = draw_load(TRACE[:90], 100)
 

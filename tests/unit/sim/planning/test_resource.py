@@ -61,7 +61,9 @@ EQUAL = Layout(
 TOGETHER = Layout(pairing=Pairing(decode=on_gpus(4)), decode_count=3)
 
 
-def make_plan(*layouts: Layout, goodputs: tuple[tuple[float, ...], ...] = ()) -> Plan:
+def make_plan(
+    *layouts: Layout, goodputs: tuple[tuple[float, ...], ...] = (), stay_seconds: float = 3.0
+) -> Plan:
     found = goodputs or tuple((8.0 / (number + 1),) * 2 for number in range(len(layouts)))
     return Plan(
         workload="conversation",
@@ -76,6 +78,7 @@ def make_plan(*layouts: Layout, goodputs: tuple[tuple[float, ...], ...] = ()) ->
         unmeetable=("both on TP 2",),
         seeds=(0, 1),
         measured_count=600,
+        stay_seconds=stay_seconds,
         run_count=70,
         seconds=42.0,
     )
@@ -223,6 +226,14 @@ def test_runs_that_are_too_short_to_tell_are_told_of() -> None:
 
     assert "too high to last" not in plan_text(long)
     assert "arrive within 46 s, which is short for a TTFT of 5,000 ms" in plan_text(short)
+
+
+def test_runs_in_which_hardly_anybody_leaves_are_told_of() -> None:
+    patient, long = make_plan(SPLIT, stay_seconds=7.0), make_plan(SPLIT, stay_seconds=8.0)
+
+    assert "too high to last" not in plan_text(patient)
+    assert "arrive within 75 s, which is short for" in plan_text(long)
+    assert "requests that stay for up to 8 s: take more requests" in plan_text(long)
 
 
 def test_prompts_that_are_not_planned_for_as_they_are_are_told_of() -> None:

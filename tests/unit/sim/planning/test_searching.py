@@ -1,6 +1,7 @@
 """The search: what it finds is the best, and it says when there is nothing to find."""
 
 import random
+import re
 
 import msgspec
 import pytest
@@ -15,11 +16,14 @@ from twofold_sim.planning import (
     search,
 )
 from twofold_sim.planning.layout import Layout, layouts, pairings
+from twofold_sim.planning.searching import enough_requests
 from twofold_sim.planning.trials import Trials
 from twofold_sim.profiles import Profile, StepCosts, TransferCosts
 from twofold_sim.workloads import Prompt
 
 COUNT = 50
+PROMPT_COUNT = 90
+"""What a run that is measured on so many takes: none is left over to warm up with."""
 OBJECTIVE = Objective(ttft_seconds=0.5, tpot_seconds=0.03)
 
 
@@ -39,7 +43,7 @@ def on_gpus(gpu_count: int) -> Profile:
     )
 
 
-def make_prompts(prompt_tokens: int, output_tokens: int) -> list[Prompt]:
+def make_prompts(prompt_tokens: int, output_tokens: int, count: int = PROMPT_COUNT) -> list[Prompt]:
     rng = random.Random(7)
     return [
         Prompt(
@@ -48,7 +52,7 @@ def make_prompts(prompt_tokens: int, output_tokens: int) -> list[Prompt]:
             output_tokens=round(output_tokens * rng.uniform(0.5, 1.5)),
             block_ids=(number,),
         )
-        for number in range(COUNT * 2)
+        for number in range(count)
     ]
 
 
@@ -138,6 +142,27 @@ def test_other_seeds_are_asked_about_the_best() -> None:
     assert plan.runner_up is not None
     assert plan.behind(plan.runner_up) >= 0
     assert any("with the seeds" in line for line in told)
+
+
+@pytest.mark.parametrize(
+    ("qps", "stay_seconds", "count"),
+    [(5.0, 1.0, 900), (5.0, 15.0, 1500), (1.0, 15.0, 600), (50.0, 15.0, 3000)],
+)
+def test_the_longer_requests_stay_the_longer_are_the_runs(
+    qps: float, stay_seconds: float, count: int
+) -> None:
+    assert enough_requests(qps, OBJECTIVE, stay_seconds) == count
+
+
+def test_those_that_are_measured_come_after_three_stays() -> None:
+    question = ask(make_prompts(60, 60, 500), 2)
+    told: list[str] = []
+    plan = search(question, told.append)
+
+    [line] = [each for each in told if each.startswith("each run of a cluster")]
+    [warm_up_count] = map(int, re.findall(r"on 50 requests, after (\d+);", line))
+    assert 1.0 < plan.stay_seconds < 3.0
+    assert warm_up_count > 2 * plan.stay_seconds * plan.best.goodput_qps > 15
 
 
 def test_gpus_that_are_too_few_are_refused() -> None:
