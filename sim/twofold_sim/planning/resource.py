@@ -6,6 +6,7 @@ A fixed document, written by hand: what goes into it are numbers, and texts that
 import re
 from collections.abc import Iterator
 
+from twofold_sim.planning.layout import Pairing
 from twofold_sim.planning.plan import Plan
 
 ANY_MODEL = "hf://ORGANISATION/MODEL"
@@ -74,14 +75,7 @@ def _document(plan: Plan, name: str, model: str | None) -> Iterator[str]:
     yield f"    source: {_quoted(model or ANY_MODEL)}"
     if plan.trained_tokens is None:
         yield f"    maxModelLen: {plan.max_model_tokens}"
-    # Of unequal ones the first: it computes the prompts.
-    step_tokens = [each.max_batched_tokens for each in layout.pairing.engines]
-    if prefill is None:
-        yield "    # So that a long prompt does not hold the others up for longer."
-    elif step_tokens[0] != step_tokens[1]:
-        yield f"    # Of those that prefill; those that decode are planned with {step_tokens[1]}."
-    yield "    engineArgs:"
-    yield f'      - "--max-num-batched-tokens={step_tokens[0]}"'
+    yield from _engine_arguments(layout.pairing)
     yield "  prefill:"
     yield f"    replicas: {layout.prefill_count}"
     if prefill is not None:
@@ -100,6 +94,24 @@ def _document(plan: Plan, name: str, model: str | None) -> Iterator[str]:
         yield "  transfer:"
         yield "    # The one that transfers between engines of unequal tensor parallelism."
         yield "    connector: nixl"
+
+
+def _engine_arguments(pairing: Pairing) -> Iterator[str]:
+    """Bound the steps of both kinds of engines, which take the same arguments: of unequal ones the
+    tokens are those of the first, which computes the prompts, and the sequences those of the last.
+    """
+    tokens, decode_tokens = (pairing.engines[at].max_batched_tokens for at in (0, -1))
+    sequences = [min(each.max_sequences, each.max_batched_tokens) for each in pairing.engines]
+    yield "    engineArgs:"
+    if pairing.is_aggregated:
+        yield "      # So that a long prompt does not hold the others up for longer."
+    elif tokens != decode_tokens:
+        yield f"      # Of those that prefill; those that decode are planned with {decode_tokens}."
+    yield f'      - "--max-num-batched-tokens={tokens}"'
+    if sequences[0] != sequences[-1]:
+        yield f"      # Of those that decode; those that prefill are planned with {sequences[0]}."
+    # vLLM has at least one token of a step for each sequence.
+    yield f'      - "--max-num-seqs={min(sequences[-1], tokens)}"'
 
 
 def _milliseconds(seconds: float) -> int:

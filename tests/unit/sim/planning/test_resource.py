@@ -47,6 +47,7 @@ def on_gpus(gpu_count: int) -> Profile:
         steps=StepCosts(base_seconds=0.01),
         kv_capacity_tokens=10_000,
         max_batched_tokens=2048,
+        max_sequences=64,
         max_model_tokens=16_384,
         gpu_count=gpu_count,
     )
@@ -99,7 +100,7 @@ def test_the_resource_asks_for_the_best_layout() -> None:
             "model": {
                 "source": "hf://some/model",
                 "maxModelLen": 16_384,
-                "engineArgs": ["--max-num-batched-tokens=2048"],
+                "engineArgs": ["--max-num-batched-tokens=2048", "--max-num-seqs=64"],
             },
             "prefill": {"replicas": 5, "tensorParallel": 2},
             "decode": {"replicas": 1, "tensorParallel": 4},
@@ -118,7 +119,7 @@ def test_together_nobody_only_prefills() -> None:
 
     assert spec["prefill"] == {"replicas": 0}
     assert spec["decode"] == {"replicas": 3, "tensorParallel": 4}
-    assert spec["model"]["engineArgs"] == ["--max-num-batched-tokens=2048"]
+    assert spec["model"]["engineArgs"] == ["--max-num-batched-tokens=2048", "--max-num-seqs=64"]
 
 
 @pytest.mark.parametrize(("layout", "is_aggregated"), [(TOGETHER, True), (SPLIT, False)])
@@ -143,8 +144,31 @@ def test_the_steps_are_those_of_the_engines_that_prefill() -> None:
     )
     text = render_resource(make_plan(unequal), name="m", model=None, command="")
 
-    assert yaml.safe_load(text)["spec"]["model"]["engineArgs"] == ["--max-num-batched-tokens=8192"]
+    [tokens, _] = yaml.safe_load(text)["spec"]["model"]["engineArgs"]
+    assert tokens == "--max-num-batched-tokens=8192"
     assert "those that decode are planned with 2048" in text
+    assert "those that prefill are planned with" not in text
+
+
+@pytest.mark.parametrize(
+    ("prefill_bounds", "decode_bounds", "written"),
+    [((2048, 16), (2048, 64), 64), ((32, 64), (2048, 64), 32), ((512, 8), (32, 64), 32)],
+)
+def test_the_sequences_are_those_of_the_engines_that_decode(
+    prefill_bounds: tuple[int, int], decode_bounds: tuple[int, int], written: int
+) -> None:
+    prefill, decode = (
+        msgspec.structs.replace(on_gpus(2), max_batched_tokens=tokens, max_sequences=sequences)
+        for tokens, sequences in (prefill_bounds, decode_bounds)
+    )
+    unequal = Layout(
+        pairing=Pairing(prefill=prefill, decode=decode), prefill_count=4, decode_count=3
+    )
+    text = render_resource(make_plan(unequal), name="m", model=None, command="")
+
+    [_, sequences] = yaml.safe_load(text)["spec"]["model"]["engineArgs"]
+    assert sequences == f"--max-num-seqs={written}"
+    assert f"those that prefill are planned with {min(prefill_bounds)}" in text
 
 
 @pytest.mark.parametrize("trained_tokens", [4096, 16_384])
