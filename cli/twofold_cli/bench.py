@@ -452,7 +452,7 @@ def _longest(setup: "Setup") -> int | None:
     cluster = setup.cluster
     if isinstance(cluster, PrefillPool):
         return None
-    return int(cluster.profile.max_model_tokens * PROFILE_CONTEXT_SHARE)
+    return int(cluster.profile.context_tokens * PROFILE_CONTEXT_SHARE)
 
 
 def _run_all(

@@ -253,7 +253,7 @@ def _prompts(
     """
     from twofold_sim.workloads import WorkloadError, count_long, no_longer_than, open_workload
 
-    context = min(profile.max_model_tokens for profile in profiles)
+    context = min(profile.context_tokens for profile in profiles)
     longest = max_prompt_tokens or int(context * PROFILE_CONTEXT_SHARE)
     opened = open_workload(trace)
     long_prompts = count_long(opened, longest, on_long)

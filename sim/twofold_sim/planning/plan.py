@@ -91,7 +91,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def max_model_tokens(self) -> int:
         """Return the most tokens of a prompt and its answer that the best layout was run with."""
-        return min(engine.max_model_tokens for engine in self.best.layout.pairing.engines)
+        return min(engine.context_tokens for engine in self.best.layout.pairing.engines)
 
     @property
     def trained_tokens(self) -> int | None:

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from twofold_cli.bench import app, chosen_policies, numbers, pairs
 from twofold_cli.errors import BadArgumentError
+from twofold_sim.profiles import Profile, StepCosts, save_profile
 
 
 def run(folder: Path, *arguments: str, rows: str = "1,100,5\n2,700,5\n3,800,5\n") -> Any:
@@ -28,6 +29,20 @@ def test_how_many_prompts_are_cut_is_said_below_the_table(tmp_path: Path) -> Non
     said = "2 of 3 prompts (66.7%) have more than 600 tokens and are cut to that."
     assert cut.stdout.splitlines().count(said) == 1
     assert " prompts (" not in whole.stdout
+
+
+def test_prompts_are_cut_to_what_the_cache_of_a_profile_holds(tmp_path: Path) -> None:
+    profile = Profile(
+        name="small",
+        source="made up",
+        steps=StepCosts(base_seconds=0.01),
+        kv_capacity_tokens=400,
+    )
+    save_profile(profile, tmp_path / "profile.json")
+    result = run(tmp_path, "--profile", str(tmp_path / "profile.json"))
+
+    assert result.exit_code == 0, result.exception
+    assert "2 of 3 prompts (66.7%) have more than 300 tokens" in result.stdout
 
 
 def test_requests_that_take_no_time_to_arrive_get_no_goodput(tmp_path: Path) -> None:

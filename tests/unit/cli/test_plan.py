@@ -142,6 +142,18 @@ def test_how_many_prompts_are_cut_is_said_with_the_plan(files: Path) -> None:
     assert "# 50 of 100 prompts" in resource
 
 
+def test_the_context_is_no_longer_than_the_cache(files: Path) -> None:
+    write_long_trace(files, 50)
+    small = msgspec.structs.replace(PROFILE, kv_capacity_tokens=400)
+    save_profile(small, files / "profile.json")
+    result = run(files, "--gpus", "2")
+
+    assert result.exit_code == 0, result.exception
+    assert "50 of 100 prompts (50.0%) have more than 300 tokens" in result.stdout
+    resource = yaml.safe_load(result.stdout.rsplit("\n---\n", 1)[1])
+    assert resource["spec"]["model"]["maxModelLen"] == 400
+
+
 @pytest.mark.parametrize("on_long", ["truncate", "drop"])
 def test_nothing_is_planned_if_most_prompts_would_be_others(files: Path, on_long: str) -> None:
     write_long_trace(files, 51)

@@ -45,7 +45,7 @@ def on_gpus(gpu_count: int) -> Profile:
         name=f"model-tp{gpu_count}",
         source="made up",
         steps=StepCosts(base_seconds=0.01),
-        kv_capacity_tokens=10_000,
+        kv_capacity_tokens=100_000,
         max_batched_tokens=2048,
         max_sequences=64,
         max_model_tokens=16_384,
