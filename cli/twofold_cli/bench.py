@@ -359,12 +359,18 @@ class _Outputs:
 
     def write(self, records: "Sequence[Record]") -> None:
         """Print the table, and write what was asked for."""
-        from twofold_sim.measuring import goodput_table, long_prompts_of, table, write_records
+        from twofold_sim.measuring import (
+            goodput_table,
+            long_prompts_of,
+            shortfalls_of,
+            table,
+            write_records,
+        )
 
         command = shlex.join(["twofold", *sys.argv[1:]])
         print(table(records))
-        for long_prompts in long_prompts_of(records):
-            print(f"\n{long_prompts}.")
+        for note in (*long_prompts_of(records), *shortfalls_of(records)):
+            print(f"\n{note}.")
         if len({record.qps for record in records}) > 1:
             print(f"\n{goodput_table(records)}")
         if self.json is not None:

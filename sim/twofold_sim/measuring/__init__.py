@@ -3,7 +3,13 @@
 from twofold_sim.measuring.goodput import Goodput, goodput, goodputs
 from twofold_sim.measuring.measures import Figures, Measures, Slo, measure
 from twofold_sim.measuring.quantiles import Quantiles, quantile
-from twofold_sim.measuring.record import Record, long_prompts_of, read_records, write_records
+from twofold_sim.measuring.record import (
+    Record,
+    long_prompts_of,
+    read_records,
+    shortfalls_of,
+    write_records,
+)
 from twofold_sim.measuring.samples import Samples
 from twofold_sim.measuring.served import Served
 from twofold_sim.measuring.tables import goodput_table, quartile_table, table
@@ -25,6 +31,7 @@ __all__ = [
     "quantile",
     "quartile_table",
     "read_records",
+    "shortfalls_of",
     "table",
     "write_records",
 ]

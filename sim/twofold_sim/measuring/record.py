@@ -49,6 +49,19 @@ def long_prompts_of(records: Iterable[Record]) -> list[LongPrompts]:
     return list(dict.fromkeys(filter(None, (record.long_prompts for record in records))))
 
 
+def shortfalls_of(records: Iterable[Record]) -> list[str]:
+    """Say, once for each number, of which of *records* fewer requests were measured than asked."""
+    said = {}
+    for record in records:
+        count, asked = record.measures.everyone.request_count, record.setup.get("requests")
+        if isinstance(asked, int) and count < asked:
+            said[count] = (
+                f"{count:,} requests are measured of the {asked:,} that were asked for: there are "
+                f"no more of {record.workload}"
+            )
+    return list(said.values())
+
+
 def write_records(path: Path, command: str, records: Sequence[Record]) -> None:
     """Write *records*, with the *command* that made them."""
     encoded = msgspec.json.encode(RecordFile(command=command, records=list(records)))

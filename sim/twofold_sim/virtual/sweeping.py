@@ -31,6 +31,9 @@ from twofold_sim.workloads import (
 SAMPLE_COUNT = 300
 """Looks at what is pending where, in the time of the arrivals; none sooner than after a second."""
 
+MOST_MADE = 200_000
+"""Prompts of a synthetic workload if too few of twice as many as asked for are short enough."""
+
 _TOLD_ELSEWHERE = ("cluster", "slo", "sample_seconds", "seed")
 
 
@@ -72,16 +75,25 @@ class Requests(msgspec.Struct, frozen=True, kw_only=True):
         """
         total = None if self.count is None else self.count + self.warm_up_count
         is_synthetic = self.workload in SYNTHETIC
+        if total is None or not is_synthetic:
+            prompts, long_prompts = self._without_long(self._opened(None, seed))
+            return window(prompts, total, 0 if is_synthetic else seed), long_prompts
         # Some more, since some may be dropped.
-        made = 2 * total if is_synthetic and total is not None and self.on_long == "drop" else total
-        prompts = open_workload(
-            self.workload, count=made if is_synthetic else None, seed=seed, shape=self.shape
-        )
-        long_prompts = None
-        if self.max_prompt_tokens is not None:
-            long_prompts = count_long(prompts, self.max_prompt_tokens, self.on_long)
-            prompts = no_longer_than(prompts, self.max_prompt_tokens, self.on_long)
-        return window(prompts, total, 0 if is_synthetic else seed), long_prompts
+        made = 2 * total if self.on_long == "drop" else total
+        prompts, long_prompts = self._without_long(self._opened(made, seed))
+        while len(prompts) < total and made < MOST_MADE:
+            made = min(2 * made, MOST_MADE)
+            prompts, long_prompts = self._without_long(self._opened(made, seed))
+        return window(prompts, total, 0), long_prompts
+
+    def _opened(self, count: int | None, seed: int) -> list[Prompt]:
+        return open_workload(self.workload, count=count, seed=seed, shape=self.shape)
+
+    def _without_long(self, prompts: list[Prompt]) -> tuple[list[Prompt], LongPrompts | None]:
+        if self.max_prompt_tokens is None:
+            return prompts, None
+        long_prompts = count_long(prompts, self.max_prompt_tokens, self.on_long)
+        return no_longer_than(prompts, self.max_prompt_tokens, self.on_long), long_prompts
 
 
 def window(prompts: Sequence[Prompt], count: int | None, seed: int) -> list[Prompt]:

@@ -45,6 +45,16 @@ def test_prompts_are_cut_to_what_the_cache_of_a_profile_holds(tmp_path: Path) ->
     assert "2 of 3 prompts (66.7%) have more than 300 tokens" in result.stdout
 
 
+def test_it_is_said_when_fewer_requests_are_measured_than_asked_for(tmp_path: Path) -> None:
+    fewer = run(tmp_path, "--requests", "1000", "--warm-up", "1", "--seeds", "0,1")
+    whole = run(tmp_path, "--requests", "3")
+
+    said = "2 requests are measured of the 1,000 that were asked for: there are no more of trace."
+    assert fewer.exit_code == 0, fewer.exception
+    assert fewer.stdout.splitlines().count(said) == 1
+    assert "asked for" not in whole.stdout
+
+
 def test_requests_that_take_no_time_to_arrive_get_no_goodput(tmp_path: Path) -> None:
     result = run(tmp_path, "--qps", "1,1000", rows="5,100,5\n5,100,5\n")
 

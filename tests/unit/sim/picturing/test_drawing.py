@@ -168,6 +168,14 @@ def test_the_report_says_once_what_was_cut_of_the_workload(tmp_path: Path) -> No
     assert (tmp_path / "report.html").read_text().count(f"<p>{long_prompts}.</p>") == 1
 
 
+def test_the_report_says_once_that_there_are_fewer_requests_than_asked_for(tmp_path: Path) -> None:
+    records = [replace(record("twofold", qps), setup={"requests": 900}) for qps in (2.0, 3.0)]
+
+    write_report(records, tmp_path / "report.html", "twofold bench replay")
+
+    assert (tmp_path / "report.html").read_text().count("of the 900 that were asked for") == 1
+
+
 def test_matplotlib_is_imported_by_drawing_only() -> None:
     code = (
         "import sys, twofold_sim.picturing as p; assert 'matplotlib' not in sys.modules; "

@@ -96,6 +96,37 @@ def test_a_synthetic_workload_is_another_one_for_another_seed() -> None:
     assert asked.take(0) != asked.take(1)
 
 
+@pytest.mark.parametrize("most_tokens", [3000, 1000])
+def test_a_synthetic_workload_goes_on_until_enough_prompts_are_short(most_tokens: int) -> None:
+    asked = Requests(
+        workload="synthetic-agent", count=50, max_prompt_tokens=most_tokens, on_long="drop"
+    )
+    taken, long_prompts = asked.take_counted(0)
+
+    assert len(taken) == 50
+    assert max(prompt.prompt_tokens for prompt in taken) <= most_tokens
+    assert long_prompts is not None
+    assert long_prompts.total > 100
+
+
+def test_the_first_that_is_short_enough_comes_at_once() -> None:
+    asked = Requests(workload="synthetic-agent", max_prompt_tokens=1000, on_long="drop")
+
+    assert asked.take(0)[0].at == 0.0
+
+
+def test_prompts_of_which_none_is_short_enough_come_to_an_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("twofold_sim.virtual.sweeping.MOST_MADE", 1000)
+    asked = Requests(workload="synthetic-agent", count=5, max_prompt_tokens=9, on_long="drop")
+    taken, long_prompts = asked.take_counted(0)
+
+    assert taken == []
+    assert long_prompts is not None
+    assert long_prompts.total == 1000
+
+
 def test_a_sweep_has_a_record_for_each_of_everything(tmp_path: Path) -> None:
     asked = Requests(workload=write_trace(tmp_path), count=15, warm_up_count=5)
     setups = [
