@@ -12,7 +12,7 @@ from twofold_sim.workloads import LongPrompts
 Setting = str | int | float | bool | None
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Record(msgspec.Struct, frozen=True, kw_only=True):
     """One policy, number of workers, QPS and seed."""
 
     policy: str
@@ -63,9 +63,13 @@ def shortfalls_of(records: Iterable[Record]) -> list[str]:
 
 
 def write_records(path: Path, command: str, records: Sequence[Record]) -> None:
-    """Write *records*, with the *command* that made them."""
-    encoded = msgspec.json.encode(RecordFile(command=command, records=list(records)))
-    path.write_bytes(msgspec.json.format(encoded, indent=1) + b"\n")
+    """Write *records*, with the *command* that made them: all of their fields, but for samples that
+    are not there."""
+    file = msgspec.to_builtins(RecordFile(command=command, records=list(records)))
+    for record in file["records"]:
+        if record["samples"] is None:
+            del record["samples"]
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(file), indent=1) + b"\n")
 
 
 def read_records(path: Path) -> RecordFile:

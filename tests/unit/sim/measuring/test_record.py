@@ -47,6 +47,15 @@ def test_a_record_survives_the_file(tmp_path: Path) -> None:
     assert found.command == "twofold bench replay"
 
 
+def test_what_is_0_is_written_too(tmp_path: Path) -> None:
+    path = tmp_path / "records.json"
+    write_records(path, "twofold bench replay", [record()])
+
+    [told] = msgspec.json.decode(path.read_bytes())["records"]
+    assert (told["seed"], told["decode_workers"]) == (0, 0)
+    assert set(Record.__struct_fields__) - set(told) == {"samples"}
+
+
 def test_another_file_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "records.json"
     path.write_text("{}")
