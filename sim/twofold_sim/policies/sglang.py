@@ -9,9 +9,9 @@ the smallest tree, which is what was sent there, each prefix once.
 """
 
 import math
-from collections import defaultdict
 from collections.abc import Sequence
 
+from twofold_cluster.identity import Incarnation
 from twofold_router.placement.accounts import Account
 from twofold_router.placement.baselines import allowed
 from twofold_router.placement.choice import Choose
@@ -61,26 +61,30 @@ def _is_imbalanced(accounts: Sequence[Account]) -> bool:
 
 
 class _TreeSizes:
-    """How many tokens the tree of each worker has.
+    """How many tokens the tree of each worker has; that of a new life is empty.
 
     What is matched is taken from what the worker can hold instead (``Routed``): a tree may be
-    larger than the cache, and would then promise what is gone.
+    larger than the cache, and would then promise what is gone. Invariant: at most one size for each
+    worker id.
     """
 
     def __init__(self) -> None:
-        self._tokens: defaultdict[str, float] = defaultdict(float)
+        self._sizes: dict[str, tuple[Incarnation, float]] = {}
         self._trim_at = -math.inf
 
     def size_of(self, account: Account) -> float:
-        return self._tokens[account.worker.worker_id]
+        worker = account.worker
+        incarnation, tokens = self._sizes.get(worker.worker_id, (worker.incarnation, 0.0))
+        return tokens if incarnation == worker.incarnation else 0.0
 
     def grow(self, account: Account, tokens: float) -> None:
-        self._tokens[account.worker.worker_id] += tokens
+        worker = account.worker
+        self._sizes[worker.worker_id] = (worker.incarnation, self.size_of(account) + tokens)
 
     def trim(self, now: float) -> None:
         """Forget what is too much, if it is time."""
         if now < self._trim_at:
             return
         self._trim_at = now + EVICTION_SECONDS
-        for worker_id, tokens in self._tokens.items():
-            self._tokens[worker_id] = min(tokens, MAX_TREE_TOKENS)
+        for worker_id, (incarnation, tokens) in self._sizes.items():
+            self._sizes[worker_id] = (incarnation, min(tokens, MAX_TREE_TOKENS))

@@ -1,6 +1,6 @@
 """SGLang's rule, on a few workers."""
 
-from twofold_cluster.identity import Role, WorkerId
+from twofold_cluster.identity import Incarnation, Role, WorkerId
 from twofold_router.placement.choice import Choose
 from twofold_router.placement.pools import Pool
 from twofold_router.placement.testing import make_account, make_key, make_waiting
@@ -80,6 +80,20 @@ def test_what_was_sent_again_does_not_count_again() -> None:
         send(choose, workers, "a", only="w0")
 
     assert send(choose, workers, "new") == "w0"
+
+
+def test_nothing_was_sent_to_a_new_life_of_a_worker() -> None:
+    choose, workers = cache_aware(), pool(0, 0)
+    send(choose, workers, "a", "b", "c", only="w0")
+    send(choose, workers, "d", only="w1")
+
+    again = Pool()
+    reborn = make_account("w0", capacity=10**8, incarnation=Incarnation("2"))
+    again.add([reborn, workers.by_id[WorkerId("w1")]])
+
+    assert send(choose, again, "new") == "w0"
+    assert send(choose, again, "other", "new", only="w0") == "w0"
+    assert send(choose, again, "newer") == "w1"
 
 
 def test_what_is_beyond_the_size_of_a_tree_is_forgotten_now_and_then() -> None:
