@@ -16,6 +16,9 @@ from twofold_sim.virtual.routing import Router
 from twofold_sim.virtual.setup import NEVER_SECONDS, Setup
 from twofold_sim.workloads import Prompt, key_of
 
+MOST_SAMPLES = 10_000
+"""Looks at what is pending where: of a run that takes longer, those of its beginning."""
+
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
@@ -133,5 +136,6 @@ class Replay:
                 if worker_id in prefilling:
                     pending[worker_id] = pending.get(worker_id, 0.0) + counts.pending_tokens
         self._samples.take(pending)
-        if self._has_more or self._in_progress:
+        is_full = len(self._samples.pending_tokens) == MOST_SAMPLES
+        if not is_full and (self._has_more or self._in_progress):
             self._events.add(now + self._setup.sample_seconds, self._sample)

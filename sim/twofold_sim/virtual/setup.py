@@ -11,6 +11,8 @@ from twofold_sim.virtual.errors import InvalidSetupError
 from twofold_sim.virtual.incidents import Incident
 from twofold_sim.workloads import BLOCK_TOKENS
 
+LEAST_SPEED = 0.001
+"""Of a worker: the time of a run grows with how slow the slowest is."""
 NEVER_SECONDS = 1e9
 
 _ROUTER = RouterSettings(service="virtual")
@@ -87,7 +89,8 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     replicas: int = 1
     """Routers that the requests are dealt out to in turn."""
     speeds: tuple[float, ...] = (1.0,)
-    """Of the workers of each role, in turn and over again; 0.5 takes twice the time."""
+    """Of the workers of each role, in turn and over again; 0.5 takes twice the time. At least
+    ``LEAST_SPEED``."""
     misprediction: float = 0.0
     """The prefill of a request takes 1 - this to 1 + this times what its tokens say."""
     reporting: Reporting = Reporting()
@@ -115,6 +118,18 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     sample_seconds: float = 1.0
     """Between two looks at what is pending where."""
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Make sure that the workers come to an end.
+
+        Raises:
+            InvalidSetupError: one of them is too slow.
+        """
+        speed = min(self.speeds)
+        if speed < LEAST_SPEED:
+            raise InvalidSetupError(
+                f"a worker has a speed of {speed:g}, and must have {LEAST_SPEED:g} or more"
+            )
 
     def placement(self) -> PlacementSettings:
         """Return what a placement is bound by."""

@@ -83,6 +83,7 @@ def test_a_generated_workload_is_of_the_shape_that_is_told(tmp_path: Path) -> No
         (("--slo-tpot-ms", "50"), "--slo-tpot-ms needs a --profile"),
         (("--profile", "smollm2-cpu", "--cache-tokens", "1000000"), "--cache-tokens is for pref"),
         (("--profile", "smollm2-cpu", "--seconds-per-token", "1"), "--seconds-per-token is for"),
+        (("--speeds", "1,0.0001"), "a speed of 0.0001, and must have 0.001 or more"),
         (("--incident", "join:d0@5"), "d0 is for decode, and this cluster for prefill"),
     ],
 )

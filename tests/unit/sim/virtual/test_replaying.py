@@ -99,6 +99,13 @@ def test_a_slower_worker_takes_as_much_longer() -> None:
     assert in_pair.ttft_seconds == pytest.approx(0.22)
 
 
+def test_a_run_without_an_end_is_not_looked_at_for_ever() -> None:
+    prompts = [make_prompt(0.0, 1000), make_prompt(150.0, 1000)]
+    samples = replay(prompts, Setup(cluster=POOL, sample_seconds=0.01)).samples
+
+    assert len(samples.pending_tokens) == 10_000
+
+
 def test_mispredicted_prefills_take_up_to_so_much_less_or_more() -> None:
     prompts = [make_prompt(10.0 * number, 1000) for number in range(100)]
     served = replay(prompts, Setup(cluster=POOL, misprediction=0.2)).served
