@@ -11,6 +11,14 @@ from twofold_sim.workloads.mooncake import mooncake_prompts
 from twofold_sim.workloads.prompt import Prompt
 from twofold_sim.workloads.shaping import from_zero
 
+_PACKED = {
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\xfd7zXZ": "xz",
+    b"BZh": "bzip2",
+    b"PK": "zip",
+}
+
 
 def read_trace(path: Path) -> list[Prompt]:
     """Read the trace *path*, in order of the arrivals, of which the first is at 0.
@@ -25,12 +33,20 @@ def read_trace(path: Path) -> list[Prompt]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             prompts = list(_prompts(path, file))
     except UnicodeDecodeError as error:
-        raise WorkloadError(f"{path}: {error}") from error
+        raise WorkloadError(f"{path}: {_undecodable(error)}") from error
     except OSError as error:
         raise WorkloadError(f"{path}: {error.strerror}") from error
     if not prompts:
         raise WorkloadError(f"{path}: there is no request in it")
     return from_zero(prompts)
+
+
+def _undecodable(error: UnicodeDecodeError) -> str:
+    """Say what a file is that is no text, by the bytes that it begins with."""
+    for begin, name in _PACKED.items():
+        if error.object.startswith(begin):
+            return f"it is packed with {name}; unpack it first"
+    return str(error)
 
 
 def _prompts(path: Path, file: TextIO) -> Iterator[Prompt]:

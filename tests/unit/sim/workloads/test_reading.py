@@ -1,5 +1,11 @@
 """Traces from files."""
 
+import bz2
+import gzip
+import io
+import lzma
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,6 +30,13 @@ BURSTGPT = (
     "45,ChatGPT,1087,0,1087,Conversation log\n"
     "118,GPT-4,417,276,693,API log\n"
 )
+
+
+def zipped(content: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("trace.jsonl", content)
+    return file.getvalue()
 
 
 def written(folder: Path, text: str) -> Path:
@@ -164,3 +177,31 @@ def test_the_public_traces_are_what_they_are_said_to_be() -> None:
     assert hit_rate_ceiling(conversation) == pytest.approx(0.37, abs=0.01)
     assert len(azure) == 19_366
     assert hit_rate_ceiling(azure) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("pack", "name"),
+    [
+        (gzip.compress, "gzip"),
+        (bz2.compress, "bzip2"),
+        (lzma.compress, "xz"),
+        (zipped, "zip"),
+        (lambda content: b"\x28\xb5\x2f\xfd" + content, "zstd"),
+    ],
+)
+def test_a_packed_trace_is_said_to_be_packed(
+    tmp_path: Path, pack: Callable[[bytes], bytes], name: str
+) -> None:
+    path = tmp_path / "trace.jsonl.packed"
+    path.write_bytes(pack(MOONCAKE.encode()))
+
+    with pytest.raises(WorkloadError, match=f"packed: it is packed with {name}; unpack it first"):
+        read_trace(path)
+
+
+def test_what_is_neither_text_nor_packed_is_said_to_be_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "trace.jsonl"
+    path.write_bytes(b'{"timestamp": "\xff"}')
+
+    with pytest.raises(WorkloadError, match="can't decode byte 0xff"):
+        read_trace(path)
