@@ -140,7 +140,7 @@ async def _metrics_of_an_operator() -> OperatorMetrics:
 def engine_metrics() -> list[Described]:
     """Return those of the simulated engine, whose names are vLLM's."""
     counts = EngineCounts(0, 0, 0.0, 0, 0, 0, 0, 0)
-    snapshot = Snapshot(counts, 0, 0, 0.0, 0, 0, 0, 0, 0, 0)
+    snapshot = Snapshot(counts, 0, 0, 0.0, 0, 0, 0, 0, 0, 0, 0, ())
     page = EngineMetrics("", lambda: snapshot).page().decode()
     return sorted(
         _described(family, tuple(name for name in _labels_of(family) if name != "le"))

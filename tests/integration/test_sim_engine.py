@@ -269,6 +269,22 @@ async def test_the_times_of_a_request_are_in_the_metrics(http: httpx.AsyncClient
     }
 
 
+async def test_an_adapter_is_in_the_metrics_as_long_as_it_has_requests(serving: Serving) -> None:
+    body = {"prompt": "Hi", "max_tokens": 8000, "ignore_eos": True, "stream": True}
+    async with httpx.AsyncClient(base_url=serving.url) as client:
+        await complete(client, prompt="Hi")
+        async with client.stream("POST", COMPLETIONS, json=body | {"model": "adapter"}) as response:
+            await anext(response.aiter_lines())
+            busy = (await client.get("/metrics")).text
+        await until(lambda: serving.engine.gate.request_count == 0)
+        idle = (await client.get("/metrics")).text
+
+    told = 'vllm:lora_requests_info{max_lora="1",running_lora_adapters="%s",'
+    assert told % "adapter" in busy
+    assert told % "adapter" not in idle
+    assert told % "" in idle
+
+
 async def test_a_client_that_leaves_ends_its_job(serving: Serving) -> None:
     body = {"prompt": "Hello", "max_tokens": 8000, "ignore_eos": True, "stream": True}
     async with (

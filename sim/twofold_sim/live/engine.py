@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from twofold_sim.engine_model import BatchingEngine, EngineCounts
@@ -41,6 +42,8 @@ class SimEngine:
         self.role = settings.role
         self.adapters = {name: name for name in settings.adapters}
         """The source of each, by the name that clients send."""
+        self._in_use: Counter[str] = Counter()
+        """Requests of each adapter that has any."""
         self.borrowing = borrowing
         self.publisher = publisher
         self.leases = leases
@@ -85,6 +88,20 @@ class SimEngine:
         if model in self.adapters:
             return model
         raise UnknownModelError(f"The model `{model}` does not exist.", param="model")
+
+    @contextmanager
+    def using(self, adapter: str | None) -> Iterator[None]:
+        """Count a request for *adapter*, None the base model, as long as it is here."""
+        if adapter is None:
+            yield
+            return
+        self._in_use[adapter] += 1
+        try:
+            yield
+        finally:
+            self._in_use[adapter] -= 1
+            if not self._in_use[adapter]:
+                del self._in_use[adapter]
 
     def block_ids(self, tokens: Tokens, adapter: str | None, salt: str | None) -> list[int]:
         """Return the ids of the full blocks of a prompt."""
@@ -155,6 +172,8 @@ class SimEngine:
             failed_notifications=borrowed.failed_notifications,
             expired_leases=self.leases.expired_count,
             late_notifications=self.leases.late_count,
+            adapter_count=len(self.adapters),
+            adapters_in_use=tuple(self._in_use),
         )
 
     def _new_model(self) -> BatchingEngine:

@@ -75,6 +75,10 @@ class Exchange:
         Raises:
             EngineFaultError: it cannot be served; nothing was answered.
         """
+        with self._engine.using(self._adapter):
+            await self._serve()
+
+    async def _serve(self) -> None:
         engine, order, responder = self._engine, self._order, self._responder
         engine.gate.enter()
         outcome = "abort"

@@ -4,6 +4,7 @@ nixl/stats.py).
 What the model counts is read when somebody asks; only times are noted as they come.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -49,6 +50,10 @@ class Snapshot:
     failed_notifications: int
     expired_leases: int
     late_notifications: int
+    adapter_count: int
+    """LoRA adapters that are loaded."""
+    adapters_in_use: tuple[str, ...]
+    """Those with requests."""
 
 
 class EngineMetrics:
@@ -172,6 +177,25 @@ class _Counts(Collector):
         )
         info.add_metric(tuple(config.values()), 1.0)
         yield info
+        yield _adapters(now)
+
+
+def _adapters(now: Snapshot) -> Metric:
+    """Tell which adapters have requests, at which moment: as vLLM does, under both labels alike.
+
+    There is room for all that are loaded, and for one if none is.
+    """
+    names = ",".join(now.adapters_in_use)
+    told = {
+        "max_lora": str(max(now.adapter_count, 1)),
+        "waiting_lora_adapters": names,
+        "running_lora_adapters": names,
+    }
+    gauge = GaugeMetricFamily(
+        "vllm:lora_requests_info", "Running stats on lora requests.", labels=tuple(told)
+    )
+    gauge.add_metric(tuple(told.values()), time.time())
+    return gauge
 
 
 def _gauges(now: Snapshot) -> Iterator[tuple[str, str, float]]:

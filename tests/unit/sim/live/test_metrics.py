@@ -1,3 +1,6 @@
+import dataclasses
+import time
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -26,6 +29,8 @@ SNAPSHOT = Snapshot(
     failed_notifications=4,
     expired_leases=3,
     late_notifications=2,
+    adapter_count=3,
+    adapters_in_use=("one", "other"),
 )
 
 
@@ -68,6 +73,28 @@ def test_what_was_counted_stands_under_vllms_names(metrics: EngineMetrics) -> No
     assert told["vllm:prefix_cache_hits_total"] == 30
     assert told["vllm:external_prefix_cache_queries_total"] == 7
     assert told["vllm:external_prefix_cache_hits_total"] == 6
+
+
+@pytest.mark.parametrize(
+    ("loaded", "in_use", "room", "names"),
+    [(3, ("one", "other"), "3", "one,other"), (0, (), "1", "")],
+)
+def test_the_adapters_with_requests_are_told_with_the_time(
+    loaded: int, in_use: tuple[str, ...], room: str, names: str
+) -> None:
+    now = dataclasses.replace(SNAPSHOT, adapter_count=loaded, adapters_in_use=in_use)
+    before = time.time()
+    page = EngineMetrics("m", lambda: now).page()
+    families = text_string_to_metric_families(page.decode())
+    [family] = [each for each in families if each.name == "vllm:lora_requests_info"]
+
+    [sample] = family.samples
+    assert sample.labels == {
+        "max_lora": room,
+        "running_lora_adapters": names,
+        "waiting_lora_adapters": names,
+    }
+    assert before <= sample.value <= time.time()
 
 
 def test_times_are_observed(metrics: EngineMetrics) -> None:
