@@ -27,7 +27,7 @@ def post(content: str | bytes, headers: dict[str, str] = JSON) -> Request:
     [
         (post('{"model": "smollm2", '), 400, "invalid_json"),
         (post("[1, 2]"), 400, "invalid_request"),
-        (post("{" + MESSAGES + "}"), 400, "invalid_request"),
+        (post('{"model": 3, ' + MESSAGES + "}"), 400, "invalid_request"),
         (post('{"model": "nobody", ' + MESSAGES + "}"), 404, "model_not_found"),
         (post(b" " * (33 * 2**20)), 413, "request_too_large"),
         (post('{"model": "smollm2"}', {"content-type": "text/plain"}), 415,
