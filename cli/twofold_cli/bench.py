@@ -359,17 +359,11 @@ class _Outputs:
 
     def write(self, records: "Sequence[Record]") -> None:
         """Print the table, and write what was asked for."""
-        from twofold_sim.measuring import (
-            goodput_table,
-            long_prompts_of,
-            shortfalls_of,
-            table,
-            write_records,
-        )
+        from twofold_sim.measuring import goodput_table, notes_on, table, write_records
 
         command = shlex.join(["twofold", *sys.argv[1:]])
         print(table(records))
-        for note in (*long_prompts_of(records), *shortfalls_of(records)):
+        for note in notes_on(records):
             print(f"\n{note}.")
         if len({record.qps for record in records}) > 1:
             print(f"\n{goodput_table(records)}")

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
@@ -123,7 +122,7 @@ class Edge:
                 caller,
                 terms,
                 arrived_at,
-                partial(self._only_model_for, caller),
+                self._only_model_for,
             )
             self._require_model(call.model, caller)
             generates = isinstance(api, Api)

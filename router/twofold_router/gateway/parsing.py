@@ -71,9 +71,10 @@ def parse_call(
     caller: Caller,
     terms: Terms,
     arrived_at: float,
-    only_model: Callable[[], str],
+    only_model: Callable[[Caller], str],
 ) -> Call:
-    """Decode the body of *request*. Where it names no model, *only_model* is asked for one.
+    """Decode the body of *request*. Where it names no model, *only_model* is asked for the
+    caller's.
 
     Raises:
         RequestError: it is no JSON, no object, names no model, or needs what a response has left.
@@ -83,7 +84,7 @@ def parse_call(
     fields = decode_fields(request.body)
     model = decode_field(fields, "model")
     if model in (None, ""):
-        model = only_model()
+        model = only_model(caller)
         fields = {**fields, "model": msgspec.Raw(msgspec.json.encode(model))}
     if not isinstance(model, str):
         raise RequestError(Fault.INVALID_REQUEST, "model must be a text", param="model")

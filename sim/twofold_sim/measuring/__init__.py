@@ -5,9 +5,8 @@ from twofold_sim.measuring.measures import Figures, Measures, Slo, measure
 from twofold_sim.measuring.quantiles import Quantiles, quantile
 from twofold_sim.measuring.record import (
     Record,
-    long_prompts_of,
+    notes_on,
     read_records,
-    shortfalls_of,
     write_records,
 )
 from twofold_sim.measuring.samples import Samples
@@ -26,12 +25,11 @@ __all__ = [
     "goodput",
     "goodput_table",
     "goodputs",
-    "long_prompts_of",
     "measure",
+    "notes_on",
     "quantile",
     "quartile_table",
     "read_records",
-    "shortfalls_of",
     "table",
     "write_records",
 ]

@@ -44,12 +44,13 @@ class RecordFile(msgspec.Struct, frozen=True, kw_only=True):
     records: list[Record]
 
 
-def long_prompts_of(records: Iterable[Record]) -> list[LongPrompts]:
-    """Return what was cut or left out of the workloads of *records*, each once."""
-    return list(dict.fromkeys(filter(None, (record.long_prompts for record in records))))
+def notes_on(records: Sequence[Record]) -> list[str]:
+    """Say what was cut or left out of the workloads of *records*, and which were too short."""
+    long_prompts = dict.fromkeys(filter(None, (record.long_prompts for record in records)))
+    return [*map(str, long_prompts), *_shortfalls(records)]
 
 
-def shortfalls_of(records: Iterable[Record]) -> list[str]:
+def _shortfalls(records: Iterable[Record]) -> list[str]:
     """Say, once for each number, of which of *records* fewer requests were measured than asked."""
     said = {}
     for record in records:

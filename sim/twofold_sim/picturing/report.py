@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
-from twofold_sim.measuring import Record, long_prompts_of, shortfalls_of
+from twofold_sim.measuring import Record, notes_on
 from twofold_sim.measuring.tables import (
     GOODPUT_HEADERS,
     HEADERS,
@@ -51,8 +51,7 @@ def write_report(
 def render(records: Sequence[Record], command: str, title: str) -> str:
     """Return the report as HTML."""
     parts = [f"<h1>{escape(title)}</h1>", f"<pre>{escape(command)}</pre>"]
-    notes = [*long_prompts_of(records), *shortfalls_of(records)]
-    parts += [f"<p>{escape(str(each))}.</p>" for each in notes]
+    parts += [f"<p>{escape(each)}.</p>" for each in notes_on(records)]
     for picture in draw(records):
         source = base64.b64encode(picture.png).decode()
         caption = escape(picture.title)

@@ -54,6 +54,27 @@ def evict_one(world: World) -> None:
     assert not any(map(world.evict, taken[1:]))
 
 
+def steps(world: World, count: int) -> None:
+    for _ in range(count):
+        step(world)
+
+
+def lacking_one() -> World:
+    """Return a world that serves, but for one worker in whose stead none gets ready."""
+    world = serving()
+    evict_one(world)
+    world.broken = {world.service["status"]["revision"]}
+    return world
+
+
+def crowded() -> World:
+    """Return a world that serves, and has no room for the two workers that shall come."""
+    world = serving()
+    world.is_full = True
+    world.scale("decode", 5)
+    return world
+
+
 @pytest.mark.parametrize(("replicas", "least"), [(1, 0), (2, 1), (5, 4)])
 def test_of_a_whole_pool_one_pod_may_go(replicas: int, least: int) -> None:
     world = serving(decode={"replicas": replicas})
@@ -88,11 +109,8 @@ def test_a_worker_that_still_finishes_in_a_pod_that_ends_is_missing_already() ->
 
 
 def test_who_does_not_come_in_time_holds_nobody_up_any_more() -> None:
-    world = serving()
-    evict_one(world)
-    world.broken = {world.service["status"]["revision"]}
-    for _ in range(6):
-        step(world)
+    world = lacking_one()
+    steps(world, 6)
     assert budget(world) == 3
     (again,) = (a.after_seconds for a in world.plan() if isinstance(a, LookAgain))
     assert again <= LIMIT
@@ -103,17 +121,13 @@ def test_who_does_not_come_in_time_holds_nobody_up_any_more() -> None:
     assert budget(world) == 2
     # Another that is lost is waited for as the first was.
     evict_one(world)
-    for _ in range(6):
-        step(world)
+    steps(world, 6)
     assert budget(world) == 3
 
 
 def test_pods_that_find_no_node_hold_nobody_up() -> None:
-    world = serving()
-    world.is_full = True
-    world.scale("decode", 5)
-    for _ in range(6):
-        step(world)
+    world = crowded()
+    steps(world, 6)
     assert budget(world) == 5
     step(world, LIMIT)
     step(world)
@@ -124,11 +138,8 @@ def test_pods_that_find_no_node_hold_nobody_up() -> None:
 
 
 def test_a_pod_in_which_ray_does_not_listen_may_always_go() -> None:
-    world = serving()
-    world.is_full = True
-    world.scale("decode", 5)
-    for _ in range(6):
-        step(world)
+    world = crowded()
+    steps(world, 6)
     working = {worker.node for worker in world.workers}
     waiting = [name for name in pods(world) if name not in working]
 
@@ -138,9 +149,7 @@ def test_a_pod_in_which_ray_does_not_listen_may_always_go() -> None:
 
 
 def test_where_nobody_sees_who_is_missing_no_pod_is_given_up() -> None:
-    world = serving()
-    world.is_full = True
-    world.scale("decode", 5)
+    world = crowded()
     for _ in range(3):
         step(world, LIMIT)
     assert budget(world) == 2
@@ -154,8 +163,7 @@ def test_a_pool_that_never_gets_ready_lets_its_pods_go_one_by_one() -> None:
     world = World(SPEC)
     world.follow(world.plan())
     world.broken = {n.split("-")[1] for k, n in world.objects if k == "RayCluster"}
-    for _ in range(4):
-        step(world)
+    steps(world, 4)
     assert not world.evict(pods(world)[0])
     step(world, LIMIT)
     step(world)
@@ -166,11 +174,8 @@ def test_a_pool_that_never_gets_ready_lets_its_pods_go_one_by_one() -> None:
 
 
 def test_nothing_is_written_again_while_nothing_changes() -> None:
-    world = serving()
-    evict_one(world)
-    world.broken = {world.service["status"]["revision"]}
-    for _ in range(8):
-        step(world)
+    world = lacking_one()
+    steps(world, 8)
 
     for _ in range(3):
         assert not [a for a in world.plan() if isinstance(a, ApplyObject)]
@@ -256,8 +261,7 @@ def test_a_revision_that_never_gets_ready_holds_what_serves_no_longer_than_it_ma
     world.follow(world.plan())
     clusters = [name for kind, name in world.objects if kind == "RayCluster"]
     world.broken = {name.split("-")[1] for name in clusters} - {old}
-    for _ in range(8):
-        step(world)
+    steps(world, 8)
 
     assert budget(world) == len(pods(world)) == 6
     step(world, LIMIT)
@@ -266,8 +270,7 @@ def test_a_revision_that_never_gets_ready_holds_what_serves_no_longer_than_it_ma
     assert budget(world) == 5
     evict_one(world)
     world.broken.add(old)
-    for _ in range(6):
-        step(world)
+    steps(world, 6)
     (again,) = (a.after_seconds for a in world.plan() if isinstance(a, LookAgain))
     assert again <= LIMIT
 

@@ -34,7 +34,7 @@ def parse(
 ) -> Call:
     told = JSON if headers is None else headers
     request = Request("POST", api, "", told, keep_alive=True, is_http_1_0=False, body=raw)
-    return parse_call(request, "id", api, caller, TERMS, 7.0, lambda: "only")
+    return parse_call(request, "id", api, caller, TERMS, 7.0, lambda _: "only")
 
 
 @pytest.mark.parametrize(
