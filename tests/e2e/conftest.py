@@ -18,6 +18,8 @@ import httpx
 import psutil
 import pytest
 
+from twofold_cli.shared_memory import mapped_files
+
 START_LIMIT_SECONDS = 480
 LEASE_SECONDS = 30
 TITLE_LIMIT_SECONDS = 30
@@ -169,17 +171,18 @@ def cluster(
     state = tmp_path_factory.mktemp("state")
     env = os.environ | {"TWOFOLD_STATE_DIR": str(state)}
     cluster = Cluster(f"http://127.0.0.1:{port}", env, connector)
-    shared_memory = _shared_memory()
     arguments = ("--detach", "--port", str(port), "--connector", connector, "--kv-events")
     started = cluster.twofold("up", *arguments, check=False)
     assert started.returncode == 0, started.stdout + started.stderr
     processes = _descendants(int(cluster.status()["supervisor"]["pid"]))
+    shared_memory = mapped_files(process.pid for process in processes)
     yield cluster
     processes |= _descendants(int(cluster.status()["supervisor"]["pid"]))
+    shared_memory |= mapped_files(process.pid for process in processes)
     cluster.twofold("down")
     left = [process for process in processes if _alive(process)]
     assert not left, left
-    assert _shared_memory() <= shared_memory
+    assert not [path for path in shared_memory if Path(path).exists()]
 
 
 def kill(pid: int) -> None:
@@ -205,10 +208,6 @@ def _descendants(pid: int) -> set[psutil.Process]:
 
 def _alive(process: psutil.Process) -> bool:
     return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-
-
-def _shared_memory() -> set[str]:
-    return {path.name for path in Path("/dev/shm").iterdir()}
 
 
 def _free_port() -> int:
