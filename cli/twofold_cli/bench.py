@@ -4,19 +4,18 @@ What is heavy is imported by the command that needs it, so that no other command
 """
 
 import contextlib
-import importlib.util
 import math
-import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 import typer
 
+from twofold_cli.bench_outputs import Outputs
 from twofold_cli.errors import BadArgumentError
+from twofold_cli.number_lists import numbers, pairs
 
 if TYPE_CHECKING:
     from twofold_router.placement.policy import MakePolicy
@@ -34,8 +33,6 @@ _WHAT = "What is replayed"
 _CLUSTER = "The cluster"
 _TROUBLE = "What is not as it should be"
 _OUTPUT = "What comes out"
-
-Number = TypeVar("Number", int, float)
 
 
 @app.callback()
@@ -231,7 +228,7 @@ def replay(
     from twofold_sim.virtual import Reporting, Requests, Setup, parse_incident
     from twofold_sim.workloads import parse_shape
 
-    outputs = _Outputs(json, html, png)
+    outputs = Outputs(json, html, png)
     outputs.check()
     if profile is None and slo_tpot_ms is not None:
         raise BadArgumentError("--slo-tpot-ms needs a --profile: without it nobody decodes")
@@ -277,42 +274,6 @@ def replay(
         outputs.write(records)
 
 
-def numbers(
-    option: str, text: str, kind: Callable[[str], Number], *, positive: bool = False
-) -> list[Number]:
-    """Read numbers with commas between them, all of them finite and none below zero.
-
-    Raises:
-        BadArgumentError: *text* is something else; the message names *option*.
-    """
-    try:
-        found = [kind(part) for part in text.split(",")]
-    except ValueError:
-        found = []
-    if not found or not all(0 <= number < math.inf for number in found):
-        what = "whole numbers" if kind is int else "numbers"
-        raise BadArgumentError(f"{option} is {text!r}, and must be {what} like 8,16,32")
-    if positive and 0 in found:
-        raise BadArgumentError(f"{option} is {text!r}, and must be more than 0")
-    return found
-
-
-def pairs(workers: Sequence[int], decode: Sequence[int]) -> list[tuple[int, int]]:
-    """Give each number of *workers* its number that decode: one for all, or one for each.
-
-    Raises:
-        BadArgumentError: there are more or fewer.
-    """
-    if len(decode) == 1:
-        return [(count, decode[0]) for count in workers]
-    if len(decode) != len(workers):
-        raise BadArgumentError(
-            f"--decode has {len(decode)} numbers, and must have one, or one for each of the "
-            f"{len(workers)} of --workers"
-        )
-    return list(zip(workers, decode, strict=True))
-
-
 def chosen_policies(text: str) -> "dict[str, MakePolicy]":
     """Find the policies that ``--policy`` names.
 
@@ -332,51 +293,6 @@ def chosen_policies(text: str) -> "dict[str, MakePolicy]":
                 f"which are the first {len(SIM_POLICIES)}"
             )
     return {name: known[name] for name in names}
-
-
-@dataclass(frozen=True, slots=True)
-class _Outputs:
-    """Where what comes out goes."""
-
-    json: Path | None
-    html: Path | None
-    png: Path | None
-
-    def check(self) -> None:
-        """Make sure that they can be written, before anything takes its time.
-
-        Raises:
-            BadArgumentError: one cannot.
-        """
-        for option, path in (("--json", self.json), ("--html", self.html)):
-            if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-                raise BadArgumentError(f"{option}: {path} is no file that could be written")
-        if self.png is not None and self.png.exists() and not self.png.is_dir():
-            raise BadArgumentError(f"--png: {self.png} is no folder")
-        has_pictures = self.html is not None or self.png is not None
-        if has_pictures and importlib.util.find_spec("matplotlib") is None:
-            raise BadArgumentError("--html and --png need matplotlib; install it first")
-
-    def write(self, records: "Sequence[Record]") -> None:
-        """Print the table, and write what was asked for."""
-        from twofold_sim.measuring import goodput_table, notes_on, table, write_records
-
-        command = shlex.join(["twofold", *sys.argv[1:]])
-        print(table(records))
-        for note in notes_on(records):
-            print(f"\n{note}.")
-        if len({record.qps for record in records}) > 1:
-            print(f"\n{goodput_table(records)}")
-        if self.json is not None:
-            write_records(self.json, command, [_without_samples(record) for record in records])
-        if self.html is not None:
-            from twofold_sim.picturing import write_report
-
-            write_report(records, self.html, command)
-        if self.png is not None:
-            from twofold_sim.picturing import write_pictures
-
-            write_pictures(records, self.png)
 
 
 @contextlib.contextmanager
@@ -479,8 +395,3 @@ def _run_all(
             flush=True,
         )
     return records
-
-
-def _without_samples(record: "Record") -> "Record":
-    """Leave out what only pictures need, and is by far the most."""
-    return msgspec.structs.replace(record, samples=None)

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 import typer
 
-from twofold_cli.bench import PROFILE_CONTEXT_SHARE, numbers
+from twofold_cli.bench import PROFILE_CONTEXT_SHARE
 from twofold_cli.errors import BadArgumentError, CliError
+from twofold_cli.number_lists import numbers
 
 if TYPE_CHECKING:
     from twofold_sim.planning import Plan

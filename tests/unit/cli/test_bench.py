@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from twofold_cli.bench import app, chosen_policies, numbers, pairs
+from twofold_cli.bench import app, chosen_policies
 from twofold_cli.errors import BadArgumentError
 from twofold_sim.profiles import Profile, StepCosts, save_profile
 
@@ -104,36 +104,6 @@ def test_the_costs_of_prefill_workers_are_as_told(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.exception
     [record] = json.loads(path.read_bytes())["records"]
     assert (record["setup"]["cache_tokens"], record["setup"]["seconds_per_token"]) == (600, 0.5)
-
-
-def test_numbers_have_commas_between_them() -> None:
-    assert numbers("--workers", "8,16,32", int) == [8, 16, 32]
-    assert numbers("--qps", "7.5", float) == [7.5]
-
-
-@pytest.mark.parametrize("text", ["", "8;16", "eight", "8,,16", "1.5", "-1"])
-def test_what_are_no_whole_numbers_is_named(text: str) -> None:
-    with pytest.raises(BadArgumentError, match=r"--workers is .*whole numbers like 8,16,32"):
-        numbers("--workers", text, int)
-
-
-@pytest.mark.parametrize("text", ["nan", "inf", "-0.5", "1,x"])
-def test_what_is_no_number_at_all_is_named(text: str) -> None:
-    with pytest.raises(BadArgumentError, match="--qps is "):
-        numbers("--qps", text, float)
-
-
-def test_zero_is_refused_where_it_makes_no_sense() -> None:
-    assert numbers("--decode", "0", int) == [0]
-    with pytest.raises(BadArgumentError, match="more than 0"):
-        numbers("--qps", "7,0", float, positive=True)
-
-
-def test_decode_workers_are_the_same_for_all_or_one_number_for_each() -> None:
-    assert pairs([8, 16], [4]) == [(8, 4), (16, 4)]
-    assert pairs([8, 16], [4, 8]) == [(8, 4), (16, 8)]
-    with pytest.raises(BadArgumentError, match="3 numbers"):
-        pairs([8, 16], [4, 8, 12])
 
 
 def test_all_policies_are_those_of_the_routers_and_no_ablation() -> None:
