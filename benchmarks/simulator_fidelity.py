@@ -5,6 +5,9 @@ and then sends it another workload: Poisson arrivals, lengths of prompts and ans
 over their logarithms, half of what the engine can take. The simulated engine gets the same requests
 at the same moments. Compared are the p50 and p90 of TTFT and TPOT.
 
+The two engines of a pair share the machine's cores, which those of a cluster do not: how much they
+slow each other down is measured too, and simulated.
+
 Others must leave the machine alone meanwhile; how much they did not is in the results.
 """
 
@@ -14,7 +17,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +32,8 @@ from benchmarks.local_cluster import running_cluster
 from benchmarks.machine import describe_machine
 from benchmarks.processes import busy_seconds, cpu_seconds_of
 from benchmarks.report import Goal, publish, say, table
+from benchmarks.shared_machine import SharedMachine
+from benchmarks.slowdowns import measure_slowdowns
 from twofold_router.http import ClientLimits, open_client
 from twofold_sim.calibrating import (
     Answer,
@@ -50,6 +55,8 @@ PROMPT_TOKENS = (32, 800)
 OUTPUT_TOKENS = (8, 64)
 LOAD = 0.5
 """Of the requests a second that the engine can take."""
+
+PREFILL, DECODE = 0, 1
 
 ERROR_GOAL = 0.15
 SHARES = (0.5, 0.9)
@@ -112,14 +119,21 @@ async def _measure(cluster: Cluster, parsed: argparse.Namespace) -> dict[str, An
             profile = load_profile(parsed.profile)
         if parsed.save is not None:
             save_profile(profile, parsed.save)
-        planned = workload(profile, workload_seconds, parsed.seed, pair=decode is not None)
+        slowdowns = (1.0, 1.0)
+        if decode is not None:
+            slowdowns = await measure_slowdowns(prefill, decode)
+            say(f"slower beside the other: {slowdowns[0]:.2f} and {slowdowns[1]:.2f} times")
+        planned = workload(
+            profile, workload_seconds, parsed.seed, pair=decode is not None, slowdowns=slowdowns
+        )
         others = Others(cluster.supervisor_pid)
         requests = await send(planned, prefill, decode, parsed.seed)
         others_cores = others.cores()
-    simulated = simulate(profile, requests, pair=decode is not None)
+    simulated = simulate(profile, requests, pair=decode is not None, slowdowns=slowdowns)
     return {
         "profile": msgspec.to_builtins(profile),
         "pair": decode is not None,
+        "slowdowns": slowdowns,
         "others_cores": others_cores,
         "requests": [msgspec.to_builtins(request) for request in requests],
         "simulated": [msgspec.to_builtins(served) for served in simulated],
@@ -137,7 +151,12 @@ def cluster_running(*, pair: bool) -> Iterator[Cluster]:
 
 
 def workload(
-    profile: Profile, seconds: float, seed: int, *, pair: bool
+    profile: Profile,
+    seconds: float,
+    seed: int,
+    *,
+    pair: bool,
+    slowdowns: tuple[float, float] = (1.0, 1.0),
 ) -> list[tuple[float, int, int]]:
     """Plan arrivals, prompt tokens and output tokens, at a share of what *profile* can take."""
     random = Random(f"workload {seed}")
@@ -146,9 +165,10 @@ def workload(
         for _ in range(5000)
     ]
     at_once = [Request(0.0, prompt, output, 0.0, 0.0) for prompt, output in sizes[:200]]
+    all_served = simulate(profile, at_once, pair=pair, slowdowns=slowdowns)
     took = max(
         request.at + served.ttft + served.tpot * (request.output_tokens - 1)
-        for request, served in zip(at_once, simulate(profile, at_once, pair=pair), strict=True)
+        for request, served in zip(at_once, all_served, strict=True)
     )
     rate = LOAD * len(at_once) / took
     planned = []
@@ -199,20 +219,28 @@ async def send(
     return [task.result() for task in tasks]
 
 
-def simulate(profile: Profile, requests: Sequence[Request], *, pair: bool) -> list[Served]:
-    """Serve the same *requests* by simulated engines of *profile*."""
-    prefill, decode = BatchingEngine(profile), BatchingEngine(profile)
+def simulate(
+    profile: Profile,
+    requests: Sequence[Request],
+    *,
+    pair: bool,
+    slowdowns: tuple[float, float] = (1.0, 1.0),
+) -> list[Served]:
+    """Serve the same *requests* by simulated engines of *profile*; *slowdowns* of a pair are those
+    of the prefill and the decode engine while both compute."""
+    engines = [BatchingEngine(profile) for _ in range(1 + pair)]
+    machine = SharedMachine(engines, slowdowns[: len(engines)])
     first: dict[int, float] = {}
     finished: dict[int, float] = {}
 
     def run_until(at: float) -> None:
-        """Let both engines go on until *at*; leg 2 follows leg 1 when this has ended."""
-        while True:
-            due = min(_next_at(prefill), _next_at(decode))
-            if due >= at:
-                break
-            _note(prefill.advance(due), second_leg if pair else note)
-            _note(decode.advance(due), note)
+        """Let the engines go on until *at*; leg 2 follows leg 1 when this has ended."""
+        while (due := machine.next_at()) < at:
+            for engine, event in machine.advance(due):
+                if engine < len(engines) - 1:
+                    second_leg(event)
+                else:
+                    note(event)
 
     def note(event: Event) -> None:
         number = int(event.job_id)
@@ -220,17 +248,18 @@ def simulate(profile: Profile, requests: Sequence[Request], *, pair: bool) -> li
             first[number] = event.at
         if event.kind == "finished":
             finished[number] = event.at
-            prefill.release(event.job_id, event.at)
+            machine.release(PREFILL, event.job_id, event.at)
 
     def second_leg(event: Event) -> None:
         if event.kind == "finished":
             request = requests[int(event.job_id)]
-            decode.add(_job(event.job_id, request, request.output_tokens, fetched=True), event.at)
+            job = _job(event.job_id, request, request.output_tokens, fetched=True)
+            machine.add(DECODE, job, event.at)
 
     for number, request in sorted(enumerate(requests), key=lambda each: each[1].at):
         run_until(request.at)
         output_tokens = 1 if pair else request.output_tokens
-        prefill.add(_job(str(number), request, output_tokens, keeps=pair), request.at)
+        machine.add(PREFILL, _job(str(number), request, output_tokens, keeps=pair), request.at)
     run_until(math.inf)
     return [
         Served(
@@ -312,16 +341,6 @@ def _job(
         fetched_tokens=request.prompt_tokens if fetched else 0,
         keeps_blocks=keeps,
     )
-
-
-def _next_at(engine: BatchingEngine) -> float:
-    at = engine.next_at()
-    return math.inf if at is None else at
-
-
-def _note(events: Sequence[Event], note: Callable[[Event], None]) -> None:
-    for event in events:
-        note(event)
 
 
 def _log_uniform(random: Random, least: int, most: int) -> int:

@@ -21,6 +21,8 @@ import pytest
 from twofold_cli.shared_memory import mapped_files
 
 START_LIMIT_SECONDS = 480
+KV_CACHE_GIB = 0.5
+"""11,600 tokens: the model's longest prompt fits several times, and tests fill it in seconds."""
 LEASE_SECONDS = 30
 TITLE_LIMIT_SECONDS = 30
 
@@ -98,11 +100,13 @@ class Cluster:
         """Return how many requests' blocks the prefill worker has kept until nobody wanted them."""
         return self.metrics(self.address("prefill"))[_EXPIRED_LEASES[self.connector]]
 
-    def until(self, condition: Callable[[], bool], *, seconds: float, what: str) -> None:
+    def until(
+        self, condition: Callable[[], bool], *, seconds: float, what: str, every: float = 0.25
+    ) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-            time.sleep(0.25)
+            time.sleep(every)
 
     def until_idle(self) -> None:
         """Wait until nothing is in flight and no block is held; leases bound that."""
@@ -171,7 +175,8 @@ def cluster(
     state = tmp_path_factory.mktemp("state")
     env = os.environ | {"TWOFOLD_STATE_DIR": str(state)}
     cluster = Cluster(f"http://127.0.0.1:{port}", env, connector)
-    arguments = ("--detach", "--port", str(port), "--connector", connector, "--kv-events")
+    arguments = ["--detach", "--port", str(port), "--connector", connector, "--kv-events"]
+    arguments += ["--kv-cache-gib", str(KV_CACHE_GIB)]
     started = cluster.twofold("up", *arguments, check=False)
     assert started.returncode == 0, started.stdout + started.stderr
     processes = _descendants(int(cluster.status()["supervisor"]["pid"]))

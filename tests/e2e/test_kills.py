@@ -13,9 +13,11 @@ import pytest
 
 from .conftest import Cluster, child_named, kill
 
-TRICKLE_INTERVAL_SECONDS = 0.3
+TRICKLE_INTERVAL_SECONDS = 1.0
 REQUEST_DEADLINE_SECONDS = 60.0
 RECOVERY_LIMIT_SECONDS = 300.0
+LOOK_SECONDS = 2.0
+"""Between looks at the cluster: each takes a core for a second from the engine that starts."""
 
 pytestmark = pytest.mark.engine
 
@@ -134,6 +136,7 @@ def test_after_a_kill_every_request_ends_and_the_cluster_is_whole_again(
         lambda: cluster.twofold("status", check=False).returncode == 0 and victim(cluster) != pid,
         seconds=RECOVERY_LIMIT_SECONDS,
         what="the cluster is ready, with a new process in the place of the killed one",
+        every=LOOK_SECONDS,
     )
     cluster.forget_addresses()
     cluster.until_disaggregated(seconds=60)

@@ -140,6 +140,11 @@ class BatchingEngine:
             self._events = []
         return events
 
+    @property
+    def is_computing(self) -> bool:
+        """Tell whether a step has begun and not ended; one that is due begins by ``next_at``."""
+        return self._run is not None
+
     def counts(self) -> EngineCounts:
         """Return the counts as they are after what has been told by ``advance``; but blocks are
         used from the beginning of the step that fills them."""
