@@ -1,16 +1,8 @@
 """The simulated side of the comparison."""
 
 import pytest
-from benchmarks.simulator_fidelity import (
-    LOAD,
-    OUTPUT_TOKENS,
-    PROMPT_TOKENS,
-    Request,
-    Served,
-    compare,
-    simulate,
-    workload,
-)
+from benchmarks.simulated_serving import Request, Served
+from benchmarks.simulator_fidelity import LOAD, OUTPUT_TOKENS, PROMPT_TOKENS, compare, workload
 
 from twofold_sim.profiles import Profile, StepCosts, TransferCosts
 
@@ -25,30 +17,6 @@ PROFILE = Profile(
 
 def request(at: float, prompt_tokens: int, output_tokens: int) -> Request:
     return Request(at, prompt_tokens, output_tokens, 0.0, 0.0)
-
-
-def test_one_engine_serves_the_requests_as_they_come() -> None:
-    requests = [request(5.0, 100, 1), request(0.0, 200, 11)]
-
-    late, early = simulate(PROFILE, requests, pair=False)
-
-    assert (early.ttft, early.tpot) == pytest.approx((2.0, 0.1))
-    assert (late.ttft, late.tpot) == pytest.approx((1.0, 0.0))
-
-
-def test_of_a_pair_the_second_fetches_what_the_first_computed() -> None:
-    (served,) = simulate(PROFILE, [request(0.0, 200, 11)], pair=True)
-
-    assert (served.ttft, served.tpot) == pytest.approx((2.0 + 1.0 + 0.01, 0.1))
-
-
-def test_of_a_pair_those_who_generate_are_not_held_up_by_a_prompt() -> None:
-    requests = [request(0.0, 10, 100), request(2.0, 500, 5)]
-
-    alone, _ = simulate(PROFILE, requests, pair=False)
-    apart, _ = simulate(PROFILE, requests, pair=True)
-
-    assert alone.tpot > 1.4 * apart.tpot
 
 
 def test_the_workload_is_within_its_sizes_and_the_same_for_a_seed() -> None:
