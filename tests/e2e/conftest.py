@@ -21,8 +21,6 @@ import pytest
 from twofold_cli.shared_memory import mapped_files
 
 START_LIMIT_SECONDS = 480
-KV_CACHE_GIB = 0.5
-"""11,600 tokens: the model's longest prompt fits several times, and tests fill it in seconds."""
 LEASE_SECONDS = 30
 TITLE_LIMIT_SECONDS = 30
 
@@ -175,8 +173,7 @@ def cluster(
     state = tmp_path_factory.mktemp("state")
     env = os.environ | {"TWOFOLD_STATE_DIR": str(state)}
     cluster = Cluster(f"http://127.0.0.1:{port}", env, connector)
-    arguments = ["--detach", "--port", str(port), "--connector", connector, "--kv-events"]
-    arguments += ["--kv-cache-gib", str(KV_CACHE_GIB)]
+    arguments = ("--detach", "--port", str(port), "--connector", connector, "--kv-events")
     started = cluster.twofold("up", *arguments, check=False)
     assert started.returncode == 0, started.stdout + started.stderr
     processes = _descendants(int(cluster.status()["supervisor"]["pid"]))

@@ -27,10 +27,10 @@ pytestmark = pytest.mark.engine
 
 BLOCK_TOKENS = 128
 
-CONVERSATIONS = 15
+CONVERSATIONS = 30
 TURNS = 5
 WORDS_PER_TURN = 200
-"""Together some 16,500 tokens, for a cache of 11,600."""
+"""Together some 33,000 tokens, for a cache of 23,000."""
 
 WORDS = ["river", "mountain", "paper", "window", "garden", "silver", "morning", "letter"]
 

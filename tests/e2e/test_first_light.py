@@ -1,6 +1,7 @@
 """What a newcomer does: ask the model something, over HTTP, with OpenAI's client, with chat."""
 
 from concurrent.futures import ThreadPoolExecutor
+from statistics import median_low
 
 import httpx
 import openai
@@ -74,7 +75,8 @@ def test_a_prefill_worker_refuses_at_once_when_it_has_its_bound(cluster: Cluster
     for response in refused:
         assert response.json()["error"]["code"] == "prefill_busy"
         assert response.headers["x-llm-d-request-dropped-reason"] == "prefill-busy"
-        assert response.elapsed < min(answer.elapsed for answer in served)
+    typical = [median_low(answer.elapsed for answer in answers) for answers in (refused, served)]
+    assert typical[0] < typical[1]
 
 
 def test_chat_prints_the_answer_and_who_gave_it(cluster: Cluster) -> None:
