@@ -11,7 +11,6 @@ in a piece for a while, so one line that forgets is enough here.
 """
 
 import math
-from operator import mul
 from typing import Final, NamedTuple
 
 MEMORY_SAMPLES = 64
@@ -126,17 +125,17 @@ class StepTimes:
 class _RobustFit:
     """Least squares with forgetting, coefficients of zero or more, and clipped residuals.
 
-    Holds the normal equations, twelve sums whatever the number of observations, and solves them by
-    coordinate descent. Clipping is Huber's loss, one step at a time.
+    Holds the normal equations, nine sums whatever the number of observations, and solves them by
+    coordinate descent, written out because every answer is learned from. Clipping is Huber's loss,
+    one step at a time.
     """
 
     __slots__ = (
         "_changed_after",
         "_clipped_in_a_row",
         "_coefficients",
-        "_gram",
         "_keep",
-        "_target",
+        "_sums",
         "_typical",
         "observations",
     )
@@ -145,8 +144,9 @@ class _RobustFit:
         self._keep = 1.0 - 1.0 / memory_samples
         self._changed_after = changed_after
         self._coefficients = _scaled(start)
-        self._gram = [[0.0, 0.0, 0.0] for _ in range(3)]
-        self._target = [0.0, 0.0, 0.0]
+        self._sums = (0.0,) * 9
+        """Over the observations, of the weights and of what they weigh: x, y, x x, x y, y y, t, t x
+        and t y, with x the scaled batch, y the scaled context and t the time of a step."""
         self._typical: float | None = None
         self._clipped_in_a_row = 0  # negative for those that were far too fast
         self.observations = 0
@@ -160,15 +160,19 @@ class _RobustFit:
         )
 
     def learn(self, seconds: float, batch: float, context: float, prior: StepModel) -> None:
-        features = (1.0, batch / _BATCH_UNIT, context / _CONTEXT_UNIT)
-        predicted = sum(map(mul, self._coefficients, features))
+        x, y = batch / _BATCH_UNIT, context / _CONTEXT_UNIT
+        a, b, c = self._coefficients
+        predicted = a + b * x + c * y
         residual, keep = self._weigh(seconds - predicted, predicted)
-        for row, (sums, feature) in enumerate(zip(self._gram, features, strict=True)):
-            for column, other in enumerate(features):
-                sums[column] = keep * sums[column] + feature * other
-            self._target[row] = keep * self._target[row] + feature * (predicted + residual)
+        t = predicted + residual
+        n, sx, sy, sxx, sxy, syy, st, stx, sty = self._sums
+        self._sums = (
+            *(keep * n + 1.0, keep * sx + x, keep * sy + y),
+            *(keep * sxx + x * x, keep * sxy + x * y, keep * syy + y * y),
+            *(keep * st + t, keep * stx + t * x, keep * sty + t * y),
+        )
         self.observations += 1
-        self._solve(_scaled(prior))
+        self._solve(prior)
 
     def _weigh(self, residual: float, predicted: float) -> tuple[float, float]:
         """Return how much of *residual* counts, and how much of all that was before it."""
@@ -187,15 +191,20 @@ class _RobustFit:
         self._typical = max(self._typical, _LEAST_TYPICAL * predicted)
         return clipped, self._keep
 
-    def _solve(self, prior: list[float]) -> None:
-        coefficients = self._coefficients
+    def _solve(self, prior: StepModel) -> None:
+        a, b, c = self._coefficients
+        at_first, per_batch_unit, per_context_unit = _scaled(prior)
+        n, sx, sy, sxx, sxy, syy, st, stx, sty = self._sums
+        st += _RIDGE * at_first
+        stx += _RIDGE * per_batch_unit
+        sty += _RIDGE * per_context_unit
         for _ in range(_SWEEPS):
-            for row, sums in enumerate(self._gram):
-                others = sum(map(mul, sums, coefficients)) - sums[row] * coefficients[row]
-                target = self._target[row] + _RIDGE * prior[row] - others
-                coefficients[row] = max(0.0, target / (sums[row] + _RIDGE))
+            a = max(0.0, (st - sx * b - sy * c) / (n + _RIDGE))
+            b = max(0.0, (stx - sx * a - sxy * c) / (sxx + _RIDGE))
+            c = max(0.0, (sty - sy * a - sxy * b) / (syy + _RIDGE))
+        self._coefficients = (a, b, c)
 
 
-def _scaled(model: StepModel) -> list[float]:
+def _scaled(model: StepModel) -> tuple[float, float, float]:
     seconds, per_sequence, per_context_token = model
-    return [seconds, per_sequence * _BATCH_UNIT, per_context_token * _CONTEXT_UNIT]
+    return seconds, per_sequence * _BATCH_UNIT, per_context_token * _CONTEXT_UNIT
