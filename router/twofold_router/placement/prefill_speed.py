@@ -28,21 +28,20 @@ class PrefillSpeed:
     default. What a worker learns is taught to its pool.
     """
 
-    __slots__ = ("_announced", "_own", "_pool")
+    __slots__ = ("_announced", "_known", "_own", "_pool")
 
     def __init__(self, pool: "PrefillSpeed | None" = None) -> None:
         """*pool* is what a worker is judged by before it is known; None makes a pool's own."""
         self._pool: Final = pool
         self._own = RollingQuantile(WINDOW if pool else POOL_WINDOW)
         self._announced: float | None = None
+        self._known: float | None = None
+        """By the first two sources; kept, because a choice asks for it again and again."""
 
     @property
     def seconds_per_token(self) -> float:
-        own = self._own
-        if own.value is not None and len(own) >= MIN_OWN_SAMPLES:
-            return own.value
-        if self._announced is not None:
-            return self._announced
+        if self._known is not None:
+            return self._known
         return self._pool.seconds_per_token if self._pool else DEFAULT_SECONDS_PER_TOKEN
 
     def observe(self, service_seconds: float, computed_tokens: float) -> None:
@@ -52,7 +51,7 @@ class PrefillSpeed:
         """
         if computed_tokens < MIN_SAMPLE_TOKENS or service_seconds <= 0:
             return
-        self._own.add(service_seconds / computed_tokens)
+        self._learn(service_seconds / computed_tokens)
         if self._pool:
             self._pool.observe(service_seconds, computed_tokens)
 
@@ -63,7 +62,14 @@ class PrefillSpeed:
         if self._pool and seconds_per_token != self._announced:
             self._pool.learn_announced(seconds_per_token)
         self._announced = seconds_per_token
+        if len(self._own) < MIN_OWN_SAMPLES:
+            self._known = seconds_per_token
 
     def learn_announced(self, seconds_per_token: float) -> None:
         """Take in, as a pool, what one of its workers announces."""
+        self._learn(seconds_per_token)
+
+    def _learn(self, seconds_per_token: float) -> None:
         self._own.add(seconds_per_token)
+        if len(self._own) >= MIN_OWN_SAMPLES:
+            self._known = self._own.value
