@@ -48,20 +48,26 @@ class SharedMachine:
         return events
 
     def _pass_time(self, now: float) -> None:
-        while self._now < now:
-            paces = self._paces()
-            waits = self._seconds_to_next()
-            left = now - self._now
-            seconds = min(left, *waits)
-            self._now = now if seconds == left else self._now + seconds
-            for number, engine in enumerate(self._engines):
-                if waits[number] == seconds:
-                    # As it says itself: a sum of parts may be less by what was rounded.
-                    self._clocks[number] = _next_at(engine)
-                else:
-                    self._clocks[number] += seconds / paces[number]
-            self._take_events()
         self._take_events()
+        while self._now + (seconds := min(self._seconds_to_next())) <= now:
+            self._step(seconds)
+            self._take_events()
+        if self._now < now:
+            self._step(now - self._now)
+            self._now = now
+
+    def _step(self, seconds: float) -> None:
+        """Let *seconds* pass, in which nothing happens but at their end."""
+        paces = self._paces()
+        waits = self._seconds_to_next()
+        self._now += seconds
+        for number, engine in enumerate(self._engines):
+            if waits[number] == seconds:
+                # As it says itself: a sum of parts may be less by what was rounded, and then what
+                # is due would never come.
+                self._clocks[number] = _next_at(engine)
+            else:
+                self._clocks[number] += seconds / paces[number]
 
     def _take_events(self) -> None:
         for number, engine in enumerate(self._engines):

@@ -85,3 +85,18 @@ def test_without_slowdown_it_is_as_if_each_had_its_own() -> None:
         (event.job_id, event.kind) for event in expected
     ]
     assert [event.at for event in found] == pytest.approx([event.at for event in expected])
+
+
+@pytest.mark.timeout(30)
+def test_what_is_due_sooner_than_a_number_can_tell_happens_at_once() -> None:
+    machine = machine_of(1.1, 1.3)
+    at = 0.0
+    events = []
+    for number in range(100):
+        at += (0.1, 0.3, 0.7)[number * number % 7 % 3]
+        while (due := machine.next_at()) < at:
+            events += machine.advance(due)
+        machine.add(number % 2, job(str(number), 10 + 10 * (number % 3), 1 + number % 3), at)
+    events += run(machine)
+
+    assert len(ends(events)) == 100
