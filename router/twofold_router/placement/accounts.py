@@ -104,11 +104,11 @@ class Account:
     def uncached_tokens(self, waiting: Waiting) -> float:
         """Return how many tokens of *waiting* would be computed here after all that is dispatched
         here; at least the last one."""
-        return self._uncached_tokens(waiting, self.computing)
+        return self._uncached_tokens(waiting, in_turn=False)
 
     def uncached_tokens_in_turn(self, waiting: Waiting) -> float:
         """Return the same for when all are computed who wait here as well."""
-        return self._uncached_tokens(waiting, self.computing, self.queued)
+        return self._uncached_tokens(waiting, in_turn=True)
 
     def work_tokens(self, waiting: Waiting, uncached_tokens: float) -> float:
         """Return how many tokens could be computed here in the time that *uncached_tokens* of
@@ -135,13 +135,14 @@ class Account:
 
     def free_at(self, now: float) -> float:
         """Return when what is dispatched here is computed."""
-        if not self.unprefilled:
+        if not self.unprefilled_tokens:
             return now
         return max(now, self.busy_since + self.unprefilled_tokens * self.speed.seconds_per_token)
 
     def wait_seconds(self, now: float) -> float:
         """Return how long a newcomer would wait here."""
-        return self.free_at(now) - now + self.queue.ahead_seconds
+        computing = self.free_at(now) - now
+        return computing + self.queue.ahead_seconds if self.queued_tokens else computing
 
     def ttft_seconds(self, waiting: Waiting, now: float) -> float:
         """Predict the time to the first token of *waiting* here (DESIGN, "Predicted TTFT")."""
@@ -230,14 +231,17 @@ class Account:
         batch = self.batch
         batch.advance(now, self.step_times.predict(batch.count, batch.context_tokens, now))
 
-    def _uncached_tokens(self, waiting: Waiting, *before: Coming) -> float:
-        """Return how many tokens of *waiting* are neither cached here nor computed *before*."""
+    def _uncached_tokens(self, waiting: Waiting, *, in_turn: bool) -> float:
+        """Return how many tokens of *waiting* are neither cached here nor computed before it."""
         key = waiting.request.key
         cached = self.mirror.cached_tokens(key)
         block_count = 0
-        for coming in before:
-            if coming:
-                block_count = max(block_count, coming.prefix_of(key.blocks))
+        # Of an idle worker nothing else is looked at: with thousands of them, what a choice takes
+        # is mostly the time to fetch them from memory.
+        if self.unprefilled_tokens:
+            block_count = self.computing.prefix_of(key.blocks)
+        if in_turn and self.queued_tokens:
+            block_count = max(block_count, self.queued.prefix_of(key.blocks))
         if block_count:
             share = block_count * key.block_bytes / key.size_bytes
             tokens = int(share * waiting.prompt_tokens)
