@@ -212,7 +212,15 @@ class Placer:
                 return [self._on_one_worker(waiting, reason, now)]
         assert pool is not None
         waiting.candidates, account = self._policy.choose(waiting, pool, now)
+        if self._goes_at_once(request, account):
+            return [self._start(waiting, account, now), *self._fill(account, now)]
         return self._enqueue(waiting, account, now)
+
+    def _goes_at_once(self, request: PlacementRequest, account: Account) -> bool:
+        """Tell whether the queue of *account* would only be a way round: nobody is there, and
+        *request* is neither refused for being late nor makes others move."""
+        is_idle = not account.unprefilled_tokens and not account.queued_tokens
+        return is_idle and not request.refuse_late and not self._policy.moves_on_arrival
 
     def _prefill_pool(self, request: PlacementRequest) -> Pool | None:
         """Return the workers that may compute its prompt first, None if there are none or that has
@@ -300,6 +308,7 @@ class Placer:
             if unwilling:
                 decisions += [self._refuse_late(late, now) for late in unwilling]
             elif waiting is not None and self._fits(account, waiting):
+                self._leave_queue(waiting)
                 decisions.append(self._start(waiting, account, now))
             else:
                 break
@@ -316,8 +325,7 @@ class Placer:
         return not account.unprefilled or tokens <= self._settings.max_unprefilled_tokens
 
     def _start(self, waiting: Waiting, account: Account, now: float) -> Decision:
-        """Dispatch *waiting*, whose turn it is at *account*."""
-        self._leave_queue(waiting)
+        """Dispatch *waiting*, whose turn it is at *account*, and who is in no queue."""
         request = waiting.request
         role = account.worker.role
         if role.decodes:

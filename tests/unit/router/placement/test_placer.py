@@ -337,6 +337,14 @@ def test_who_would_rather_be_refused_than_late_is_and_only_who_is() -> None:
     assert refused.retry_after_seconds == 1
 
 
+def test_an_idle_worker_serves_who_will_be_late_unless_it_would_rather_be_refused() -> None:
+    place = placer(P1, D1, policy="twofold")
+
+    assert dispatch(place, make_request("late", ttft_slo_seconds=0.0)).prefill == P1
+    place.finished("late", None, 1.0)
+    refusal(place, make_request("unwilling", ttft_slo_seconds=0.0, refuse_late=True), 1.0)
+
+
 def test_when_a_late_one_is_refused_the_one_behind_goes() -> None:
     place = placer(P1, D1, policy="twofold", ttft_slo_seconds=0.6, max_unprefilled_tokens=1024)
     place.submit(make_request("a"), 0.0)
@@ -919,3 +927,19 @@ def test_what_is_fetched_keeps_a_worker_busy_for_that_time() -> None:
     share = (0.01 / 1024) / 0.00016
     expected = 512 + pulled_tokens * share
     assert counts(place, "pending_tokens")[cold.worker_id] == pytest.approx(expected, rel=0.05)
+
+
+def test_one_that_an_idle_worker_could_serve_at_once_may_still_make_others_move() -> None:
+    place = placer(P1, P2, D1, policy="dual-map-artifact", ttft_slo_seconds=5.0)
+    busy = dispatch(place, make_request("a", key=make_key(*range(20)))).prefill
+    assert busy is not None
+    assert place.submit(make_request("b", key=make_key(*range(21))), 0.0) == []
+    load = Load(seconds_per_prefill_token=0.0005)
+    place.workers_changed([msgspec.structs.replace(busy, load=load)], 0.0)
+
+    # Its 2.6 s make the idle worker as overloaded as the busy one; both together have 4.3 s there.
+    (decision,) = place.submit(make_request("long", key=make_key(*range(100, 132))), 0.0)
+
+    assert isinstance(decision, Dispatch)
+    assert decision.request_id == "b"
+    assert decision.prefill not in (None, busy)
