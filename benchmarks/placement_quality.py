@@ -91,7 +91,7 @@ def _both(
     """Make an experiment on both workloads."""
     of_each = ((CONVERSATION, conversation_qps, counts[0]), (AGENT, agent_qps, counts[1]))
     return {
-        f"{'conversation' if workload == CONVERSATION else 'agent'}{name}": Part(
+        f"{'conversation' if workload == CONVERSATION else AGENT}{name}": Part(
             says=says,
             workload=workload,
             qps=tuple(scale * rate for rate in qps),

@@ -49,7 +49,15 @@ def test_the_file_has_each_run_with_the_machine_and_the_versions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "quality.json"
-    asked = ["--parts", "agent-unequal", "--quick", "--stop-after", "0", "--json", str(path)]
+    asked = [
+        "--parts",
+        "synthetic-agent-unequal",
+        "--quick",
+        "--stop-after",
+        "0",
+        "--json",
+        str(path),
+    ]
     monkeypatch.setattr(sys, "argv", ["placement_quality", "--traces", str(tmp_path), *asked])
 
     assert main() == 3  # stopped after one run
