@@ -24,8 +24,9 @@ class ByDeadline:
     """A plan of those who can be on time, by deadline, and the others, by arrival.
 
     Invariant: everybody waits in exactly one of ``_plan`` (sorted by deadline), ``_put_off`` (may
-    come back into the plan) and ``_late`` (cannot be on time even if they went now; the oldest of
-    the highest priority goes first).
+    come back into the plan) and ``_late`` (cannot be on time even if they went now). Of the late
+    the highest priority goes first, of that the tenants that had no more than their share when they
+    became late, then the oldest.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class ByDeadline:
         self._put_off: dict[int, Waiting] = {}
         self._late: dict[int, Waiting] = {}
         self._late_ranking: Ranking[int] = Ranking()
+        self._late_by_age: Ranking[int] = Ranking()
         self._newly_late: list[Waiting] = []
         self._changes = 0
         self._claim_seconds = 0.0
@@ -73,6 +75,7 @@ class ByDeadline:
         serial = waiting.serial
         if self._late.pop(serial, None) is not None:
             self._late_ranking.discard(serial)
+            self._late_by_age.discard(serial)
             return
         if self._put_off.pop(serial, None) is not None:
             return
@@ -89,7 +92,7 @@ class ByDeadline:
         elif self._plan:
             self._named = self._plan[0][2]
         else:
-            self._named = next(iter(self._put_off.values()), None) or self._first_late()
+            self._named = self._first_put_off(starts_at) or self._first_late()
         return self._named
 
     def everyone(self) -> Iterable[Waiting]:
@@ -146,19 +149,37 @@ class ByDeadline:
 
     def _be_late(self, waiting: Waiting) -> None:
         self._late[waiting.serial] = waiting
-        self._late_ranking.add(waiting.serial, -waiting.request.priority)
+        over = self._over_share(waiting.request.tenant)
+        self._late_ranking.add(waiting.serial, over / (over + 1) - waiting.request.priority)
+        self._late_by_age.add(waiting.serial, waiting.serial)
         self._newly_late.append(waiting)
+
+    def _first_put_off(self, starts_at: float) -> Waiting | None:
+        """Return the first of those put off; who would rather be refused than late is late by then
+        if it cannot be on time."""
+        while self._put_off:
+            waiting = next(iter(self._put_off.values()))
+            is_late = starts_at + waiting.seconds > waiting.due_at
+            if not (is_late and waiting.request.refuse_late):
+                return waiting
+            del self._put_off[waiting.serial]
+            self._be_late(waiting)
+        return None
 
     def _first_late(self) -> Waiting | None:
         first = self._late_ranking.first()
         return self._late[first[1]] if first else None
 
     def _find_claimant(self, now: float) -> Waiting | None:
-        """Return the first of the late if it is overtaken and has waited too long."""
-        first = self._first_late() if self._plan else None
-        if first is None or now - first.request.arrived_at <= self._overtaken_seconds:
+        """Return the oldest of the late, whatever its priority, if it is overtaken and has waited
+        too long."""
+        entry = self._late_by_age.first()
+        if entry is None:
             return None
-        return first
+        oldest = self._late[entry[1]]
+        is_overtaken = bool(self._plan) or oldest is not self._first_late()
+        has_waited = now - oldest.request.arrived_at > self._overtaken_seconds
+        return oldest if is_overtaken and has_waited else None
 
     def _spend(self, waiting: Waiting) -> None:
         """Save up for who has a claim while others go, or spend what was saved."""

@@ -174,9 +174,17 @@ class Placer:
         decisions: list[Decision] = []
         freed: list[Account] = []
         for request_id in self._deadlines.due(now):
-            waiting = self._waiting.pop(request_id)
-            freed.append(self._leave_queue(waiting))
-            decisions.append(refusals.for_long_wait(waiting.request))
+            waiting = self._waiting[request_id]
+            if now >= waiting.request.deadline_at:
+                del self._waiting[request_id]
+                freed.append(self._leave_queue(waiting))
+                decisions.append(refusals.for_long_wait(waiting.request))
+            elif now >= waiting.gives_up_at:
+                assert waiting.at is not None, request_id
+                freed.append(waiting.at)
+                decisions.append(self._refuse_late(waiting, now))
+            else:  # it has moved to where it has more time
+                self._deadlines.add(waiting.gives_up_at, request_id)
         for request_id in self._prefill_ends.due(now):
             account = self._holdings[request_id].computed_at
             account.end_prefill(request_id, now)
@@ -261,7 +269,7 @@ class Placer:
             decisions += self._fill(waiting.at, now)
         if waiting.at is not None:
             self._bound.enter(waiting.request)
-            self._deadlines.add(waiting.request.deadline_at, waiting.request.request_id)
+            self._deadlines.add(waiting.gives_up_at, waiting.request.request_id)
             victim = self._victim(waiting.at)
             decisions += self._turn_away(victim, now) if victim else []
         return decisions

@@ -53,6 +53,15 @@ class Waiting:
         self.seconds = 0.0
 
     @property
+    def gives_up_at(self) -> float:
+        """Return when it is refused if it still waits: at its deadline, or when it would be late
+        where it is, if it would rather be refused than that."""
+        request = self.request
+        if not request.refuse_late:
+            return request.deadline_at
+        return min(request.deadline_at, self.due_at - self.seconds)
+
+    @property
     def block_tokens(self) -> float:
         """Return the tokens of one block of the key."""
         key = self.request.key

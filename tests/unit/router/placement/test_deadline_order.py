@@ -141,12 +141,34 @@ def test_who_becomes_late_while_waiting_is_told_of() -> None:
     assert [each.serial for each in queue.late()] == [1]
 
 
+def test_who_was_put_off_is_late_when_it_cannot_be_on_time_if_it_would_rather_be_refused() -> None:
+    queue = order()
+    for serial in range(20):
+        queue.add(waiting(serial, 5, 6, refuse_late=True), 0.0)
+    first = queue.next(0.0)
+    assert first is not None
+    queue.remove(first)
+
+    queue.next(5.0)
+
+    assert {each.serial for each in queue.late()} == set(range(20)) - {first.serial}
+
+
 def test_late_ones_go_by_priority_then_by_age() -> None:
     queue = order()
     for serial, priority in ((1, 0), (2, 1), (3, 0), (4, 1)):
         queue.add(waiting(serial, 5, 1, priority=priority), 0.0)
 
     assert [each.serial for each, _ in serve_all(queue)] == [2, 4, 1, 3]
+
+
+def test_late_ones_of_a_tenant_that_had_more_than_its_share_go_after_those_of_others() -> None:
+    queue = order(over={"greedy": 5, "less": 1})
+    kinds = [("greedy", 0), ("less", 0), ("modest", 0), ("greedy", 1)]
+    for serial, (tenant, priority) in enumerate(kinds):
+        queue.add(waiting(serial, 5, 1, tenant=tenant, priority=priority), 0.0)
+
+    assert [each.serial for each, _ in serve_all(queue)] == [3, 2, 1, 0]
 
 
 def serve_under_load(queue: ByDeadline, seconds: int, start: int = 0) -> list[int]:
@@ -173,6 +195,21 @@ def test_the_overtaken_get_their_share_of_the_time_and_no_more() -> None:
     overtaken = [serial for serial in after if serial < 1_000_000]
     assert overtaken == list(range(len(overtaken)))  # the oldest first
     assert 80 <= len(overtaken) <= 800 / 8 + 1
+
+
+def test_the_oldest_has_a_claim_on_those_of_a_higher_priority_too() -> None:
+    queue = order(share=1 / 8, overtaken_seconds=30.0)
+    queue.add(waiting(0, 1, 0.5), 0.0)
+
+    served = []
+    for now in range(1, 60):
+        queue.add(waiting(now, 1, now + 0.5, arrived=now, priority=1), now)
+        first = queue.next(now)
+        assert first is not None
+        queue.remove(first)
+        served.append(first.serial)
+
+    assert 30 + 8 <= served.index(0) <= 30 + 8 + 1
 
 
 def test_nothing_is_saved_up_for_a_claim_that_nobody_has_yet() -> None:

@@ -337,6 +337,22 @@ def test_who_would_rather_be_refused_than_late_is_and_only_who_is() -> None:
     assert refused.retry_after_seconds == 1
 
 
+@pytest.mark.parametrize("policy", ["twofold", "dual-map"])
+def test_who_would_rather_be_refused_than_late_is_when_its_time_comes(policy: str) -> None:
+    place = narrow(P1, D1, policy=policy, ttft_slo_seconds=0.2, max_queued=9)
+    place.submit(make_request("a"), 0.0)
+    place.submit(make_request("patient"), 0.0)
+    place.submit(make_request("b", refuse_late=True), 0.0)
+
+    # Nothing else happens; a prompt of 512 tokens takes 0.082 s.
+    assert place.tick(0.11) == []
+    (refused,) = place.tick(0.12)
+
+    assert isinstance(refused, Refuse)
+    assert (refused.request_id, refused.fault) == ("b", Fault.QUEUE_FULL)
+    assert place.snapshot().queued == 1
+
+
 def test_an_idle_worker_serves_who_will_be_late_unless_it_would_rather_be_refused() -> None:
     place = placer(P1, D1, policy="twofold")
 
