@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 from twofold_router.placement.accounts import Account
 from twofold_router.placement.choice import RECOMPUTING_WEIGHT
@@ -24,6 +24,9 @@ class Rebalance(Protocol):
     """Finds moves. They must be carried out one by one, each before the next is asked for; those
     who are served meanwhile are left out."""
 
+    moves_on_arrival: ClassVar[bool]
+    """False: nobody moves because somebody has come."""
+
     def arrived(self, waiting: Waiting, now: float) -> Iterator[Move]:
         """Return the moves that pay after *waiting* has come to its queue."""
         ...
@@ -35,6 +38,8 @@ class Rebalance(Protocol):
 
 class Stay:
     """Nobody moves."""
+
+    moves_on_arrival: ClassVar[bool] = False
 
     def arrived(self, waiting: Waiting, now: float) -> Iterator[Move]:
         return iter(())
@@ -50,6 +55,8 @@ class BatchRebalance:
     less that at the other home), while it is positive and the target stays within the SLO; one
     batch, which sets off no other.
     """
+
+    moves_on_arrival: ClassVar[bool] = True
 
     def __init__(
         self, theta_seconds: float, slo_seconds: float, patience_seconds: float = 3.0
@@ -99,6 +106,8 @@ class CostRebalance:
     The cost is that of the choice: ``wait + (1 + w) * uncached time``, and the answer's time where
     it is decoded there.
     """
+
+    moves_on_arrival: ClassVar[bool] = False
 
     def __init__(self, recomputing_weight: float = RECOMPUTING_WEIGHT) -> None:
         self._weight = recomputing_weight

@@ -228,7 +228,7 @@ class Placer:
         """Tell whether the queue of *account* would only be a way round: nobody is there, and
         *request* is neither refused for being late nor makes others move."""
         is_idle = not account.unprefilled_tokens and not account.queued_tokens
-        return is_idle and not request.refuse_late and not self._policy.moves_on_arrival
+        return is_idle and not request.refuse_late and not self._policy.rebalance.moves_on_arrival
 
     def _prefill_pool(self, request: PlacementRequest) -> Pool | None:
         """Return the workers that may compute its prompt first, None if there are none or that has

@@ -23,8 +23,6 @@ class Policy:
     rebalance: Rebalance
     max_unprefilled: int | None = None
     """Requests dispatched to a worker and not prefilled, beside the settings' bound in tokens."""
-    moves_on_arrival: bool = False
-    """Whether ``rebalance`` may move somebody because a request has come."""
 
 
 MakePolicy = Callable[[PlacementSettings, Shares, random.Random], Policy]
@@ -46,8 +44,7 @@ def dual_map(settings: PlacementSettings, shares: Shares, rng: random.Random) ->
     the ring (decision 008)."""
     slo_seconds = settings.ttft_slo_seconds
     choose = PairChoice(Homes(), rng, theta_seconds=slo_seconds)
-    rebalance = BatchRebalance(slo_seconds, slo_seconds)
-    return Policy(choose, ByCachedPrefix, rebalance, moves_on_arrival=True)
+    return Policy(choose, ByCachedPrefix, BatchRebalance(slo_seconds, slo_seconds))
 
 
 def dual_map_artifact(settings: PlacementSettings, shares: Shares, rng: random.Random) -> Policy:
@@ -55,7 +52,7 @@ def dual_map_artifact(settings: PlacementSettings, shares: Shares, rng: random.R
     slo_seconds = settings.ttft_slo_seconds
     choose = PairChoice(Homes(), rng, theta_seconds=slo_seconds / 2)
     rebalance = BatchRebalance(slo_seconds / 2, slo_seconds)
-    return Policy(choose, ByCachedPrefix, rebalance, max_unprefilled=1, moves_on_arrival=True)
+    return Policy(choose, ByCachedPrefix, rebalance, max_unprefilled=1)
 
 
 def _by_arrival(choose: Callable[[random.Random], Choose]) -> MakePolicy:

@@ -2,16 +2,10 @@
 
 import pytest
 from benchmarks.shared_machine import SharedMachine
+from tests.unit.benchmarks.made_up import PROFILE
 
 from twofold_sim.engine_model import BatchingEngine, Event, Job
-from twofold_sim.profiles import Profile, StepCosts
-
-PROFILE = Profile(
-    name="any",
-    source="",
-    steps=StepCosts(per_prefill_token=0.01, per_sequence=0.1),
-    kv_capacity_tokens=100_000,
-)
+from twofold_sim.profiles import Profile
 
 
 def machine_of(*slowdowns: float) -> SharedMachine:

@@ -3,20 +3,7 @@
 import pytest
 from benchmarks.simulated_serving import Request, Served
 from benchmarks.simulator_fidelity import LOAD, OUTPUT_TOKENS, PROMPT_TOKENS, compare, workload
-
-from twofold_sim.profiles import Profile, StepCosts, TransferCosts
-
-PROFILE = Profile(
-    name="any",
-    source="",
-    steps=StepCosts(per_prefill_token=0.01, per_sequence=0.1),
-    transfer=TransferCosts(latency_seconds=1.0),
-    kv_capacity_tokens=100_000,
-)
-
-
-def request(at: float, prompt_tokens: int, output_tokens: int) -> Request:
-    return Request(at, prompt_tokens, output_tokens, 0.0, 0.0)
+from tests.unit.benchmarks.made_up import PROFILE, request
 
 
 def test_the_workload_is_within_its_sizes_and_the_same_for_a_seed() -> None:
