@@ -197,11 +197,10 @@ class Account:
         waiting.candidates = (*waiting.candidates, self)
         self.guests[waiting.serial] = waiting
 
-    def dismiss_guests(self) -> None:
-        """Be nobody's candidate any more."""
-        for waiting in self.guests.values():
-            waiting.candidates = tuple(home for home in waiting.candidates if home is not self)
-        self.guests.clear()
+    def dismiss(self, guest: Waiting) -> None:
+        """Be one of the candidates of *guest* no longer."""
+        guest.candidates = tuple(home for home in guest.candidates if home is not self)
+        del self.guests[guest.serial]
 
     def start_prefill(
         self, request_id: str, tokens: float, now: float, blocks: Blocks = ()

@@ -66,6 +66,12 @@ class Pools:
         """Return the workers that can do both phases of a request for *name*."""
         return self._decode.get(name)
 
+    def have(self, account: Account, name: str) -> bool:
+        """Tell whether *account* may be chosen for a request for *name*."""
+        worker_id = account.worker.worker_id
+        pools = (self._prefill.get(name), self._decode.get(name))
+        return any(pool is not None and pool.by_id.get(worker_id) is account for pool in pools)
+
     def statistics(self, name: str) -> ModelStatistics | None:
         """Return what is known of the model behind *name*, None if nobody serves it."""
         pool = self._decode.get(name) or self._prefill.get(name)

@@ -39,17 +39,22 @@ class Workforce:
     def update(self, workers: Iterable[Worker], now: float) -> Change:
         """Take *workers* as they are now; of one that is told of twice, the later counts."""
         changed: list[Worker] = []
+        leaving: list[Account] = []
+        remade: set[Account] = set()
         for worker in {worker.worker_id: worker for worker in workers}.values():
             account = self.accounts.get(worker.worker_id)
             if account is not None and _has_only_new_load(account.worker, worker):
                 account.worker = worker
                 self._hear_speed(account)
-            else:
-                changed.append(worker)
+                continue
+            changed.append(worker)
+            if account is not None:
+                leaving.append(account)
+                if not _does_the_same(account.worker, worker):
+                    remade.add(account)
         if not changed:
             return Change()
-        known = (self.accounts.get(worker.worker_id) for worker in changed)
-        change = self._retire([account for account in known if account is not None])
+        left = self._retire(leaving)
         able = []
         for worker in changed:
             account = self._account_of(worker, now)
@@ -57,28 +62,40 @@ class Workforce:
             account.is_ready = worker.state is WorkerState.READY
             if _is_pooled(worker):
                 able.append(account)
-        change.joined = self.pools.add(able)
-        return change
+        joined = self.pools.add(able)
+        return Change(self._empty(left, remade), joined)
 
     def forget(self, worker_ids: Iterable[WorkerId]) -> Change:
         """Close the accounts of *worker_ids*, as far as they are known."""
         leaving = [self.accounts.pop(name) for name in worker_ids if name in self.accounts]
-        change = self._retire(leaving)
+        homeless = self._empty(self._retire(leaving), set(leaving))
         models = {account.worker.model for account in self.accounts.values()} if leaving else set()
         for account in leaving:
             if account.worker.model not in models:
                 self.models.pop(account.worker.model, None)
-        return change
+        return Change(homeless)
 
-    def _retire(self, accounts: list[Account]) -> Change:
-        """Give *accounts* nothing new; who waits there needs another place."""
+    def _retire(self, accounts: list[Account]) -> list[Account]:
+        """Give *accounts* nothing new. Returns those that have left a pool, partners too."""
         pooled = [account for account in accounts if _is_pooled(account.worker)]
         for account in pooled:
             account.is_ready = False
-        retired = pooled + self.pools.remove(pooled)
-        for account in retired:
-            account.dismiss_guests()
-        return Change([waiting for account in retired for waiting in _empty(account)])
+        return pooled + self.pools.remove(pooled)
+
+    def _empty(self, accounts: list[Account], remade: set[Account]) -> list[Waiting]:
+        """Send away those who wait at *accounts*, or might come there, and cannot be served there
+        now; from those of *remade* everybody. Returns those who waited."""
+        homeless: list[Waiting] = []
+        for account in accounts:
+            for waiting in [*account.queue.everyone(), *account.guests.values()]:
+                if account not in remade and self.pools.have(account, waiting.request.model):
+                    continue
+                if waiting.at is account:
+                    account.dequeue(waiting)
+                    homeless.append(waiting)
+                else:
+                    account.dismiss(waiting)
+        return homeless
 
     def _account_of(self, worker: Worker, now: float) -> Account:
         """Return the account of this life of *worker*, with *worker* in it."""
@@ -97,23 +114,23 @@ class Workforce:
         account.speed.announce(account.worker.load.seconds_per_prefill_token)
 
 
-def _empty(account: Account) -> list[Waiting]:
-    everyone = list(account.queue.everyone())
-    for waiting in everyone:
-        account.dequeue(waiting)
-    return everyone
-
-
 def _is_pooled(worker: Worker) -> bool:
     return worker.state is not WorkerState.DRAINING
 
 
-def _has_only_new_load(old: Worker, new: Worker) -> bool:
+def _does_the_same(old: Worker, new: Worker) -> bool:
+    """Tell whether the same life is ready for the same work, maybe for other names."""
     return (
         old.incarnation == new.incarnation
         and old.state is new.state
         and old.role is new.role
+        and party_of(old, old.model) == party_of(new, new.model)
+    )
+
+
+def _has_only_new_load(old: Worker, new: Worker) -> bool:
+    return (
+        _does_the_same(old, new)
         and old.names == new.names
         and old.kv_side_channel == new.kv_side_channel
-        and party_of(old, old.model) == party_of(new, new.model)
     )

@@ -118,14 +118,15 @@ def test_who_waits_elsewhere_is_a_guest_until_it_leaves() -> None:
     assert (len(here.queue), here.queued_tokens, guest.at) == (0, 0.0, None)
 
 
-def test_an_account_that_closes_is_nobodys_candidate() -> None:
-    here, closing = account("here"), account("closing")
-    guest = waiting(1, here, closing)
+def test_an_account_may_be_a_candidate_of_one_guest_no_longer() -> None:
+    here, there = account("here"), account("there")
+    guest, other = waiting(1, here, there), waiting(2, here, there)
     here.enqueue(guest, 0.0)
+    here.enqueue(other, 0.0)
 
-    closing.dismiss_guests()
+    there.dismiss(guest)
 
-    assert (guest.candidates, closing.guests) == ((here,), {})
+    assert (guest.candidates, list(there.guests.values())) == ((here,), [other])
 
 
 def test_a_newcomer_invites_those_who_wait_elsewhere() -> None:

@@ -1,5 +1,7 @@
 """The accounts of all workers that are known."""
 
+import itertools
+
 import msgspec
 import pytest
 
@@ -15,15 +17,19 @@ P1, P2 = make_worker("p1", Role.PREFILL), make_worker("p2", Role.PREFILL)
 D1 = make_worker("d1", Role.DECODE)
 
 
+TUNED = "tuned"
+SERIAL = itertools.count(1)
+
+
 def workforce(*workers: Worker) -> Workforce:
     made = Workforce(ByArrival, disaggregate=True)
     made.update(workers, 0.0)
     return made
 
 
-def wait(made: Workforce, *names: str) -> Waiting:
-    """Have somebody wait at the first of *names*, who may also wait at the others."""
-    waiting = make_waiting()
+def wait(made: Workforce, *names: str, model: str = MODEL) -> Waiting:
+    """Have somebody wait for *model* at the first of *names*, who may also wait at the others."""
+    waiting = make_waiting(next(SERIAL), model=model)
     waiting.candidates = tuple(made.accounts[WorkerId(name)] for name in names)
     waiting.candidates[0].enqueue(waiting, 0.0)
     return waiting
@@ -74,6 +80,48 @@ def test_who_waits_at_a_worker_that_is_another_now_is_homeless(worker: Worker) -
     assert waiting.at is None
     assert old not in elsewhere.candidates
     assert old.guests == {}
+
+
+@pytest.mark.parametrize("changing", [P1, D1], ids=["its worker", "the only partner"])
+@pytest.mark.parametrize(
+    "change", [{"adapters": (TUNED,)}, {"kv_side_channel": "h:1"}], ids=["adapter", "side channel"]
+)
+def test_who_waits_stays_while_a_worker_comes_to_serve_more(
+    changing: Worker, change: dict[str, object]
+) -> None:
+    made = workforce(P1, P2, D1)
+    waiting, elsewhere = wait(made, "p1", "p2"), wait(made, "p2", "p1")
+
+    assert made.update([msgspec.structs.replace(changing, **change)], 1.0).homeless == []
+
+    p1, p2 = (made.accounts[worker.worker_id] for worker in (P1, P2))
+    assert (waiting.at, waiting.candidates) == (p1, (p1, p2))
+    assert (elsewhere.at, elsewhere.candidates) == (p2, (p2, p1))
+    assert (list(p1.guests.values()), list(p2.guests.values())) == ([elsewhere], [waiting])
+    assert p1.is_ready
+
+
+@pytest.mark.parametrize("changing", ["p1", "d1"], ids=["its worker", "the only partner"])
+def test_of_those_who_wait_where_an_adapter_goes_only_they_who_ask_for_it_are_homeless(
+    changing: str,
+) -> None:
+    tuned = [msgspec.structs.replace(worker, adapters=(TUNED,)) for worker in (P1, P2, D1)]
+    made = workforce(*tuned)
+    waiting, for_adapter = wait(made, "p1", "p2"), wait(made, "p1", "p2", model=TUNED)
+    elsewhere = wait(made, "p2", "p1", model=TUNED)
+
+    change = made.update([{"p1": P1, "d1": D1}[changing]], 1.0)
+
+    p1, p2 = (made.accounts[worker.worker_id] for worker in (P1, P2))
+    assert waiting.at is p1
+    assert waiting.candidates == (p1, p2)
+    assert for_adapter.at is None
+    assert p1.guests == {}
+    if changing == "p1":
+        assert change.homeless == [for_adapter]
+        assert elsewhere.candidates == (p2,)
+    else:
+        assert change.homeless == [for_adapter, elsewhere]
 
 
 def test_who_waits_at_a_worker_that_leaves_is_homeless() -> None:
