@@ -40,15 +40,24 @@ def goodput(points: Iterable[tuple[float, float]], good_share: float = GOOD_SHAR
 
 def goodputs(
     records: Sequence[Record], good_share: float = GOOD_SHARE
-) -> dict[tuple[Conditions, str], list[Goodput]]:
-    """Return the goodput of each policy under each of the conditions in *records*, one for each
-    seed, in order of the seeds."""
+) -> dict[tuple[Conditions, str], dict[int, Goodput]]:
+    """Return the goodput of each policy under each of the conditions in *records*, by seed, in
+    order of the seeds."""
     points: dict[tuple[Conditions, str], dict[int, list[tuple[float, float]]]] = {}
     for record in records:
         seeds = points.setdefault((conditions_of(record), record.policy), {})
         point = (record.qps, record.measures.everyone.slo_share)
         seeds.setdefault(record.seed, []).append(point)
     return {
-        sweep: [goodput(seeds[seed], good_share) for seed in sorted(seeds)]
+        sweep: {seed: goodput(seeds[seed], good_share) for seed in sorted(seeds)}
         for sweep, seeds in points.items()
     }
+
+
+def middle(found: Sequence[Goodput]) -> Goodput:
+    """Return the median of *found*, of two middle ones the lower."""
+    return sorted(found, key=rank)[(len(found) - 1) // 2]
+
+
+def rank(found: Goodput) -> float:
+    return found.qps or 0.0

@@ -1,7 +1,6 @@
 """One run as it is kept: what was run, and what it gave."""
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import msgspec
 
@@ -37,13 +36,6 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     samples: Samples | None = None
 
 
-class RecordFile(msgspec.Struct, frozen=True, kw_only=True):
-    """What ``--json FILE`` writes."""
-
-    command: str
-    records: list[Record]
-
-
 def notes_on(records: Sequence[Record]) -> list[str]:
     """Say what was cut or left out of the workloads of *records*, and which were too short."""
     long_prompts = dict.fromkeys(filter(None, (record.long_prompts for record in records)))
@@ -61,23 +53,3 @@ def _shortfalls(records: Iterable[Record]) -> list[str]:
                 f"no more of {record.workload}"
             )
     return list(said.values())
-
-
-def write_records(path: Path, command: str, records: Sequence[Record]) -> None:
-    """Write *records*, with the *command* that made them: all of their fields, but for samples that
-    are not there."""
-    file = msgspec.to_builtins(RecordFile(command=command, records=list(records)))
-    for record in file["records"]:
-        if record["samples"] is None:
-            del record["samples"]
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(file), indent=1) + b"\n")
-
-
-def read_records(path: Path) -> RecordFile:
-    """Read what ``write_records`` wrote.
-
-    Raises:
-        msgspec.DecodeError: the file holds something else.
-        OSError: it cannot be read.
-    """
-    return msgspec.json.decode(path.read_bytes(), type=RecordFile)

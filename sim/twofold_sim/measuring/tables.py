@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from twofold_sim.measuring.conditions import differences, slo_text
-from twofold_sim.measuring.goodput import GOOD_SHARE, Goodput, goodputs
+from twofold_sim.measuring.goodput import GOOD_SHARE, Goodput, goodputs, middle, rank
 from twofold_sim.measuring.quantiles import Quantiles
 from twofold_sim.measuring.record import Record
 
@@ -82,16 +82,17 @@ def goodput_rows(records: Sequence[Record]) -> Iterator[Row]:
     others = dict(zip(every, differences(every), strict=True))
     for conditions in every:
         slo = slo_text(conditions.slo)
-        for (own, policy), seeds in found.items():
+        for (own, policy), by_seed in found.items():
             if own == conditions:
+                seeds = list(by_seed.values())
                 yield (
                     policy,
                     conditions.workload,
                     _workers(conditions.workers, conditions.decode_workers),
                     ", ".join(filter(None, (slo, others[conditions]))),
-                    _qps(_middle(seeds)),
-                    _qps(min(seeds, key=_rank)),
-                    _qps(max(seeds, key=_rank)),
+                    _qps(middle(seeds)),
+                    _qps(min(seeds, key=rank)),
+                    _qps(max(seeds, key=rank)),
                 )
 
 
@@ -120,15 +121,6 @@ def cell(value: object) -> str:
     if not isinstance(value, float):
         return str(value)
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-
-
-def _middle(found: Sequence[Goodput]) -> Goodput:
-    """Return the median over the seeds, of two middle ones the lower."""
-    return sorted(found, key=_rank)[(len(found) - 1) // 2]
-
-
-def _rank(goodput: Goodput) -> float:
-    return goodput.qps or 0.0
 
 
 def _qps(goodput: Goodput) -> str:

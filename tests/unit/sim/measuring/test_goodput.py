@@ -57,8 +57,8 @@ def test_each_seed_has_its_own() -> None:
     found = goodputs(records)
 
     conditions = conditions_of(records[0])
-    assert found[conditions, "a"] == [Goodput(1.5), Goodput(2.0, is_bound=True)]
-    assert found[conditions, "b"] == [Goodput(None)]
+    assert found[conditions, "a"] == {0: Goodput(1.5), 1: Goodput(2.0, is_bound=True)}
+    assert found[conditions, "b"] == {0: Goodput(None)}
 
 
 def test_other_conditions_are_another_sweep() -> None:
@@ -67,4 +67,4 @@ def test_other_conditions_are_another_sweep() -> None:
 
     found = goodputs([*records, *others])
 
-    assert list(found.values()) == [[Goodput(1.5)], [Goodput(1.5)]]
+    assert list(found.values()) == [{0: Goodput(1.5)}, {0: Goodput(1.5)}]

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from twofold_sim.measuring import (
+    Goodput,
     Record,
     Samples,
     Served,
@@ -45,6 +46,7 @@ def test_a_record_survives_the_file(tmp_path: Path) -> None:
 
     assert found.records == records
     assert found.command == "twofold bench replay"
+    assert found.goodputs == []
 
 
 def test_what_is_0_is_written_too(tmp_path: Path) -> None:
@@ -54,6 +56,24 @@ def test_what_is_0_is_written_too(tmp_path: Path) -> None:
     [told] = msgspec.json.decode(path.read_bytes())["records"]
     assert (told["seed"], told["decode_workers"]) == (0, 0)
     assert set(Record.__struct_fields__) - set(told) == {"samples"}
+
+
+def test_a_sweep_has_its_goodput_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "records.json"
+    late = [record(), msgspec.structs.replace(record(), qps=8.0)]
+    write_records(path, "twofold bench replay", [*late, *(on_time(each) for each in late)])
+
+    slow, quick = read_records(path).goodputs
+
+    assert (slow.by_seed, slow.median) == ({0: Goodput(None)}, Goodput(None))
+    assert quick.by_seed == {1: Goodput(8.0, is_bound=True)}
+    assert quick.median == quick.by_seed[1]
+    assert (quick.policy, quick.setup, quick.slo) == ("quick", late[0].setup, late[0].slo)
+
+
+def on_time(late: Record) -> Record:
+    served = [Served(number=0, at=0.0, prompt_tokens=10, ttft_seconds=1.0, end_seconds=1.0)]
+    return msgspec.structs.replace(late, policy="quick", seed=1, measures=measure(served, Slo()))
 
 
 def test_another_file_is_an_error(tmp_path: Path) -> None:
