@@ -10,7 +10,8 @@ class NoRoomError(PlanningError):
 
 
 class UnmeetableError(PlanningError):
-    """No kind of engines meets the objective, however little it has to do."""
+    """No kind of engines meets the objective however little it has to do, or no cluster does at any
+    rate."""
 
 
 class TooFewRequestsError(PlanningError):

@@ -218,9 +218,25 @@ def _climb_all(
     if not most_qps:
         raise UnmeetableError(
             "engines with one request at a time can do it, but at no rate can a cluster of "
-            f"{gpu_count} GPUs, with the requests arriving as they do"
+            f"{gpu_count} GPUs, with the requests arriving as they do: {_nearest(trials)}"
         )
     return hopeless
+
+
+def _nearest(trials: Trials) -> str:
+    """Say how near to the objective the best of those came that were run, where none meets it."""
+    runs = {
+        (layout, bracket.bad_qps): trials.figures(layout, bracket.bad_qps)
+        for layout, bracket in trials.brackets.items()
+    }
+    (layout, qps), best = max(runs.items(), key=lambda run: run[1].slo_share)
+    slo = trials.objective
+    return (
+        f"with {slo.good_share:.0%} asked for, {best.slo_share:.0%} of them meet both SLOs at best "
+        f"({layout}, {qps:.3g} a second), {best.on_time_share:.0%} the TTFT of "
+        f"{slo.ttft_seconds * 1000:.4g} ms and {best.tpot_share:.0%} the TPOT of "
+        f"{slo.tpot_seconds * 1000:.4g} ms"
+    )
 
 
 def _look_beside_best(trials: Trials, guesses: Sequence[_Guess], tell: Tell) -> None:

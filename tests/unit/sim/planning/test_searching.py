@@ -227,8 +227,15 @@ def test_bursts_that_are_too_much_at_any_rate_are_told_of() -> None:
         measured_count=COUNT,
     )
 
-    with pytest.raises(UnmeetableError, match="at no rate can a cluster of 2 GPUs"):
+    with pytest.raises(UnmeetableError, match="at no rate can a cluster of 2 GPUs") as raised:
         search(question)
+
+    at_best = r"90% asked for, (\d+)% of them meet both SLOs at best \(1 x TP 1 prefill, 1 x TP 1 "
+    each = r"decode, .* a second\), (\d+)% the TTFT of 500 ms and 100% the TPOT of 30 ms$"
+    found = re.search(at_best + each, str(raised.value))
+    assert found is not None, raised.value
+    both, first = map(int, found.groups())
+    assert 0 < both == first < 90
 
 
 def _timeless(plan: Plan) -> Plan:
