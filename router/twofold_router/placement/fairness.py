@@ -1,4 +1,8 @@
-"""Which tenants have had more than their share."""
+"""Which tenants have had more than their share.
+
+Served tokens are counted for each, as in VTC (Y. Sheng et al., OSDI 2024, arXiv 2401.00588); that a
+tenant who comes back has no credit from long ago is here the half-life, where VTC lifts counters.
+"""
 
 import math
 

@@ -1,4 +1,5 @@
-"""How many may wait, and who has to go when there is one too many."""
+"""How many may wait, and who has to go when there is one too many: of the longest line (longest
+queue drop; S. Wei, E. Coyle and M. Hsiao, GLOBECOM 1991), so that no tenant fills it for all."""
 
 from collections import defaultdict
 
